@@ -1,0 +1,1 @@
+"""True metrics of WebRTC tunnels, rebuilt from debug logs."""

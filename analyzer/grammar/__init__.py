@@ -1,0 +1,45 @@
+"""The grammar compiler: `.lark` files → patterns. Knows Lark, knows nothing of logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from analyzer.grammar.lower import NOISE, lower, lower_rule
+from analyzer.grammar.pattern import EventKind, Sequence
+from analyzer.grammar.source import source, stems
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What one logger can say: its kinds, and the beginnings of lines known to inform nothing."""
+
+    target: str
+    kinds: tuple[EventKind, ...]
+    noise: Sequence | None
+
+
+@cache
+def grammar(stem: str) -> Grammar:
+    """The lowered grammar of one target (stem of its file)."""
+    read = source(stem)
+    kinds = lower(read, stem) if "message" in read.rules else ()
+    return Grammar(stem, kinds, lower_rule(read, NOISE) if NOISE in read.rules else None)
+
+
+@cache
+def shipped() -> dict[str, Grammar]:
+    """All shipped message grammars by target stem."""
+    return {stem: grammar(stem) for stem in stems()}
+
+
+@cache
+def dialects() -> tuple[EventKind, ...]:
+    """The line prefixes: layouts of a record in a line, in order of preference."""
+    return lower(source("prefix"), "prefix", start="record")
+
+
+@cache
+def wraps() -> tuple[EventKind, ...]:
+    """The layouts in which another program wraps a whole line."""
+    return lower(source("prefix"), "prefix", start="wrap")

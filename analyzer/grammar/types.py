@@ -1,0 +1,108 @@
+"""What a terminal's name says about a value: its dtype, and how its text becomes one.
+
+One entry per terminal, with the two readings side by side: `expr` for the plan (a Polars expression over strings),
+`value` for the reference (one Python string). A terminal without an entry is matched and never captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import polars as pl
+
+TIMESTAMP = pl.Datetime("us", "UTC")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """Dtype of a terminal's values, and its two readers."""
+
+    dtype: pl.DataType
+    expr: Callable[[pl.Expr], pl.Expr]
+    value: Callable[[str], object]
+    #: what one printed unit of a time is worth; None for anything that is not a time
+    resolution_ms: float | None = None
+    #: a time without a zone is read in the zone the user names
+    naive: bool = False
+
+
+def _text(text: pl.Expr) -> pl.Expr:
+    return text
+
+
+def _number(dtype: pl.DataType) -> Callable[[pl.Expr], pl.Expr]:
+    return lambda text: text.cast(dtype, strict=False)
+
+
+def _integer(text: str) -> int | None:
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else None
+
+
+# Rust prints a Duration with the unit that fits; `ms` inside the house
+_UNIT_MS = {"ns": 1e-6, "µs": 1e-3, "ms": 1.0, "s": 1000.0}
+
+
+def _duration(text: pl.Expr) -> pl.Expr:
+    number = text.str.strip_chars_end("nµms").cast(pl.Float64, strict=False)
+    factor = pl.coalesce(
+        *(pl.when(text.str.ends_with(unit)).then(pl.lit(factor)) for unit, factor in _UNIT_MS.items()),
+    )
+    return number * factor
+
+
+def _duration_value(text: str) -> float:
+    unit = next(unit for unit in _UNIT_MS if text.endswith(unit))
+    return float(text.rstrip("nµms")) * _UNIT_MS[unit]
+
+
+def _time(layout: str) -> Callable[[pl.Expr], pl.Expr]:
+    return lambda text: text.str.to_datetime(layout, time_unit="us", strict=False)
+
+
+def _time_value(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.replace(",", "."))
+    except ValueError:
+        return None
+
+
+def _zoned(text: pl.Expr) -> pl.Expr:
+    return text.str.replace("Z$", "+00:00").str.to_datetime(
+        "%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False
+    )
+
+
+TYPES: dict[str, Type] = {
+    "ID": Type(pl.String(), _text, str),
+    "NAME": Type(pl.String(), _text, str),
+    "DIRECTION": Type(pl.String(), _text, str),
+    "SDP_TYPE": Type(pl.String(), _text, str),
+    "ROLE": Type(pl.String(), _text, str),
+    "SIDE": Type(pl.String(), _text, str),
+    "HOST": Type(pl.String(), _text, str),
+    "ADDRESS": Type(pl.String(), _text, str),
+    "STUN_URL": Type(pl.String(), _text, str),
+    "TEXT": Type(pl.String(), _text, str),
+    "CANDIDATE": Type(pl.String(), _text, str),
+    "CANDIDATES": Type(pl.List(pl.String()), _text, str),
+    "PAIR_CANDIDATE": Type(pl.String(), _text, str),
+    "BOOL": Type(pl.Boolean(), lambda text: text == "true", lambda text: text == "true"),
+    "INT": Type(pl.Int64(), _number(pl.Int64()), _integer),
+    "FLOAT": Type(pl.Float64(), _number(pl.Float64()), float),
+    "DURATION": Type(pl.Float64(), _duration, _duration_value),
+    "LEVEL": Type(pl.String(), _text, str),
+    "TARGET": Type(pl.String(), _text, str),
+    "ASCTIME": Type(TIMESTAMP, _time("%Y-%m-%d %H:%M:%S,%3f"), _time_value, resolution_ms=1.0, naive=True),
+    "SECONDTIME": Type(TIMESTAMP, _time("%Y-%m-%d %H:%M:%S"), _time_value, resolution_ms=1000.0, naive=True),
+    "ZONEDTIME": Type(TIMESTAMP, _zoned, _time_value, resolution_ms=0.001),
+    "ZONEDSECOND": Type(TIMESTAMP, _zoned, _time_value, resolution_ms=1000.0),
+}
+
+
+def is_list(terminal: str) -> bool:
+    """Whether a column of this terminal collects every segment that spells it, instead of the first."""
+    return isinstance(TYPES[terminal].dtype, pl.List)

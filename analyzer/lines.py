@@ -1,0 +1,206 @@
+"""Files → lines: discovery, decompression, any bytes, line numbers.
+
+In: what the user named (files, directories, globs, `-`). Out: blocks of lines, `(line, text)`, cut at line ends, so
+that the size of a file never matters. Only a line feed ends a line; a carriage return before it is dropped; bytes that
+are not UTF-8 become visible escapes.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import polars as pl
+import pyarrow as pa
+
+from analyzer.errors import InputError
+
+STDIN = "-"
+BLOCK_BYTES = 16 << 20
+#: a longer line is cut here; the rest of it is dropped and counted
+MAX_LINE_CHARS = 1 << 20
+_READ_BYTES = 1 << 20
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One thing to read: its name in the dataset, and its place on disk (None is standard input)."""
+
+    name: str
+    path: Path | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was read of one input; complete once its blocks are exhausted."""
+
+    bytes: int = 0
+    lines: int = 0
+    cut_lines: int = 0
+    problem: str | None = None
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the decompressed bytes, in hex."""
+        return self.digest.hexdigest()
+
+
+def _listed(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _expanded(given: str) -> list[tuple[Path, str]]:
+    """Paths below one argument, each with its name relative to that argument."""
+    path = Path(given)
+    if path.is_dir():
+        return [(found, found.relative_to(path).as_posix()) for found in _listed(path) if _is_regular(found)]
+    if path.exists():
+        return [(path, path.name)]
+    matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
+    return [pair for match in matches for pair in (_expanded(str(match)) if match.is_dir() else [(match, match.name)])]
+
+
+def _told_apart(found: dict[Path, str]) -> list[Input]:
+    """Give inputs of one name as many parent folders as tell them apart."""
+    names = dict(found)
+    depth = 1
+    while len(set(names.values())) < len(names) and depth < 64:
+        taken = [name for name in names.values()]
+        depth += 1
+        for path, name in found.items():
+            if taken.count(names[path]) > 1:
+                kept = len(Path(name).parts) + depth - 1
+                names[path] = Path(*path.parts[-kept:]).as_posix().lstrip("/")
+    return sorted((Input(name, path) for path, name in names.items()), key=lambda one: one.name)
+
+
+def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
+    """Find what there is to read, without duplicates, sorted by name. `skip` is a folder never read (the dataset).
+
+    Raises:
+        InputError: an argument names nothing, or nothing readable is left.
+    """
+    found: dict[Path, str] = {}
+    inputs = [Input("stdin", None)] if STDIN in given else []
+    skipped = skip.resolve() if skip else None
+    for argument in given:
+        if argument == STDIN:
+            continue
+        pairs = _expanded(argument)
+        if not pairs and not Path(argument).is_dir():
+            raise InputError(f"{argument}: no such file or directory", "name a log file, a folder, a glob or '-'")
+        for path, name in pairs:
+            real = path.resolve()
+            if skipped is None or skipped not in real.parents:
+                found.setdefault(real, name)
+    inputs += _told_apart(found)
+    if not inputs:
+        raise InputError(f"nothing to read in {', '.join(given)}", "the folders hold no regular file")
+    return inputs
+
+
+def _gunzip(raw: BinaryIO) -> Iterator[bytes]:
+    decoder, begun = zlib.decompressobj(wbits=31), False
+    while piece := raw.read(_READ_BYTES):
+        while piece:
+            begun = True
+            yield decoder.decompress(piece, _READ_BYTES)
+            piece = decoder.unconsumed_tail or decoder.unused_data
+            if decoder.eof:  # members may follow one another: rotated logs are concatenated that way
+                decoder, begun = zlib.decompressobj(wbits=31), False
+    if begun:
+        yield decoder.flush()
+        raise EOFError("the gzip stream ends too early")
+
+
+def _unzstd(raw: BinaryIO) -> Iterator[bytes]:
+    with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as stream:
+        while piece := stream.read(_READ_BYTES):
+            yield piece
+
+
+def _plain(raw: BinaryIO) -> Iterator[bytes]:
+    while piece := raw.read(_READ_BYTES):
+        yield piece
+
+
+def _reader(magic: bytes) -> Callable[[BinaryIO], Iterator[bytes]]:
+    if magic.startswith(_GZIP):
+        return _gunzip
+    return _unzstd if magic.startswith(_ZSTD) else _plain
+
+
+def _pieces(one: Input) -> Iterator[bytes]:
+    if one.path is None:
+        raw = cast("BufferedReader", sys.stdin.buffer)
+        yield from _reader(raw.peek(4)[:4])(raw)
+        return
+    with one.path.open("rb") as raw:
+        yield from _reader(raw.peek(4)[:4])(raw)
+
+
+def _decoded(block: bytes) -> str:
+    try:
+        return block.decode("utf-8")
+    except UnicodeDecodeError:
+        return block.decode("utf-8", "backslashreplace")
+
+
+def _frame(block: bytes, tally: Tally) -> pl.DataFrame:
+    text = pl.Series("text", [_decoded(block)]).str.split("\n").explode()
+    if block.endswith(b"\n"):
+        text = text.head(len(text) - 1)
+    text = text.str.strip_suffix("\r")
+    cut = text.str.len_bytes() > MAX_LINE_CHARS
+    if cut.any():
+        tally.cut_lines += int(cut.sum())
+        text = text.str.head(MAX_LINE_CHARS)
+    frame = pl.DataFrame({"line": pl.int_range(tally.lines + 1, tally.lines + len(text) + 1, eager=True), "text": text})
+    tally.lines += len(text)
+    return frame
+
+
+def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterator[pl.DataFrame]:
+    """Read one input as frames of lines `(line: Int64, text: String)`, and count into `tally`.
+
+    A stream that breaks off gives what came before the break; `tally.problem` says why it broke.
+    """
+    pending: list[bytes] = []
+    size = 0
+    try:
+        for piece in _pieces(one):
+            tally.bytes += len(piece)
+            tally.digest.update(piece)
+            pending.append(piece)
+            size += len(piece)
+            if size < block_bytes:
+                continue
+            block = b"".join(pending)
+            end = block.rfind(b"\n") + 1
+            if end:
+                yield _frame(block[:end], tally)
+            pending, size = [block[end:]], len(block) - end
+    except (OSError, EOFError, zlib.error) as error:
+        tally.problem = f"{type(error).__name__}: {error}"
+    if block := b"".join(pending):
+        yield _frame(block, tally)

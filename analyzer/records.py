@@ -1,0 +1,278 @@
+"""Lines → records: which dialect a source speaks, its continuation lines, and the fields of each record.
+
+In: frames of `(line, text)`. Out: frames of `(line, lines, ts, level, target, message, location)`, one row a record;
+`line` is the first of its `lines` physical lines. A line that begins no record continues the one before; lines before
+the first record are rejected records of their own (null target).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import polars as pl
+
+from analyzer.errors import InputError
+from analyzer.grammar import dialects, wraps
+from analyzer.grammar.pattern import Capture, EventKind, captures
+from analyzer.grammar.regex import message_regex
+from analyzer.grammar.types import TIMESTAMP, TYPES
+
+RECORD_SCHEMA = pl.Schema(
+    {
+        "line": pl.Int64(),
+        "lines": pl.Int64(),
+        "ts": TIMESTAMP,
+        "level": pl.String(),
+        "target": pl.String(),
+        "message": pl.String(),
+        "location": pl.String(),
+    }
+)
+SAMPLE_LINES = 2000
+#: a message may grow to this by its continuation lines; the rest of it is cut
+MAX_MESSAGE_CHARS = 1 << 20
+
+#: names under which JSON framings keep the parts of a record, the first present one wins
+JSON_KEYS: dict[str, tuple[str, ...]] = {
+    "ts": ("timestamp", "time", "@timestamp", "asctime"),
+    "level": ("level", "levelname", "severity"),
+    "target": ("logger", "name", "target", "logger_name"),
+    "message": ("message", "msg"),
+}
+#: the same for framings that keep a whole line: docker's json-file, journalctl -o json
+JSON_LINE_KEYS = ("log", "MESSAGE")
+
+# every message of a library since 1.6 ends in its place in the producer's source, dependencies below a build cache
+_SUFFIX = r" \((?:[^()]*registry/src/[^/()]*/|<cargo registry>/)?([^()]*\.rs:[0-9]+)\)\s*$"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the lines of one source are laid out: framings from the outside in, and the votes that decided."""
+
+    wraps: tuple[str, ...]
+    record: str | None
+    votes: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The layers from the outside in, such as `docker_json/std`."""
+        return "/".join((*self.wraps, self.record or "unknown"))
+
+    @property
+    def resolution_ms(self) -> float | None:
+        """What one unit of the printed times is worth; None when lines have no time."""
+        if self.record == "json":
+            return 0.001
+        kinds = [_by_name()[name] for name in (*self.wraps, self.record) if name in _by_name()]
+        found = [TYPES[capture.terminal].resolution_ms for kind in kinds for capture in captures(kind.sequence)]
+        times = [value for value in found if value is not None]
+        if times:
+            return times[-1]
+        return 0.001 if "docker_json" in self.wraps else None
+
+
+@cache
+def _by_name() -> dict[str, EventKind]:
+    return {kind.name: kind for kind in (*wraps(), *dialects())}
+
+
+def dialect_names() -> list[str]:
+    """All dialect names a user can force."""
+    return ["json", *(kind.name for kind in dialects())]
+
+
+def forced(name: str) -> Dialect:
+    """The dialect a user names: layers joined by `/`, such as `docker_json/std`.
+
+    Raises:
+        InputError: a layer has no such name.
+    """
+    *outer, record = name.split("/")
+    known_wraps = {"docker_json", *(kind.name for kind in wraps())}
+    if record not in dialect_names() or not set(outer) <= known_wraps:
+        known = ", ".join(dialect_names())
+        raise InputError(f"no dialect is called {name}", f"one of {known}; before a '/', {', '.join(sorted(known_wraps))}")
+    return Dialect(tuple(outer), record)
+
+
+def _zone(expr: pl.Expr, terminal: str, zone: str) -> pl.Expr:
+    if not TYPES[terminal].naive:
+        return expr
+    # a local time that a clock change made twice or skipped is read as the earlier, or not at all
+    local = expr.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return local.dt.convert_time_zone("UTC")
+
+
+def _fields(kind: EventKind, text: pl.Series, zone: str) -> pl.DataFrame:
+    """The columns of a prefix rule over lines; all null where it does not match."""
+    regex = message_regex(kind.sequence)
+    frame = pl.DataFrame({"text": text}).select(pl.col("text").str.extract_groups(regex.text)).unnest("text")
+    by_column: dict[str, Capture] = {capture.column: capture for capture in captures(kind.sequence)}
+    columns = {}
+    for column, capture in by_column.items():
+        raw = pl.col(f"{column}__1")
+        columns[column] = _zone(TYPES[capture.terminal].expr(raw), capture.terminal, zone) if column == "ts" else raw
+    return frame.select(**columns, matched=pl.col(f"{regex.columns[0]}__1").is_not_null())
+
+
+def _json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
+    found = pl.Series([None], dtype=pl.String).new_from_index(0, len(text))
+    for key in keys:
+        found = found.zip_with(found.is_not_null(), text.str.json_path_match(f"$['{key}']"))
+        if found.null_count() == 0:
+            break
+    return found
+
+
+def _any_time(text: pl.Series, zone: str) -> pl.Series:
+    raw = pl.col("raw")
+    readings = [_zone(TYPES[name].expr(raw), name, zone) for name in ("ZONEDTIME", "ZONEDSECOND", "ASCTIME", "SECONDTIME")]
+    return pl.DataFrame({"raw": text}).select(pl.coalesce(readings)).to_series()
+
+
+def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "ts": _any_time(_json_value(text, JSON_KEYS["ts"]), zone),
+            "level": _json_value(text, JSON_KEYS["level"]),
+            "target": _json_value(text, JSON_KEYS["target"]),
+            "message": _json_value(text, JSON_KEYS["message"]),
+        }
+    ).with_columns(matched=pl.col("message").is_not_null())
+
+
+def _unwrap(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
+    """Peel one framing: `text` becomes the inner line, `wrap_ts` the framing's time; what it does not fit stays."""
+    text = frame["text"]
+    if name == "docker_json":
+        inner = _json_value(text, JSON_LINE_KEYS).str.strip_suffix("\n").str.strip_suffix("\r")
+        ts = _any_time(_json_value(text, JSON_KEYS["ts"]), zone)
+    else:
+        fields = _fields(_by_name()[name], text, zone)
+        inner = fields["message"].fill_null("").zip_with(fields["matched"], text)
+        ts = fields["ts"] if "ts" in fields.columns else pl.Series([None], dtype=TIMESTAMP).new_from_index(0, len(text))
+    inner = inner.zip_with(inner.is_not_null(), text)
+    return frame.with_columns(text=inner, wrap_ts=ts)
+
+
+def _votes(text: pl.Series) -> dict[str, int]:
+    votes = {kind.name: int(text.str.contains(message_regex(kind.sequence).text).sum()) for kind in dialects()}
+    if text.str.starts_with("{").any():
+        votes["json"] = int((_json_value(text, JSON_KEYS["message"]).is_not_null()).sum())
+    return votes
+
+
+def detect(text: pl.Series) -> Dialect:
+    """Tell the dialect of a source by vote over its lines: the reading that makes the most of them records."""
+    best = Dialect((), None)
+    layers: list[tuple[tuple[str, ...], pl.Series]] = [((), text)]
+    if text.str.starts_with("{").any() and _json_value(text, JSON_LINE_KEYS).is_not_null().any():
+        layers.append((("docker_json",), _unwrap("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
+    for kind in wraps():
+        if text.str.contains(message_regex(kind.sequence).text).any():
+            layers.append(((kind.name,), _unwrap(kind.name, pl.DataFrame({"text": text}), "UTC")["text"]))
+    all_votes: list[tuple[str, int]] = []
+    for outer, inner in layers:
+        for name, count in _votes(inner).items():
+            if count:
+                all_votes.append(("/".join((*outer, name)), count))
+                if count > max((votes for _, votes in best.votes), default=0):
+                    best = Dialect(outer, name, (("/".join((*outer, name)), count),))
+    ranked = sorted(all_votes, key=lambda vote: (-vote[1], vote[0]))
+    return Dialect(best.wraps, best.record, tuple(ranked))
+
+
+def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
+    """Add the fields of the record each line begins; `matched` is false for a continuation."""
+    for name in dialect.wraps:
+        frame = _unwrap(name, frame, zone)
+    if dialect.record is None:
+        nothing = {name: pl.lit(None, dtype=RECORD_SCHEMA[name]) for name in ("ts", "level", "target", "message")}
+        return frame.with_columns(**nothing, matched=pl.lit(False))
+    if dialect.record == "json":
+        fields = _json_record(frame["text"], zone)
+    else:
+        fields = _fields(_by_name()[dialect.record], frame["text"], zone)
+    if "ts" not in fields.columns:
+        fields = fields.with_columns(ts=pl.lit(None, dtype=TIMESTAMP))
+    joined = pl.concat([frame, fields], how="horizontal")
+    if "wrap_ts" in joined.columns:
+        joined = joined.with_columns(ts=pl.coalesce("ts", "wrap_ts"))
+    return joined
+
+
+def _folded(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row per record: continuation lines joined to the message they continue."""
+    matched = frame["matched"]
+    if matched.all():
+        return frame.with_columns(lines=pl.lit(1, dtype=pl.Int64))
+    numbered = frame.with_columns(
+        # lines before any header are records of their own
+        group=pl.when(pl.col("matched").cum_sum() == 0).then(-pl.col("line")).otherwise(pl.col("matched").cum_sum())
+    )
+    tails = (
+        numbered.filter(~pl.col("matched") & (pl.col("group") > 0))
+        .group_by("group", maintain_order=True)
+        .agg(tail=pl.col("text").str.join("\n"), extra=pl.len().cast(pl.Int64))
+    )
+    return (
+        numbered.filter(pl.col("matched") | (pl.col("group") < 0))
+        .join(tails, on="group", how="left", maintain_order="left")
+        .with_columns(
+            lines=1 + pl.col("extra").fill_null(0),
+            message=pl.when(pl.col("tail").is_null())
+            .then(pl.col("message"))
+            .otherwise(
+                pl.concat_str(pl.col("message").fill_null(""), pl.lit("\n"), pl.col("tail")).str.head(MAX_MESSAGE_CHARS)
+            ),
+        )
+    )
+
+
+def _finished(frame: pl.DataFrame) -> pl.DataFrame:
+    message = pl.col("message")
+    suffixed = message.str.ends_with(")") & message.str.contains(".rs:", literal=True)
+    with_suffix = frame.select(
+        message=pl.when(suffixed).then(message.str.replace(_SUFFIX, "")).otherwise(message.str.strip_suffix("\n")),
+        location=pl.when(suffixed).then(message.str.extract(_SUFFIX, 1)),
+    )
+    return frame.with_columns(with_suffix).select(RECORD_SCHEMA.names()).cast(dict(RECORD_SCHEMA))
+
+
+def split(
+    blocks: Iterable[pl.DataFrame], *, zone: str = "UTC", dialect: Dialect | None = None
+) -> Iterator[tuple[Dialect, pl.DataFrame]]:
+    """Split blocks of lines into records.
+
+    The dialect is told by the first lines of a source, or by the first block in which there is one. Yields it with
+    each frame of records; a record that may go on in the next block waits for it.
+    """
+    waiting: pl.DataFrame | None = None
+    chosen = dialect
+    for block in blocks:
+        if chosen is None or chosen.record is None:
+            chosen = dialect or detect(block["text"].head(SAMPLE_LINES))
+            if chosen.record is None:
+                chosen = detect(block["text"])
+        headers = _headers(block, chosen, zone)
+        lines = headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed")
+        starts = lines["matched"].arg_true()
+        last = int(starts[-1]) if len(starts) else len(lines)
+        # the last record may be continued by the next block; an endless one is cut rather than kept
+        if len(lines) - last > SAMPLE_LINES:
+            last = len(lines)
+        waiting = lines.slice(last)
+        if last:
+            yield chosen, _finished(_folded(lines.head(last)))
+    if waiting is not None and len(waiting):
+        yield chosen or Dialect((), None), _finished(_folded(waiting))
+
+
+def empty() -> pl.DataFrame:
+    """A frame of records with no row."""
+    return pl.DataFrame(schema=RECORD_SCHEMA)
+
+

@@ -1,0 +1,1 @@
+"""Grammar files, one per log source; data of the package `analyzer`."""

@@ -117,7 +117,8 @@ def _segment_text(message: pl.Series, column: Column) -> pl.Series:
     regex = segment_regex(column)
     if collects(column):
         inner = pl.element().str.extract(regex.text, 1)
-        return message.str.extract_all(regex.text).list.eval(inner)
+        # several segments travel as lines of one text, which scatters like any other
+        return message.str.extract_all(regex.text).list.eval(inner).list.join("\n").replace("", None)
     if len(regex.columns) == 1:
         return message.str.extract(regex.text, 1)
     return _coalesced(message.str.extract_groups(regex.text), regex)[column.name]
@@ -144,7 +145,7 @@ def _typed(values: pl.DataFrame) -> pl.DataFrame:
     types, typed = column_types(), typed_columns()
     extra = [name for name in values.columns if name in types and name not in typed]
     columns = [
-        (pl.col(name) if isinstance(dtype, pl.List) else TYPES[types[name]].expr(pl.col(name))).cast(dtype).alias(name)
+        TYPES[types[name]].expr(pl.col(name)).cast(dtype).alias(name)
         if name in values.columns
         else pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in typed.items()

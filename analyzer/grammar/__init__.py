@@ -43,3 +43,9 @@ def dialects() -> tuple[EventKind, ...]:
 def wraps() -> tuple[EventKind, ...]:
     """The layouts in which another program wraps a whole line."""
     return lower(source("prefix"), "prefix", start="wrap")
+
+
+@cache
+def candidate_forms() -> tuple[EventKind, ...]:
+    """The spellings of an ICE candidate: the attribute of RFC 8839, and the ICE agent's own."""
+    return lower(source("candidate"), "candidate", start="attribute")

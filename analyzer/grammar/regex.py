@@ -14,7 +14,8 @@ from analyzer.grammar.types import is_list
 
 #: what ends a segment of an unordered tail; `fields.lark` spells the same set in _SEP and OTHER
 DELIMITERS = r",()|\r\n"
-_TAIL = rf"(?: |:[^{DELIMITERS}]*)?(?:[{DELIMITERS}](?s:.)*)?"
+#: how the tail of a message goes on after its head
+TAIL = rf"(?: |:[^{DELIMITERS}]*)?(?:[{DELIMITERS}](?s:.)*)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def _write(sequence: Sequence, groups: list[str], seen: Counter[str]) -> str:
             case Choice(options):
                 parts.append("(?:" + "|".join(_write(option, groups, seen) for option in options) + ")")
             case Pairs():
-                parts.append(_TAIL)
+                parts.append(TAIL)
     return "".join(parts)
 
 
@@ -66,7 +67,7 @@ def segment_regex(column: Column) -> Regex:
     """One segment of a tail that spells `column`, searched for anywhere between two delimiters."""
     groups: list[str] = []
     text = _write(column.sequence, groups, Counter())
-    end = "" if collects(column) else f"(?:[{DELIMITERS}]|$)"
+    end = "" if collects(column) else f"(?: *[{DELIMITERS}]|$)"
     return Regex(f"[{DELIMITERS}] *{text}{end}", tuple(groups))
 
 

@@ -96,7 +96,7 @@ def parse(stem: str, text: str) -> Source:
         GrammarError: the text is not a Lark grammar.
     """
     file = f"grammars/{stem}.lark"
-    full = text if stem in (SHARED, "prefix") else whole_text(text)
+    full = text if stem in LAYOUTS else whole_text(text)
     try:
         grammar, _ = load_grammar(full, file, [], global_keep_all_tokens=False)
     except LarkError as error:

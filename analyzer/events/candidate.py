@@ -1,0 +1,123 @@
+"""ICE candidates: attribute texts → fields, with what is wrong about each as a list of violations (RFC 8839, 8445)."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.grammar import candidate_forms
+from analyzer.grammar.pattern import captures
+from analyzer.grammar.regex import message_regex
+from analyzer.grammar.types import TYPES
+
+EXTENSION = pl.Struct({"key": pl.String(), "value": pl.String()})
+CANDIDATE_SCHEMA = pl.Schema(
+    {
+        "foundation": pl.String(),
+        "component": pl.Int64(),
+        "transport": pl.String(),
+        "priority": pl.Int64(),
+        "address": pl.String(),
+        "address_class": pl.String(),
+        "port": pl.Int64(),
+        "candidate_type": pl.String(),
+        "related_address": pl.String(),
+        "related_port": pl.Int64(),
+        "tcp_type": pl.String(),
+        "extensions": pl.List(EXTENSION),
+        "violations": pl.List(pl.String()),
+    }
+)
+
+#: address class by pattern, first match wins (RFC 1918, 6598, 3927, 4193, 4291; mDNS names of the ICE draft)
+ADDRESS_CLASSES: tuple[tuple[str, str], ...] = (
+    ("unspecified", r"^(?:0\.0\.0\.0|::)$"),
+    ("loopback", r"^(?:127\.|::1$)"),
+    ("private", r"^(?:10\.|192\.168\.|172\.(?:1[6-9]|2[0-9]|3[01])\.)"),
+    ("cgnat", r"^100\.(?:6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])\."),
+    ("link_local", r"^(?:169\.254\.|(?i:fe[89ab][0-9a-f]:))"),
+    ("ula", r"^(?i:f[cd][0-9a-f]{2}:)"),
+    ("multicast", r"^(?:2(?:2[4-9]|3[0-9])\.[0-9]|(?i:ff[0-9a-f]{2}:))"),
+    ("mdns", r"(?i)\.local$"),
+    ("public", r"^(?:[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%]*)$"),
+    ("fqdn", r"."),
+)
+KNOWN_TYPES = ("host", "srflx", "prflx", "relay")
+_REFLEXIVE = ("srflx", "prflx", "relay")
+
+
+def address_class(address: pl.Expr) -> pl.Expr:
+    """Class of an address: what diagnosis needs of it, without the address."""
+    return pl.coalesce(*(pl.when(address.str.contains(pattern)).then(pl.lit(name)) for name, pattern in ADDRESS_CLASSES))
+
+
+def _extension(name: str) -> pl.Expr:
+    """Value of the first extension called `name`: pairs are read two by two, so a value is never taken for a name."""
+    return pl.col("extension_text").str.extract(rf"^(?:[^ ]+ [^ ]* )*?{name} ([^ ]+)", 1)
+
+
+def _violation(name: str, broken: pl.Expr) -> pl.Expr:
+    return pl.when(broken.fill_null(False)).then(pl.lit(name))
+
+
+def _violations() -> pl.Expr:
+    kind, text = pl.col("candidate_type"), pl.col("extension_text")
+    related = pl.col("related_address").is_not_null()
+    return pl.concat_list(
+        _violation("not_a_candidate", pl.col("foundation").is_null()),
+        _violation("foundation_too_long", pl.col("foundation").str.len_chars() > 32),
+        _violation("component_out_of_range", ~pl.col("component").is_between(1, 256)),
+        _violation("priority_out_of_range", ~pl.col("priority").is_between(1, 2**31 - 1)),
+        _violation("port_out_of_range", pl.col("port") > 65535),
+        _violation("unknown_type", ~kind.is_in(KNOWN_TYPES)),
+        _violation("related_address_missing", kind.is_in(_REFLEXIVE) & ~related),
+        _violation("related_address_on_host", (kind == "host") & related),
+        _violation("extension_order", text.str.contains(r"^(?:[^ ]+ [^ ]* )*?tcptype .* raddr ")),
+        _violation("extension_without_value", text.str.strip_chars().str.split(" ").list.len() % 2 == 1),
+    ).list.drop_nulls()
+
+
+def parse_candidates(text: pl.Series) -> pl.DataFrame:
+    """Parse candidate attributes, one row per text, in order; a text that is none has a null type and says so.
+
+    Columns: `CANDIDATE_SCHEMA`. Transports and known types are lower case, whatever the sender wrote.
+    """
+    form = candidate_forms()[0]
+    regex = message_regex(form.sequence)
+    raw = pl.DataFrame({"text": text}).select(pl.col("text").str.extract_groups(regex.text)).unnest("text")
+    fields = raw.select(
+        TYPES[capture.terminal].expr(pl.col(f"{capture.column}__1")).alias(capture.column)
+        for capture in captures(form.sequence)
+    )
+    parsed = fields.with_columns(
+        transport=pl.col("transport").str.to_lowercase(),
+        candidate_type=pl.col("candidate_type").str.to_lowercase(),
+        address_class=address_class(pl.col("address")),
+        related_address=_extension("raddr"),
+        related_port=_extension("rport").cast(pl.Int64, strict=False),
+        tcp_type=_extension("tcptype"),
+    )
+    return parsed.with_columns(extensions=_kept_extensions(parsed["extension_text"]), violations=_violations()).select(
+        CANDIDATE_SCHEMA.names()
+    ).cast(dict(CANDIDATE_SCHEMA))
+
+
+def _kept_extensions(text: pl.Series) -> pl.Series:
+    """Extensions beside the related address and tcptype, as pairs in their order, duplicates kept."""
+    pair = pl.element().str.extract_groups("^(?P<key>[^ ]+) (?P<value>[^ ]*)$")
+    pairs = text.str.extract_all("[^ ]+ [^ ]*(?: |$)").list.eval(pl.element().str.strip_suffix(" "))
+    kept = pairs.list.eval(pl.element().filter(~pl.element().str.contains("^(?:raddr|rport|tcptype) ")))
+    # a username fragment is half of a credential: that it was there is kept, what it was is not
+    fragment = pl.element().str.replace("^ufrag .*$", "ufrag ")
+    return kept.list.eval(fragment).list.eval(pair).cast(pl.List(EXTENSION))
+
+
+def parse_pair_candidate(text: pl.Expr) -> dict[str, pl.Expr]:
+    """Type, address and port of a candidate in the ICE agent's own spelling."""
+    regex = message_regex(candidate_forms()[1].sequence).text
+    groups = text.str.extract_groups(regex)
+    endpoint = groups.struct.field("endpoint__1")
+    return {
+        "type": groups.struct.field("candidate_type__1"),
+        "address": endpoint.str.extract(r"^\[?(.*?)\]?:[0-9]+$", 1),
+        "port": endpoint.str.extract(r":([0-9]+)$", 1).cast(pl.Int64, strict=False),
+    }

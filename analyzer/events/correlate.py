@@ -1,0 +1,240 @@
+"""Events → streams: which tube and which conversation each event belongs to, and in which ICE generation it happened.
+
+A tube is one peer connection of one process; the two sides of a conversation have different tubes and one
+conversation id. Lines that name both link them, in families of decreasing trust; lines that name neither are given to
+a tube only when a single one can be meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+#: families of evidence that a tube carries a conversation, the strongest first: name, event kinds
+LINK_FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("registered", ("connection_registered",)),
+    ("auto_registered", ("metrics_attached",)),
+    ("registry", ("tube_registered", "tube_created", "binding_linked")),
+    ("monitored", ("metrics_linked",)),
+    ("closed_signal", ("channel_closed_signalled",)),
+    ("collected", ("stats_collected",)),
+    ("channel_label", ("channel_attached", "channel_received", "channel_opened", "side_declared")),
+    ("keyed", ()),
+    ("adjacency", ()),
+)
+LINK_METHODS = tuple(name for name, _ in LINK_FAMILIES)
+_RANK = {name: rank for rank, name in enumerate(LINK_METHODS)}
+#: what the collector reports on behalf of the line just before it: (reported kind, kinds it may follow)
+ADJACENT: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("gathering_started_reported", ("gathering_started", "first_candidate_gathered")),
+    ("gathering_completed_reported", ("gathering_completed", "gathering_reported")),
+)
+#: a label that names no conversation
+CONTROL = "control"
+#: lines of the WebRTC crates carry no id; they speak of gathering, or of the agent's whole life
+GATHERING_KINDS = (
+    "allocation_failed",
+    "stun_failed",
+    "server_unresolved",
+    "turn_requested",
+    "turn_received",
+    "turn_resolved",
+    "turn_allocated",
+)
+AGENT_KINDS = ("agent_started", "agent_state_changed", "pair_selected")
+ENDINGS = ("tube_closing", "tube_closed", "tube_removed")
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Events with their place: `tube_id`, `conversation_id`, `generation`, `seq` (order); and the links found."""
+
+    events: pl.DataFrame
+    #: conversation_id, tube_id, link_method
+    links: pl.DataFrame
+
+
+def canonical(conversation_id: pl.Expr) -> pl.Expr:
+    """One spelling of a conversation id: base64 becomes url-safe and unpadded, anything else stays as it is."""
+    text = conversation_id
+    plain = text.str.strip_chars_end("=")
+    # 16, 24, 32 bytes are what base64 ids are made of; a padded text is base64 whatever its length
+    is_base64 = text.str.contains(r"^[0-9A-Za-z+/_-]+={0,2}$") & (
+        (text.str.ends_with("=") & (text.str.len_chars() % 4 == 0)) | plain.str.len_chars().is_in([22, 32, 43, 64])
+    )
+    url_safe = plain.str.replace_all("+", "-", literal=True).str.replace_all("/", "_", literal=True)
+    return pl.when(is_base64).then(url_safe).otherwise(text)
+
+
+def _ordered(events: pl.DataFrame) -> pl.DataFrame:
+    """Give each event its place: sources by their first time (rotated parts follow one another), then by line."""
+    begins = events.group_by("source").agg(source_begins=pl.col("ts").min())
+    return (
+        events.join(begins, on="source", how="left")
+        .sort("source_begins", "source", "line", nulls_last=False)
+        .drop("source_begins")
+        .with_row_index("seq")
+        .with_columns(
+            conversation_id=canonical(pl.col("conversation_id")),
+            label=canonical(pl.col("channel_label").replace(CONTROL, None)),
+        )
+        .with_columns(conversation_id=pl.col("conversation_id").replace(CONTROL, None))
+    )
+
+
+def _adjacent(events: pl.DataFrame) -> pl.DataFrame:
+    """Pairs (tube event, collector event) that stand next to each other: `seq` of the latter, and the tube."""
+    following = events.filter(pl.col("kind").is_in([kind for kinds in ADJACENT for kind in (kinds[0], *kinds[1])]))
+    before = following.with_columns(
+        before_kind=pl.col("kind").shift().over("source"),
+        before_tube=pl.col("tube_id").shift().over("source"),
+        before_line=pl.col("line").shift().over("source"),
+    )
+    fits = pl.any_horizontal(
+        (pl.col("kind") == reported) & pl.col("before_kind").is_in(kinds) for reported, kinds in ADJACENT
+    )
+    return before.filter(fits & pl.col("tube_id").is_null() & pl.col("before_tube").is_not_null()).select(
+        "seq", "conversation_id", tube_id="before_tube"
+    )
+
+
+def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
+    family = pl.col("kind").replace_strict(
+        {kind: _RANK[name] for name, kinds in LINK_FAMILIES for kind in kinds},
+        default=_RANK["keyed"],
+        return_dtype=pl.Int64,
+    )
+    named = events.filter(pl.col("tube_id").is_not_null())
+    by_id = named.filter(pl.col("conversation_id").is_not_null()).select("conversation_id", "tube_id", "seq", rank=family)
+    by_label = named.filter(pl.col("label").is_not_null()).select(
+        "tube_id", "seq", conversation_id="label", rank=pl.lit(_RANK["channel_label"], pl.Int64)
+    )
+    by_place = adjacent.select("conversation_id", "tube_id", "seq", rank=pl.lit(_RANK["adjacency"], pl.Int64))
+    found = (
+        pl.concat([by_id, by_label, by_place], how="diagonal")
+        # the library itself passes a tube id where a conversation id belongs: no conversation
+        .filter(pl.col("conversation_id").is_not_null(), ~pl.col("conversation_id").is_in(named["tube_id"].unique().to_list()))
+        .group_by("conversation_id", "tube_id")
+        .agg(pl.col("rank").min(), pl.col("seq").min())
+    )
+    label, place = _RANK["channel_label"], _RANK["adjacency"]
+    best_of_tube = pl.col("rank").min().over("tube_id")
+    best_of_conversation = pl.col("rank").min().over("conversation_id")
+    kept = found.filter(
+        ~((pl.col("rank") == label) & (best_of_tube < label)),
+        ~((pl.col("rank") == place) & ((best_of_tube < place) | (best_of_conversation < place))),
+    )
+    return kept.with_columns(
+        link_method=pl.col("rank").replace_strict(dict(enumerate(LINK_METHODS)), return_dtype=pl.String)
+    ).sort("conversation_id", "tube_id")
+
+
+def _by_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+    """Tube of events that name only a conversation or a label: the one last tied to it in their source."""
+    key = pl.coalesce("conversation_id", "label")
+    waiting = events.filter(pl.col("tube_id").is_null(), key.is_not_null()).select("seq", "source", "line", key=key)
+    known = links.select("conversation_id", "tube_id").unique()
+    ties = (
+        events.filter(pl.col("tube_id").is_not_null())
+        .select("source", "line", "tube_id")
+        .join(known, on="tube_id", how="inner")
+        .rename({"conversation_id": "key"})
+        .unique(["source", "line", "key"])
+        .sort("line")
+    )
+    waiting = waiting.sort("line")
+    before = waiting.join_asof(ties, on="line", by=["source", "key"], strategy="backward", check_sortedness=False)
+    after = waiting.join_asof(ties, on="line", by=["source", "key"], strategy="forward", check_sortedness=False)
+    only = (
+        known.group_by("conversation_id")
+        .agg(pl.col("tube_id").n_unique().alias("tubes"), pl.col("tube_id").first().alias("only"))
+        .filter(pl.col("tubes") == 1)
+        .select(key="conversation_id", only="only")
+    )
+    return (
+        before.select("seq", "key", near="tube_id")
+        .join(after.select("seq", far="tube_id"), on="seq", how="left")
+        .join(only, on="key", how="left")
+        .select("seq", found=pl.coalesce("near", "far", "only"))
+    )
+
+
+def _windows(events: pl.DataFrame, begins: pl.Expr, ends: pl.Expr) -> pl.DataFrame:
+    """Spans of lines `(source, tube_id, begin, end)` between the first begin and the first end after it."""
+    spans = events.filter(pl.col("tube_id").is_not_null()).select(
+        "source", "tube_id", "generation", "line", begins=begins, ends=ends
+    )
+    return (
+        spans.group_by("source", "tube_id", "generation")
+        .agg(begin=pl.col("line").filter("begins").min(), end=pl.col("line").filter("ends").min())
+        .filter(pl.col("begin").is_not_null())
+    )
+
+
+def _sole_owner(anonymous: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
+    """Tube of events without any id that fall into the window of exactly one tube of their source.
+
+    Open windows are counted by running sums over the lines; while one is open, the sum of their numbers names it.
+    """
+    if anonymous.is_empty() or windows.is_empty():
+        return anonymous.select("seq").clear().with_columns(found=pl.lit(None, pl.String))
+    numbered = windows.with_row_index("number", 1).with_columns(pl.col("number").cast(pl.Int64))
+    opened = numbered.select("source", line="begin", count=pl.lit(1), number="number")
+    closed = numbered.filter(pl.col("end").is_not_null()).select(
+        "source", line="end", count=pl.lit(-1), number=-pl.col("number")
+    )
+    asked = anonymous.select("source", "line", "seq", count=pl.lit(0), number=pl.lit(0, pl.Int64))
+    running = (
+        pl.concat([opened, closed, asked], how="diagonal")
+        .sort("source", "line")
+        .with_columns(pl.col("count", "number").cum_sum().over("source"))
+        .filter(pl.col("seq").is_not_null(), pl.col("count") == 1)
+    )
+    return running.join(numbered.select("number", "tube_id"), on="number").select("seq", found="tube_id")
+
+
+def _generations(events: pl.DataFrame) -> pl.DataFrame:
+    """Number the ICE generations of each tube: each start of gathering begins one, events before the first are in it."""
+    starts = (pl.col("kind") == "gathering_started").cum_sum().over("tube_id")
+    return events.with_columns(
+        generation=pl.when(pl.col("tube_id").is_not_null()).then(pl.max_horizontal(starts, pl.lit(1))).cast(pl.Int64)
+    )
+
+
+def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    return (
+        events.join(found.unique("seq"), on="seq", how="left", maintain_order="left")
+        .with_columns(tube_id=pl.coalesce("tube_id", "found"))
+        .drop("found")
+    )
+
+
+def correlate(events: pl.DataFrame) -> Streams:
+    """Give every event its tube, conversation and generation.
+
+    `events` needs the columns of the envelope, the ids and `state`. Events come out in order of `seq`.
+    """
+    ordered = _ordered(events)
+    adjacent = _adjacent(ordered)
+    links = _links(ordered, adjacent)
+    streams = _attributed(ordered, adjacent.select("seq", found="tube_id"))
+    streams = _generations(_attributed(streams, _by_conversation(streams, links)))
+    complete = (pl.col("kind") == "gathering_completed") | (
+        (pl.col("kind") == "gathering_state_changed") & (pl.col("state") == "Complete")
+    )
+    ended = pl.col("kind").is_in(ENDINGS)
+    gathering = _windows(streams, pl.col("kind") == "gathering_started", complete | ended)
+    living = _windows(streams.with_columns(generation=pl.lit(1)), pl.lit(True), ended)
+    for kinds, windows in ((GATHERING_KINDS, gathering), (AGENT_KINDS, living)):
+        anonymous = streams.filter(pl.col("kind").is_in(kinds), pl.col("tube_id").is_null())
+        streams = _attributed(streams, _sole_owner(anonymous, windows))
+    return Streams(_with_conversation(_generations(streams), links), links)
+
+
+def _with_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+    """Conversation of events that name only a tube: the first that was tied to the tube."""
+    original = links.sort("seq").unique("tube_id", keep="first", maintain_order=True).select("tube_id", original="conversation_id")
+    return events.join(original, on="tube_id", how="left", maintain_order="left").with_columns(
+        conversation_id=pl.coalesce("conversation_id", "original")
+    ).drop("original", "label")

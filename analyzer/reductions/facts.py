@@ -1,0 +1,258 @@
+"""Streams → facts: what was seen of each peer connection, per ICE generation and per tube.
+
+The reductions read these instead of the events; a fact is a first time, a count or a last value, so any split of the
+input gives the same. Times are null in dialects that print none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from analyzer.events.candidate import CANDIDATE_SCHEMA, address_class, parse_candidates
+from analyzer.events.correlate import Streams
+
+PEER = ["tube_id", "generation"]
+_KIND = pl.col("kind")
+
+
+def first(kind: str, *more: pl.Expr) -> pl.Expr:
+    """Time of the first event of a kind."""
+    return pl.col("ts").filter(_KIND == kind, *more).min()
+
+
+def entered(kind: str, state: str) -> pl.Expr:
+    """Time a state was first entered."""
+    return first(kind, pl.col("state").str.to_lowercase() == state)
+
+
+def origin_of(kind: str, *more: pl.Expr) -> pl.Expr:
+    """Origin of the first event of a kind."""
+    return pl.col("origin").filter(_KIND == kind, *more).first()
+
+
+def elapsed_ms(start: str, end: str) -> pl.Expr:
+    """Milliseconds from one time column to another."""
+    return (pl.col(end) - pl.col(start)).dt.total_microseconds() / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything the tables are computed from."""
+
+    streams: Streams
+    #: one row per candidate seen, either direction
+    candidates: pl.DataFrame
+    #: one row per tube and generation
+    generations: pl.DataFrame
+    #: one row per tube
+    tubes: pl.DataFrame
+
+
+# -- candidates ---------------------------------------------------------------------------------------------------------
+
+
+def _attribute_rows(events: pl.DataFrame) -> pl.DataFrame:
+    """Candidates printed as attributes: gathered, received, or inside a session description."""
+    direction = {"candidate_gathered": "local", "remote_candidate_added": "remote", "session_described": "local"}
+    rows = events.filter(_KIND.is_in(list(direction)))
+    rows = rows.with_columns(
+        attribute=pl.when(_KIND == "session_described").then(pl.col("sdp_candidates")).otherwise(pl.concat_list("candidate"))
+    ).explode("attribute", empty_as_null=True)
+    rows = rows.filter(pl.col("attribute").is_not_null())
+    parsed = parse_candidates(rows["attribute"])
+    placed = rows.select(
+        "seq", "ts", "origin", *PEER, "conversation_id", "kind", direction=_KIND.replace_strict(direction, return_dtype=pl.String)
+    )
+    # descriptions repeat each address for RTCP
+    return pl.concat([placed, parsed], how="horizontal").filter(
+        (_KIND != "session_described") | (pl.col("component") == 1)
+    )
+
+
+def _described_rows(events: pl.DataFrame) -> pl.DataFrame:
+    """Candidates printed as split fields, or only as a type."""
+    rows = events.filter(_KIND.is_in(["candidate_described", "remote_candidate_numbered"]))
+    outgoing = pl.col("direction") == "OUTGOING"
+    return rows.select(
+        "seq", "ts", "origin", *PEER, "conversation_id", "kind",
+        pl.col("transport").str.to_lowercase(), "priority", "address", "port", "candidate_type",
+        direction=pl.when(_KIND == "remote_candidate_numbered").then(pl.lit("remote"))
+        .when(outgoing).then(pl.lit("local")).otherwise(pl.lit("remote")),
+    )  # fmt: skip
+
+
+#: ways a candidate can be seen, the fullest first: a poorer one counts only where no fuller one was seen
+_FULLNESS = ("candidate_gathered", "remote_candidate_added", "session_described", "candidate_described", "remote_candidate_numbered")
+
+
+def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
+    """One row per distinct candidate of a tube, generation and direction, from the fullest lines there are."""
+    rows = pl.concat([_attribute_rows(events), _described_rows(events)], how="diagonal_relaxed")
+    rank = _KIND.replace_strict({kind: rank for rank, kind in enumerate(_FULLNESS)}, return_dtype=pl.Int64)
+    fullest = rows.with_columns(rank=rank).filter(
+        pl.col("tube_id").is_not_null(), pl.col("rank") == pl.col("rank").min().over(*PEER, "direction")
+    )
+    identity = ["foundation", "component", "transport", "address", "port", "candidate_type", "related_port"]
+    # a type alone tells candidates apart only by their lines
+    numbered = pl.when(_KIND == "remote_candidate_numbered").then(pl.col("seq"))
+    distinct = (
+        fullest.with_columns(numbered=numbered)
+        .sort("seq")
+        .unique([*PEER, "direction", *identity, "numbered"], keep="first", maintain_order=True)
+    )
+    classes = address_class(pl.col("address"))
+    missing = [
+        pl.lit(None, dtype=dtype).alias(name) for name, dtype in CANDIDATE_SCHEMA.items() if name not in distinct.columns
+    ]
+    return distinct.with_columns(*missing).with_columns(
+        address_class=classes, violations=pl.col("violations").fill_null([])
+    ).drop("rank", "numbered")
+
+
+# -- generations and tubes ----------------------------------------------------------------------------------------------
+
+
+def _side(events: pl.DataFrame) -> pl.DataFrame:
+    """Side of each tube: what the library says of its role, else who offered, else the side it says it runs on."""
+    first_known = {
+        "declared": pl.col("is_server_mode").drop_nulls().first().replace_strict({True: "client", False: "gateway"}, return_dtype=pl.String),
+        "registry": pl.col("registry_role").drop_nulls().first().replace_strict({"Server": "client", "Client": "gateway"}, return_dtype=pl.String),
+        "signalled": pl.col("signaling_state").filter(pl.col("signaling_state").is_in(["HaveLocalOffer", "HaveRemoteOffer"])).first()
+        .replace_strict({"HaveLocalOffer": "client", "HaveRemoteOffer": "gateway"}, return_dtype=pl.String),
+        "reported": pl.col("reported_side").drop_nulls().first().replace_strict({"Commander": "client", "Gateway": "gateway"}, return_dtype=pl.String),
+    }  # fmt: skip
+    return (
+        events.filter(pl.col("tube_id").is_not_null())
+        .group_by("tube_id")
+        .agg(**first_known)
+        .select("tube_id", side=pl.coalesce(*first_known))
+    )
+
+
+def _candidate_times(candidates: pl.DataFrame) -> pl.DataFrame:
+    local = (pl.col("direction") == "local") & (_KIND == "candidate_gathered")
+    kinds = {"host", "srflx", "prflx", "relay"}
+    return candidates.group_by(PEER).agg(
+        *(
+            pl.col("ts").filter(local, pl.col("candidate_type") == kind).min().alias(f"{kind}_at")
+            for kind in sorted(kinds)
+        ),
+        *(
+            pl.col("origin").filter(local, pl.col("candidate_type") == kind).first().alias(f"{kind}_origin")
+            for kind in ("srflx", "relay")
+        ),
+        candidate_at=pl.col("ts").filter(local).min(),
+    )
+
+
+def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
+    complete = pl.col("state").str.to_lowercase() == "complete"
+    facts = (
+        events.filter(pl.col("tube_id").is_not_null())
+        .group_by(PEER)
+        .agg(
+            source=pl.col("source").first(),
+            started_at=first("gathering_started"),
+            started_origin=origin_of("gathering_started"),
+            first_candidate_at=first("first_candidate_gathered"),
+            completed_at=pl.min_horizontal(first("gathering_completed"), first("gathering_state_changed", complete)),
+            gathered=(_KIND.is_in(["gathering_completed", "gathering_reported"])).any(),
+            held_back_at=first("gathering_held_back"),
+            delay_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
+            reported_total=pl.col("total_candidates").max(),
+            reported_duration_ms=pl.col("duration_ms")
+            .filter(_KIND == "gathering_completed_reported", pl.col("duration_ms").is_between(0, 600_000, closed="right"))
+            .first(),
+            allocation_failures=(_KIND == "allocation_failed").sum(),
+            refused_at=first("allocation_failed", pl.col("error_code").is_not_null()),
+            refused_origin=origin_of("allocation_failed", pl.col("error_code").is_not_null()),
+            turn_requested_at=first("turn_requested", pl.col("transaction") == 1),
+            turn_requested_origin=origin_of("turn_requested"),
+            turn_challenged_at=first("turn_requested", pl.col("transaction") == 2),
+            turn_allocated_at=first("turn_allocated"),
+            checking_at=entered("ice_state_changed", "checking"),
+            ice_connected_at=entered("ice_state_changed", "connected"),
+            ice_connected_origin=origin_of("ice_state_changed", pl.col("state") == "Connected"),
+            peer_connected_at=entered("peer_state_changed", "connected"),
+            peer_connected_origin=origin_of("peer_state_changed", pl.col("state") == "Connected"),
+            agent_checking_at=entered("agent_state_changed", "checking"),
+            agent_connected_at=entered("agent_state_changed", "connected"),
+        )
+    )
+    return facts.join(_candidate_times(candidates), on=PEER, how="left").with_columns(
+        first_candidate_at=pl.coalesce("first_candidate_at", "candidate_at")
+    )
+
+
+def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
+    state = pl.col("state").str.to_lowercase()
+    peer, ice = _KIND == "peer_state_changed", _KIND == "ice_state_changed"
+    local = pl.col("direction") == "local"
+    facts = (
+        events.filter(pl.col("tube_id").is_not_null())
+        .group_by("tube_id")
+        .agg(
+            source=pl.col("source").first(),
+            begins_at=pl.col("ts").min(),
+            ends_at=pl.col("ts").max(),
+            generations=pl.col("generation").max(),
+            gathered=_KIND.is_in(["gathering_completed", "gathering_reported"]).any(),
+            trickle=pl.col("trickle_ice").drop_nulls().first(),
+            turn_only=pl.col("turn_only").drop_nulls().first(),
+            reported_total=pl.col("total_candidates").max(),
+            was_connected=((peer & (state == "connected")) | _KIND.is_in(["channel_opened", "channel_received", "channel_seen_open"])).any(),
+            connected_at=entered("peer_state_changed", "connected"),
+            was_failed=((peer | ice) & (state == "failed")).any(),
+            timed_out=(_KIND == "restart_timed_out").any(),
+            last_state=state.filter(peer | ice, state.is_in(["connected", "disconnected", "failed"])).last(),
+            was_closed=_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"]).any() | (peer & (state == "closed")).any(),
+            close_reason=pl.col("close_reason").filter(_KIND == "tube_closing").first(),
+            closed_at=pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(),
+            channel_open_at=pl.col("ts").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).min(),
+            channel_open_origin=pl.col("origin").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).first(),
+            credential_fetch_ms=pl.col("duration_ms").filter(_KIND == "credentials_fetched").first(),
+            credential_fetch_origin=origin_of("credentials_fetched"),
+            credentials_fetched=(_KIND == "credentials_fetched").sum(),
+            credentials_failed=(_KIND == "credentials_failed").sum(),
+            turn_configured=_KIND.is_in(["credentials_fetched", "credentials_given"]).any(),
+            reported_local_type=pl.col("reported_local_type").drop_nulls().last(),
+            reported_remote_type=pl.col("reported_remote_type").drop_nulls().last(),
+            reported_rtt_ms=pl.col("reported_rtt_ms").filter(_KIND.is_in(["pair_reported", "rtt_reported"]), pl.col("reported_rtt_ms") > 0).last(),
+            reported_rtt_origin=pl.col("origin").filter(_KIND.is_in(["pair_reported", "rtt_reported"]), pl.col("reported_rtt_ms") > 0).last(),
+            stun_times=pl.col("reported_rtt_ms").filter(_KIND == "stun_response_recorded"),
+            allocation_ms=pl.col("duration_ms").filter(_KIND == "turn_allocation_recorded").last(),
+            allocations_recorded=(_KIND == "turn_allocation_recorded").sum(),
+            allocations_succeeded=((_KIND == "turn_allocation_recorded") & pl.col("success")).sum(),
+            transport_bytes_sent=pl.col("bytes_sent").filter(_KIND == "transport_bytes_counted").max(),
+            transport_bytes_received=pl.col("bytes_received").filter(_KIND == "transport_bytes_counted").max(),
+            selected_local=pl.col("local_candidate").filter(_KIND == "pair_selected").last(),
+            selected_remote=pl.col("remote_candidate").filter(_KIND == "pair_selected").last(),
+            selected_origin=pl.col("origin").filter(_KIND == "pair_selected").last(),
+        )
+    )  # fmt: skip
+    counted = candidates.group_by("tube_id").agg(
+        local_seen=local.any(),
+        **{f"{kind}_count": (local & (pl.col("candidate_type") == kind)).sum() for kind in ("host", "srflx", "prflx", "relay")},
+        local_count=local.sum(),
+        local_types=pl.col("candidate_type").filter(local).unique().sort(),
+        remote_types=pl.col("candidate_type").filter(~local).unique().sort(),
+        transports=pl.col("transport").filter(local).unique().sort(),
+    )  # fmt: skip
+    return (
+        facts.join(counted, on="tube_id", how="left")
+        .join(_side(events), on="tube_id", how="left")
+        .join(resolution, on="source", how="left")
+        .with_columns(sub_second=pl.col("resolution_ms").fill_null(1e9) < 1000)
+    )
+
+
+def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
+    """Find the facts of all peer connections. `resolution` has `source` and `resolution_ms` of its times."""
+    candidates = candidate_rows(streams.events)
+    tubes = _tubes(streams.events, candidates, resolution)
+    generations = _generations(streams.events, candidates).join(
+        tubes.select("tube_id", "side", "sub_second"), on="tube_id", how="left"
+    )
+    return Facts(streams, candidates, generations, tubes)

@@ -1,0 +1,92 @@
+"""The declaration language of tables: one value per column says its name, dtype, unit, meaning and how it is found.
+
+From a declaration follow the Polars schema, the Arrow schema with its metadata in every Parquet file, the check that a
+frame conforms, and the printed data dictionary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import polars as pl
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: `doc` says what it means and, where it is computed, the formula; `unit` is UCUM-like (`ms`, `By`)."""
+
+    name: str
+    dtype: pl.DataType
+    doc: str
+    unit: str = ""
+    #: event kinds the value is found from
+    source: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A column with the expression that finds it, over the frame its table names in `facts`."""
+
+    name: str
+    dtype: pl.DataType
+    doc: str
+    expr: pl.Expr
+    unit: str = ""
+    source: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the dataset: what a row is, its columns in order, and the columns that order its rows."""
+
+    name: str
+    row: str
+    columns: tuple[Column | Metric, ...]
+    sort: tuple[str, ...]
+    facts: str = field(default="")
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Polars schema, in order."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    def select(self, facts: pl.DataFrame) -> pl.DataFrame:
+        """Compute every metric and take every column from a frame of facts."""
+        return self.conform(
+            facts.select(
+                column.expr.alias(column.name) if isinstance(column, Metric) else pl.col(column.name)
+                for column in self.columns
+            )
+        )
+
+    def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Columns in declared order and dtype, rows in declared order; a missing column is null.
+
+        Raises:
+            ValueError: the frame has a column the table does not declare.
+        """
+        if unknown := set(frame.columns) - set(self.schema):
+            raise ValueError(f"table {self.name} does not declare {', '.join(sorted(unknown))}")
+        complete = frame.with_columns(
+            pl.lit(None, dtype=dtype).alias(name) for name, dtype in self.schema.items() if name not in frame.columns
+        )
+        return complete.select(self.schema.names()).cast(dict(self.schema)).sort(self.sort, nulls_last=True)
+
+    def empty(self) -> pl.DataFrame:
+        """A frame of this table without rows."""
+        return pl.DataFrame(schema=self.schema)
+
+    def arrow_schema(self) -> pa.Schema:
+        """Arrow schema with units, docs and the schema version in its metadata."""
+        bare = self.empty().to_arrow().schema
+        fields = [
+            bare.field(column.name).with_metadata(
+                {"doc": column.doc, **({"unit": column.unit} if column.unit else {}),
+                 **({"source": ", ".join(column.source)} if column.source else {})}
+            )
+            for column in self.columns
+        ]  # fmt: skip
+        return pa.schema(fields, metadata={"schema_version": SCHEMA_VERSION, "table": self.name, "row": self.row})

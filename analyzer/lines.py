@@ -49,6 +49,21 @@ class Tally:
     cut_lines: int = 0
     problem: str | None = None
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    #: byte counts at which to note what was read so far: sizes of sources already known, ascending
+    marks: tuple[int, ...] = ()
+    #: identities of the beginnings noted
+    beginnings: list[str] = field(default_factory=list)
+
+    def take(self, piece: bytes) -> None:
+        """Count a piece of decompressed bytes."""
+        while self.marks and self.marks[0] <= self.bytes + len(piece):
+            size = self.marks[0] - self.bytes
+            self.digest.update(piece[:size])
+            self.bytes, piece = self.bytes + size, piece[size:]
+            self.beginnings.append(self.identity)
+            self.marks = self.marks[1:]
+        self.digest.update(piece)
+        self.bytes += len(piece)
 
     @property
     def identity(self) -> str:
@@ -180,27 +195,26 @@ def _frame(block: bytes, tally: Tally) -> pl.DataFrame:
     return frame
 
 
+def _cut(buffer: bytearray, size: int) -> int:
+    """Where to cut a block of about `size` bytes: after a line end, so that blocks depend on nothing but the bytes."""
+    end = buffer.rfind(b"\n", 0, size) + 1
+    return end or buffer.find(b"\n", size) + 1
+
+
 def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterator[pl.DataFrame]:
     """Read one input as frames of lines `(line: Int64, text: String)`, and count into `tally`.
 
     A stream that breaks off gives what came before the break; `tally.problem` says why it broke.
     """
-    pending: list[bytes] = []
-    size = 0
+    buffer = bytearray()
     try:
         for piece in _pieces(one):
-            tally.bytes += len(piece)
-            tally.digest.update(piece)
-            pending.append(piece)
-            size += len(piece)
-            if size < block_bytes:
-                continue
-            block = b"".join(pending)
-            end = block.rfind(b"\n") + 1
-            if end:
-                yield _frame(block[:end], tally)
-            pending, size = [block[end:]], len(block) - end
+            tally.take(piece)
+            buffer += piece
+            while len(buffer) > block_bytes and (end := _cut(buffer, block_bytes)):
+                yield _frame(bytes(buffer[:end]), tally)
+                del buffer[:end]
     except (OSError, EOFError, zlib.error) as error:
         tally.problem = f"{type(error).__name__}: {error}"
-    if block := b"".join(pending):
-        yield _frame(block, tally)
+    if buffer:
+        yield _frame(bytes(buffer), tally)

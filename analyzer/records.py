@@ -252,7 +252,10 @@ def split(
     """
     waiting: pl.DataFrame | None = None
     chosen = dialect
-    for block in blocks:
+    ahead = iter(blocks)
+    block = next(ahead, None)
+    while block is not None:
+        following = next(ahead, None)
         if chosen is None or chosen.record is None:
             chosen = dialect or detect(block["text"].head(SAMPLE_LINES))
             if chosen.record is None:
@@ -261,14 +264,13 @@ def split(
         lines = headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed")
         starts = lines["matched"].arg_true()
         last = int(starts[-1]) if len(starts) else len(lines)
-        # the last record may be continued by the next block; an endless one is cut rather than kept
-        if len(lines) - last > SAMPLE_LINES:
+        # an endless record is cut rather than kept
+        if following is None or len(lines) - last > SAMPLE_LINES:
             last = len(lines)
         waiting = lines.slice(last)
+        block = following
         if last:
             yield chosen, _finished(_folded(lines.head(last)))
-    if waiting is not None and len(waiting):
-        yield chosen or Dialect((), None), _finished(_folded(waiting))
 
 
 def empty() -> pl.DataFrame:

@@ -179,7 +179,7 @@ def extract(records: pl.DataFrame) -> Extracted:
             origin=pl.format("{}:{}", "source", "line"),
         )
         .join(values, on="row", how="left", maintain_order="left")
-        .select(events_schema().names())
+        .select(*events_schema().names(), *(name for name in ("part",) if name in hits.columns))
         .cast(dict(events_schema()))
     )
     return Extracted(events, _fates(recognised))

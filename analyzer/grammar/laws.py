@@ -28,7 +28,7 @@ from analyzer.grammar.pattern import (
     heads,
     tail,
 )
-from analyzer.grammar.regex import DELIMITERS
+from analyzer.grammar.regex import DELIMITERS, TAIL
 from analyzer.grammar.source import SHARED, Source, source
 from analyzer.grammar.terminal import Chars, automaton, hides_longer, nests_repetition, runs_into, unportable
 from analyzer.grammar.types import TYPES
@@ -37,6 +37,9 @@ _CUTS = frozenset(",()|\r\n")
 #: how far a terminal looks at what follows; a longer look would let more grammars pass, none needs it
 _AHEAD = 3
 Ahead: TypeAlias = frozenset[tuple[Chars, ...]]
+_SPACE = frozenset(" ")
+#: a segment of a tail ends at a delimiter, with or without spaces before it, or with the message
+_SEGMENT_END: Ahead = frozenset({(_CUTS,), (_SPACE, _CUTS), (_SPACE, _SPACE, _CUTS), ()})
 _SECRET = re.compile(r"password|passwd|pwd|ufrag|token|secret|username|credential|private_?key", re.IGNORECASE)
 
 
@@ -78,6 +81,11 @@ def _terminals(sequence: Sequence) -> Iterator[Capture | Skip]:
                     yield from _terminals(column.sequence)
             case Literal():
                 pass
+
+
+def _is_portable(kind: EventKind) -> bool:
+    """Whether the terminals of a kind can be read at all; the other laws leave the rest to `portable`."""
+    return not any(unportable(item.regex) for item in _terminals(kind.sequence))
 
 
 def portable(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
@@ -135,7 +143,7 @@ def _undelimited(sequence: Sequence, after: Ahead) -> Iterator[tuple[Capture | S
                     yield from _undelimited(option, rest)
             case Pairs(columns):
                 for column in columns:
-                    yield from _undelimited(column.sequence, frozenset({(_CUTS,), ()}))
+                    yield from _undelimited(column.sequence, _SEGMENT_END)
             case Literal():
                 pass
 
@@ -145,7 +153,7 @@ def delimited(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
     return [
         _broken(kind, f"terminal {item.terminal or item.regex} {what}", "exclude its first character, longest alternative first")
         for kind in _with_noise(read, kinds)
-        if not portable(read, (kind,))
+        if _is_portable(kind)
         for item, what in dict.fromkeys(_undelimited(kind.sequence, frozenset({()})))
     ]
 
@@ -172,38 +180,43 @@ def _has_tail(sequence: Sequence) -> bool:
     )
 
 
-def _texts(sequence: Sequence) -> Iterator[str]:
-    """The sequence as texts: literals as they are, every terminal as one NUL."""
-    found = [""]
+def _paths(sequence: Sequence) -> Iterator[Sequence]:
+    """The sequence without choices: one for every way through it."""
+    found: list[Sequence] = [()]
     for item in sequence:
-        match item:
-            case Literal(text):
-                found = [before + text for before in found]
-            case Choice(options):
-                found = [before + text for before in found for option in options for text in _texts(option)]
-            case Capture() | Skip():
-                found = [before + "\0" for before in found]
-            case Pairs():
-                pass
+        options = [path for option in item.options for path in _paths(option)] if isinstance(item, Choice) else [(item,)]
+        found = [before + path for before in found for path in options]
     yield from found
+
+
+def _text(path: Sequence) -> str:
+    """A path as text: literals as they are, every terminal as one NUL, no tail."""
+    return "".join(
+        item.text if isinstance(item, Literal) else "" if isinstance(item, Pairs) else "\0" for item in path
+    )
 
 
 def _pair_faults(kind: EventKind, columns: tuple[Column, ...]) -> Iterator[str]:
     for column in columns:
-        texts = "".join(_texts(column.sequence))
+        text = "".join(map(_text, _paths(column.sequence)))
         spelled = [automaton(item.regex).spells() for item in _terminals(column.sequence)]
-        if any(_CUTS & chars for chars in (frozenset(texts), *spelled)):
+        if any(_CUTS & chars for chars in (frozenset(text), *spelled)):
             yield f"column {column.name} of the tail can contain one of {DELIMITERS}"
-        if texts.startswith((" ", "\0")) or "" in heads(column.sequence):
+        labels = heads(column.sequence)
+        if any(not label or label.startswith(" ") for label in labels):
             yield f"column {column.name} of the tail has no label"
-        for head in _texts(kind.sequence):
-            for label in heads(column.sequence):
-                if label and re.search(rf"[{DELIMITERS}] *{re.escape(label)}", head):
+        for path in _paths(kind.sequence):
+            # what the head says of a column stands, whatever its words look like to the tail
+            if column.name in {capture.column for capture in captures(path[:-1])}:
+                continue
+            words = [automaton(item.regex).spells() for item in _terminals(path[:-1])]
+            for label in filter(None, labels):
+                if re.search(rf"[{DELIMITERS}] *{re.escape(label)}", _text(path)):
                     yield f"the head contains '{label}', the label of tail column {column.name}"
-    names = [column.name for column in columns]
-    yield from (f"the tail has two spellings of column {name}" for name in sorted({x for x in names if names.count(x) > 1}))
-    labels = sorted((label, column.name) for column in columns for label in heads(column.sequence))
-    for (label, name), (other, second) in zip(labels, labels[1:], strict=False):
+                if any(_CUTS & chars and label[0] in chars for chars in words):
+                    yield f"a terminal of the head can contain '{label}', the label of tail column {column.name}"
+    labelled = sorted((label, column.name) for column in columns for label in heads(column.sequence))
+    for (label, name), (other, second) in zip(labelled, labelled[1:], strict=False):
         if name != second and other.startswith(label):
             yield f"'{other}' spells both {name} and {second} in the tail"
 
@@ -214,10 +227,8 @@ def tailed(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
     found = []
     for kind in kinds:
         faults = [*_misplaced(kind.sequence)]
-        if not portable(read, (kind,)) and not faults and tail(kind.sequence):
+        if _is_portable(kind) and not faults and tail(kind.sequence):
             faults += _pair_faults(kind, tail(kind.sequence))
-            if any(_CUTS & automaton(item.regex).spells() for item in _terminals(kind.sequence[:-1])):
-                faults.append("a terminal before the tail can contain a delimiter of the tail")
         found += [_broken(kind, fault, remedy) for fault in dict.fromkeys(faults)]
     return found
 
@@ -285,7 +296,7 @@ def _labelled(sequence: Sequence, text: str = "") -> Iterator[tuple[str, Capture
                 for option in options:
                     yield from _labelled(option, text)
                 # any of the options may have introduced what follows
-                text = " ".join(literal for option in options for literal in _texts(option))
+                text = " ".join(_text(path) for option in options for path in _paths(option))
             case Pairs(columns):
                 for column in columns:
                     yield from _labelled(column.sequence)
@@ -303,7 +314,7 @@ def _marked(sequence: Sequence, branches: list[Sequence]) -> str:
             case Capture() | Skip():
                 parts.append(f"(?:{item.regex})")
             case Pairs():
-                parts.append("(?s:.*)")
+                parts.append(TAIL)
             case Choice(options):
                 written = []
                 for option in options:
@@ -319,9 +330,9 @@ def _unsampled(kind: EventKind) -> Iterator[str]:
     taken = [match.groups() for sample in kind.samples if (match := regex.fullmatch(sample))]
     for number, branch in enumerate(branches):
         if not any(groups[number] is not None for groups in taken):
-            yield "'" + "…".join(next(_texts(branch)).split("\0")) + "'" if branch else "the absence of an optional part"
+            yield f"'{_text(next(_paths(branch)))}'".replace("\0", "…") if branch else "the absence of an optional part"
     for column in tail(kind.sequence):
-        segment = re.compile(rf"[{DELIMITERS}] *{_marked(column.sequence, [])}(?:[{DELIMITERS}]|$)")
+        segment = re.compile(rf"[{DELIMITERS}] *{_marked(column.sequence, [])}(?: *[{DELIMITERS}]|$)")
         if column.name not in TAIL_COLUMNS and not any(segment.search(sample) for sample in kind.samples):
             yield f"column {column.name} of the tail"
 
@@ -334,7 +345,7 @@ def witnessed(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
             found.append(_broken(kind, "has no sentence", "write '/// What happened.' above it"))
         if not kind.samples:
             found.append(_broken(kind, "has no sample", "write '/// > a line of a log' above it"))
-        elif not portable(read, (kind,)):
+        elif _is_portable(kind):
             found += [_broken(kind, f"no sample shows {what}", "add a '/// > ' line") for what in _unsampled(kind)]
     return found
 

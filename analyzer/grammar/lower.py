@@ -38,6 +38,7 @@ class _Lowering:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.rule = ""
+        self.open: list[str] = []
 
     def refuse(self, what: str, remedy: str) -> GrammarError:
         note = self.source.notes.get(self.rule)
@@ -81,28 +82,43 @@ class _Lowering:
         if params:
             raise self.refuse(f"{name} is a template", f"use it as {name}{{…}}")
         if name.startswith("_"):
-            return self.tail((), env) if _TAIL.fullmatch(name) else self.sequence(tree, column, {})
+            return self.tail((), env) if _TAIL.fullmatch(name) else self.written_out(name, tree, column, {})
         if column is not None:
             raise self.refuse(f"column {name} stands inside column {column}", "start its name with '_' to write it out")
         return self.column(name).sequence
+
+    def written_out(self, name: str, tree: Any, column: str | None, env: _Env) -> Sequence:
+        if name in self.open:
+            raise self.refuse(f"{name} contains itself", "a rule of a log line is regular: spell the repetition in a terminal")
+        self.open.append(name)
+        try:
+            return self.sequence(tree, column, env)
+        finally:
+            self.open.pop()
 
     def column(self, name: str) -> Column:
         params, tree = self.source.rules.get(name, (None, None))
         if tree is None or params:
             raise self.refuse(f"no column is called {name}", "define it in grammars/fields.lark")
-        return Column(column_name(name), self.sequence(tree, column_name(name), {}))
+        return Column(column_name(name), self.written_out(name, tree, column_name(name), {}))
 
     def template(self, node: Tree[Any], column: str | None, env: _Env) -> Sequence:
+        name: Any
         name, *arguments = node.children
         if _TAIL.fullmatch(str(name.name)):
             return self.tail(arguments, env)
         params, tree = self.source.rules[str(name.name)]
         bound = {param: env.get(_plain(value), value) for param, value in zip(params, arguments, strict=True)}
-        return self.sequence(tree, column, bound)
+        return self.written_out(str(name.name), tree, column, bound)
 
     def tail(self, arguments: Any, env: _Env) -> Sequence:
         names = [_plain(env.get(_plain(value), value)) for value in arguments]
-        return (Pairs(tuple(self.column(name) for name in dict.fromkeys((*names, *TAIL_COLUMNS)))),)
+        spellings: dict[str, list[Sequence]] = {}
+        for name in dict.fromkeys((*names, *TAIL_COLUMNS)):
+            column = self.column(name)
+            spellings.setdefault(column.name, []).append(column.sequence)
+        # several spellings of one column are looked for at once, so that the first segment wins, whatever its spelling
+        return (Pairs(tuple(Column(name, _one_of(found)) for name, found in spellings.items())),)
 
     def repeated(self, node: Tree[Any], column: str | None, env: _Env) -> Sequence:
         inner, op = node.children[0], str(node.children[1])
@@ -165,8 +181,12 @@ class _Lowering:
         return f"(?i:{body})" if folded else body
 
 
+def _one_of(options: list[Sequence]) -> Sequence:
+    return options[0] if len(options) == 1 else (Choice(tuple(options)),)
+
+
 def _plain(value: Any) -> str:
-    node = value.children[0] if isinstance(value, Tree) else value
+    node: Any = value.children[0] if isinstance(value, Tree) else value
     return str(node.name)
 
 

@@ -113,7 +113,7 @@ def required(sequence: Sequence) -> set[str]:
 
 def heads(sequence: Sequence) -> tuple[str, ...]:
     """The literal texts a match can begin with; the plan dispatches on them. Empty when one of them is unknown."""
-    texts = ("",)
+    texts: tuple[str, ...] = ("",)
     for item in sequence:
         match item:
             case Literal(text):

@@ -64,7 +64,8 @@ def _has_noise(stem: str) -> bool:
 
 
 @cache
-def _lark(stem: str, lexer: Lexer) -> Lark:
+def lark(stem: str, lexer: Lexer = "dynamic") -> Lark:
+    """Lark's parser of one grammar; its starts are the kinds, and `noise_line`."""
     start = [kind.name for kind in kinds(stem)]
     text = source(stem).text
     if _has_noise(stem):
@@ -76,7 +77,7 @@ def _lark(stem: str, lexer: Lexer) -> Lark:
 
 def _tree(stem: str, start: str, message: str, lexer: Lexer = "dynamic") -> Tree[Token] | None:
     try:
-        return _lark(stem, lexer).parse(message, start=start)
+        return lark(stem, lexer).parse(message, start=start)
     except (UnexpectedCharacters, UnexpectedEOF):
         return None
 
@@ -157,14 +158,14 @@ def _likeness(kind: EventKind, message: str) -> float:
 
 def _failure(stem: str, kind: EventKind, message: str) -> Failure | None:
     try:
-        _lark(stem, "dynamic").parse(message, start=kind.name)
+        lark(stem).parse(message, start=kind.name)
     except UnexpectedCharacters as error:
         at, names, items = error.pos_in_stream or 0, error.allowed or set(), error.considered_rules or set()
     except UnexpectedEOF as error:
         at, names, items = len(message), set(error.expected), set()
     else:
         return None
-    terminals = _lark(stem, "dynamic").terminals
+    terminals = lark(stem).terminals
     literals = {term.name: term.pattern.value for term in terminals if isinstance(term.pattern, PatternStr)}
     columns = {str(item.expect.name): column_name(str(item.rule.origin.name)) for item in items}
     # Lark sees a literal as one piece: the caret goes to the first letter that differs

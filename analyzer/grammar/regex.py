@@ -9,13 +9,13 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from analyzer.grammar.pattern import Capture, Choice, Column, Literal, Pairs, Sequence, Skip
+from analyzer.grammar.pattern import Capture, Choice, Column, Literal, Pairs, Sequence, Skip, captures
 from analyzer.grammar.types import is_list
 
 #: what ends a segment of an unordered tail; `fields.lark` spells the same set in _SEP and OTHER
 DELIMITERS = r",()|\r\n"
 #: how the tail of a message goes on after its head
-TAIL = rf"(?: |:[^{DELIMITERS}]*)?(?:[{DELIMITERS}](?s:.)*)?"
+TAIL = rf"(?: |:[^{DELIMITERS}]*)?(?: *[{DELIMITERS}](?s:.)*)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +73,4 @@ def segment_regex(column: Column) -> Regex:
 
 def collects(column: Column) -> bool:
     """Whether the column gathers all segments that spell it."""
-    return any(isinstance(item, Capture) and is_list(item.terminal) for item in column.sequence)
+    return any(is_list(capture.terminal) for capture in captures(column.sequence))

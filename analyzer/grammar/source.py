@@ -98,7 +98,7 @@ def parse(stem: str, text: str) -> Source:
     file = f"grammars/{stem}.lark"
     full = text if stem in LAYOUTS else whole_text(text)
     try:
-        grammar, _ = load_grammar(full, file, [], global_keep_all_tokens=False)
+        grammar, _ = load_grammar(full, file, [], global_keep_all_tokens=False)  # type: ignore[no-untyped-call]
     except LarkError as error:
         raise GrammarError(f"{file} is not a grammar", str(error).splitlines()[0]) from error
     return Source(

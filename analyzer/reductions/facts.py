@@ -107,7 +107,7 @@ def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
         pl.lit(None, dtype=dtype).alias(name) for name, dtype in CANDIDATE_SCHEMA.items() if name not in distinct.columns
     ]
     return distinct.with_columns(*missing).with_columns(
-        address_class=classes, violations=pl.col("violations").fill_null([])
+        address_class=classes, violations=pl.col("violations").fill_null([]), extensions=pl.col("extensions").fill_null([])
     ).drop("rank", "numbered")
 
 

@@ -1,0 +1,54 @@
+"""All tables of a dataset, by name, in the order people meet them."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.events.envelope import ENVELOPE, FIELD, typed_columns
+from analyzer.grammar.source import SHARED, source
+from analyzer.reductions.accounting import SOURCES, UNMATCHED
+from analyzer.reductions.candidate_pairs import CANDIDATE_PAIRS
+from analyzer.reductions.candidates import CANDIDATES
+from analyzer.reductions.connection_legs import CONNECTION_LEGS
+from analyzer.reductions.conversations import CONVERSATIONS
+from analyzer.reductions.ice_stats import ICE_STATS
+from analyzer.reductions.leg_measurements import LEG_MEASUREMENTS
+from analyzer.reductions.reported import REPORTED
+from analyzer.tables.declare import Column, Table
+
+_UNITS = {"_ms": "ms", "_mbps": "Mbit/s", "_kbps": "kbit/s", "bytes_sent": "By", "bytes_received": "By"}
+
+
+def _events_table() -> Table:
+    notes = source(SHARED).notes
+    unit = {name: next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "") for name in typed_columns()}
+    documented = {name: note.doc for name, note in reversed(notes.items()) if note.doc}
+    spelled = {name: next((doc for rule, doc in documented.items() if rule.split("__")[0] == name), "") for name in typed_columns()}
+    return Table(
+        "events",
+        row="One recognised record.",
+        columns=(
+            *(Column(name, dtype, doc) for name, (dtype, doc) in ENVELOPE.items()),
+            *(Column(name, dtype, spelled[name], unit[name]) for name, dtype in typed_columns().items()),
+            Column("fields", pl.List(FIELD), "Columns that only this kind has, as text."),
+        ),
+        sort=("source", "line"),
+    )
+
+
+EVENTS = _events_table()
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        CONVERSATIONS,
+        ICE_STATS,
+        CONNECTION_LEGS,
+        LEG_MEASUREMENTS,
+        CANDIDATES,
+        CANDIDATE_PAIRS,
+        REPORTED,
+        EVENTS,
+        SOURCES,
+        UNMATCHED,
+    )
+}

@@ -1,0 +1,210 @@
+"""The whole program on one page: lines → records → events → streams → tables.
+
+Sources are read in blocks, blocks are split into records, batches of records become events. Events of a source are
+spilled to the dataset's stage as they come; the tables are then rebuilt from all events, old and new.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import polars as pl
+
+from analyzer.catalogue import EVENTS, TABLES
+from analyzer.events.correlate import correlate
+from analyzer.events.plan import extract
+from analyzer.lines import Input, Tally, discover, read
+from analyzer.records import Dialect, forced, split
+from analyzer.reductions import reduce
+from analyzer.reductions.accounting import SOURCES, merge_shapes, merge_tallies, producer, shapes, tally
+from analyzer.tables.dataset import Commit, Staged, writing
+
+#: called with the decompressed bytes read since the last call
+Progress: TypeAlias = Callable[[int], None]
+BATCH_RECORDS = 100_000
+WORKERS = 2
+#: columns of events that no reduction reads
+_UNREAD = ("level", "target", "location", "fields")
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What an ingest did: its sources (the table of that name), conversations in the dataset, and if it changed."""
+
+    sources: pl.DataFrame
+    conversations: int
+    known: tuple[str, ...]
+    changed: bool
+
+
+@dataclass(slots=True)
+class _Source:
+    """One input on its way through: what was read, and the events that came of it."""
+
+    input: Input
+    tally: Tally
+    dialect: Dialect = field(default_factory=lambda: Dialect((), None))
+    parts: list[Staged] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one batch of records gave."""
+
+    events: pl.DataFrame
+    tallies: pl.DataFrame
+    shapes: pl.DataFrame
+
+
+def _process(records: pl.DataFrame) -> _Batch:
+    extracted = extract(records)
+    return _Batch(extracted.events, tally(extracted.fates, producer(records)), shapes(extracted.fates))
+
+
+def _records(
+    sources: Sequence[_Source], zone: str, dialect: Dialect | None, progress: Progress
+) -> Iterator[pl.DataFrame]:
+    """Records of all sources, source after source and block after block, each row knowing which."""
+    for source in sources:
+        seen = 0
+        blocks = split(read(source.input, source.tally), zone=zone, dialect=dialect)
+        for part, (found, records) in enumerate(blocks):
+            source.dialect = found
+            yield records.with_columns(source=pl.lit(source.input.name), part=pl.lit(part))
+            progress(source.tally.bytes - seen)
+            seen = source.tally.bytes
+
+
+def _batched(records: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Join small frames and pass on large ones, so that a thousand small files are not a thousand batches."""
+    waiting: list[pl.DataFrame] = []
+    for frame in records:
+        waiting.append(frame)
+        if sum(map(len, waiting)) >= BATCH_RECORDS:
+            yield pl.concat(waiting)
+            waiting = []
+    if waiting:
+        yield pl.concat(waiting)
+
+
+def _extracted(batches: Iterator[pl.DataFrame]) -> Iterator[_Batch]:
+    """Run the plan over batches in a few threads, in order, never more than a few batches ahead."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        running: list[Future[_Batch]] = []
+        for batch in batches:
+            running.append(pool.submit(_process, batch))
+            if len(running) > WORKERS:
+                yield running.pop(0).result()
+        for future in running:
+            yield future.result()
+
+
+def _admit(commit: Commit, source: _Source, counts: dict[str, object], unmatched: pl.DataFrame) -> bool:
+    """Enter a source in the commit under its identity; false when its bytes are already there."""
+    identity = source.tally.identity
+    if identity in commit.sources:
+        return False
+    for outgrown in source.tally.beginnings:
+        # the source as it was when last read: what it had is in what it has now
+        for relative in commit.sources.pop(outgrown, {"parts": []})["parts"]:
+            commit.remove(relative)
+    names = [f"{identity[:16]}-{part:05}" for part in range(len(source.parts))]
+    for staged, name in zip(source.parts, names, strict=True):
+        commit.place(staged, name)
+    row = {
+        "name": source.input.name,
+        "identity": identity,
+        "dialect": source.dialect.name,
+        "dialect_votes": ", ".join(f"{name} {votes}" for name, votes in source.dialect.votes),
+        "resolution_ms": source.dialect.resolution_ms,
+        "bytes": source.tally.bytes,
+        "lines": source.tally.lines,
+        "cut_lines": source.tally.cut_lines,
+        "problem": source.tally.problem,
+        **counts,
+    }
+    commit.sources[identity] = {
+        "row": json.loads(pl.DataFrame([row], schema=SOURCES.schema).write_json())[0],
+        "parts": [f"{EVENTS.name}/{name}.parquet" for name in names],
+        "unmatched": unmatched.drop("source").rows(),
+    }
+    return True
+
+
+def _sources_table(commit: Commit) -> pl.DataFrame:
+    rows = json.dumps([entry["row"] for entry in commit.sources.values()])
+    return SOURCES.conform(pl.read_json(rows.encode(), schema=SOURCES.schema)) if commit.sources else SOURCES.empty()
+
+
+def _unmatched_table(commit: Commit) -> pl.DataFrame:
+    schema = {"source": pl.String, "target": pl.String, "skeleton": pl.String, "count": pl.Int64, "line": pl.Int64}
+    rows = [(entry["row"]["name"], *shape) for entry in commit.sources.values() for shape in entry["unmatched"]]
+    return merge_shapes(pl.DataFrame(rows, schema=schema, orient="row"))
+
+
+def _events(commit: Commit) -> pl.DataFrame:
+    """The events that reductions read, from all sources of the commit."""
+    paths = commit.paths(EVENTS.name)
+    if not paths:
+        return EVENTS.empty().drop(_UNREAD)
+    return pl.scan_parquet(paths).drop(_UNREAD).collect()
+
+
+def ingest(
+    given: Sequence[str],
+    out: Path,
+    *,
+    zone: str = "UTC",
+    dialect: str | None = None,
+    progress: Progress = lambda _: None,
+) -> Ingested:
+    """Read logs, rebuild every conversation, and commit the tables to the dataset at `out`.
+
+    Sources whose bytes the dataset already has add nothing; a source that has grown replaces what it was.
+
+    Raises:
+        InputError: nothing to read, or no dialect of that name.
+        OutputError: the dataset cannot be written.
+        BusyError: another run is writing it.
+    """
+    layout = forced(dialect) if dialect else None
+    inputs = discover(given, skip=out)
+    with writing(out) as commit:
+        marks = tuple(sorted({entry["row"]["bytes"] for entry in commit.sources.values()}))
+        sources = [_Source(one, Tally(marks=marks)) for one in inputs]
+        by_name = {source.input.name: source for source in sources}
+        tallies, unmatched = [], []
+        for batch in _extracted(_batched(_records(sources, zone, layout, progress))):
+            for (name, _), events in batch.events.group_by("source", "part", maintain_order=True):
+                by_name[str(name)].parts.append(commit.stage_frame(EVENTS, EVENTS.conform(events.drop("part"))))
+            tallies.append(batch.tallies)
+            unmatched.append(batch.shapes)
+        counts = {row.pop("source"): row for row in merge_tallies(tallies).to_dicts()} if tallies else {}
+        shapes_ = pl.concat(unmatched) if unmatched else None
+        known = []
+        for source in sources:
+            name = source.input.name
+            mine = shapes_.filter(pl.col("source") == name) if shapes_ is not None else pl.DataFrame({"source": []})
+            if not _admit(commit, source, counts.get(name, _NOTHING), mine):
+                known.append(name)
+        sources_table = _sources_table(commit)
+        streams = correlate(_events(commit))
+        tables = reduce(streams, sources_table.select(source="name", resolution_ms="resolution_ms"))
+        tables |= {"sources": sources_table, "unmatched": _unmatched_table(commit)}
+        for name, frame in tables.items():
+            commit.write(TABLES[name], "part-0", frame)
+        changed = commit.publish()
+        return Ingested(
+            sources=sources_table.filter(pl.col("name").is_in([source.input.name for source in sources])),
+            conversations=len(tables["conversations"]),
+            known=tuple(known),
+            changed=changed,
+        )
+
+
+_NOTHING: dict[str, object] = {"records": 0, "events": 0, "noise": 0, "unmatched": 0, "rejected": 0}

@@ -1,0 +1,134 @@
+"""What became of every record: the inputs, and the shapes that no rule takes."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.grammar.types import TIMESTAMP
+from analyzer.tables.declare import Column, Table
+
+SOURCES = Table(
+    "sources",
+    row="One input.",
+    columns=(
+        Column("name", pl.String(), "Name relative to what was given."),
+        Column("identity", pl.String(), "SHA-256 of the decompressed bytes."),
+        Column("dialect", pl.String(), "Layout of its lines, framings from the outside in."),
+        Column("dialect_votes", pl.String(), "Lines each candidate dialect would read as records, best first."),
+        Column("resolution_ms", pl.Float64(), "What one unit of its times is worth; null without times.", unit="ms"),
+        Column("levels", pl.List(pl.String()), "Levels seen among the library's own records."),
+        Column("producer_version_hint", pl.String(), "Release of the library, as far as its wording tells."),
+        Column("bytes", pl.Int64(), "Decompressed size.", unit="By"),
+        Column("lines", pl.Int64(), "Physical lines.", unit="{line}"),
+        Column("records", pl.Int64(), "events + noise + unmatched + rejected.", unit="{record}"),
+        Column("events", pl.Int64(), "Records a rule took.", unit="{record}"),
+        Column("noise", pl.Int64(), "Known to inform nothing, or of another program.", unit="{record}"),
+        Column("unmatched", pl.Int64(), "Of the library's own targets, and no rule takes them.", unit="{record}"),
+        Column("rejected", pl.Int64(), "Lines that belong to no record.", unit="{record}"),
+        Column("cut_lines", pl.Int64(), "Lines longer than the limit, cut there.", unit="{line}"),
+        Column("problem", pl.String(), "Why reading broke off; what came before it is in the tables."),
+        Column("first_ts", TIMESTAMP, "First time seen."),
+        Column("last_ts", TIMESTAMP, "Last time seen."),
+    ),
+    sort=("name",),
+)
+
+UNMATCHED = Table(
+    "unmatched",
+    row="One shape of record of the library's own targets that no rule takes.",
+    columns=(
+        Column("target", pl.String(), "Logger."),
+        Column("skeleton", pl.String(), "The message with every value masked."),
+        Column("count", pl.Int64(), "Records of this shape.", unit="{record}"),
+        Column("origin", pl.String(), "`source:line` of the first."),
+    ),
+    sort=("target", "skeleton"),
+)
+#: skeletons keep this much of a message
+SKELETON_CHARS = 160
+
+
+def skeleton(message: pl.Expr) -> pl.Expr:
+    """Shape of a message without its values: plain words and keys stay, everything else is masked.
+
+    Values stand behind `: ` or `=`, in quotes or brackets, or are no plain word; a secret is any of these.
+    """
+    head = message.str.head(4 * SKELETON_CHARS).str.extract(r"^([^\r\n]*)", 1)
+    return (
+        head.str.replace_all(r"\"[^\"]*\"?|'[^']*'?|\{.*|\[[^\]]{12,}\]?", "<*>")
+        .str.replace_all(r"(: ?|=)[^,()|]+", "${1}<*>")
+        .str.replace_all(r"[^\s,()|:=\[\]]*[0-9@/+\\][^\s,()|:=\[\]]*", "<*>")
+        .str.replace_all(r"[A-Za-z_-]{25,}", "<*>")
+        .str.replace_all(r"(<\*>[ ]?){2,}", "<*> ")
+        .str.strip_chars()
+        .str.head(SKELETON_CHARS)
+    )
+
+
+def shapes(fates: pl.DataFrame) -> pl.DataFrame:
+    """Shapes of the unmatched records of a batch per source, with their counts and first line; mergeable."""
+    return (
+        fates.filter(pl.col("fate") == "unmatched")
+        .with_columns(skeleton=skeleton(pl.col("message")))
+        .group_by("source", "target", "skeleton")
+        .agg(count=pl.len().cast(pl.Int64), line=pl.col("line").min())
+    )
+
+
+def merge_shapes(parts: pl.DataFrame) -> pl.DataFrame:
+    """Merge the shapes of all batches into the table."""
+    first = pl.struct("source", "line").sort_by("source", "line").first()
+    merged = parts.group_by("target", "skeleton").agg(pl.col("count").sum(), first=first)
+    origin = pl.format("{}:{}", pl.col("first").struct.field("source"), pl.col("first").struct.field("line"))
+    return UNMATCHED.conform(merged.select("target", "skeleton", "count", origin=origin))
+
+
+def tally(fates: pl.DataFrame, producers: pl.DataFrame) -> pl.DataFrame:
+    """Count what became of the records of each source of a batch; mergeable. `producers` comes from `producer`."""
+    fate_of = {"events": "event", "noise": "noise", "unmatched": "unmatched", "rejected": "rejected"}
+    counted = fates.group_by("source").agg(
+        records=pl.len().cast(pl.Int64),
+        **{name: (pl.col("fate") == fate).sum().cast(pl.Int64) for name, fate in fate_of.items()},
+        first_ts=pl.col("ts").min(),
+        last_ts=pl.col("ts").max(),
+    )
+    return counted.join(producers, on="source", how="left")
+
+
+def merge_tallies(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """Merge the tallies of several batches, one row per source."""
+    return (
+        pl.concat(parts)
+        .group_by("source")
+        .agg(
+            pl.col("records", "events", "noise", "unmatched", "rejected").sum(),
+            pl.col("first_ts").min(),
+            pl.col("last_ts").max(),
+            levels=pl.col("levels").explode(empty_as_null=True).drop_nulls().unique().sort(),
+            producer_version_hint=pl.col("mark").max().str.slice(1),
+        )
+    )
+
+
+#: marks of the producer's release in its own records, the newest first
+VERSION_MARKS: tuple[tuple[str, pl.Expr], ...] = (
+    (">=2.1.22", pl.col("message").str.contains("conversation_id: -", literal=True)),
+    ("2.0-2.1", pl.col("location").str.starts_with("crates/keeper-pam-webrtc-rs/")),
+    ("1.3-1.9", pl.col("location").str.starts_with("src/")),
+    ("1.0-1.2", pl.col("message").str.starts_with("ICE gathering completed early")),
+    ("<=1.2", pl.col("location").is_null()),
+)
+
+
+def producer(records: pl.DataFrame) -> pl.DataFrame:
+    """Levels and release marks of the library's own records, per source of a batch: source, levels, version."""
+    own = records.filter(pl.col("target").str.starts_with("keeper_pam_webrtc_rs"))
+    return own.group_by("source").agg(levels=pl.col("level").unique().sort(), mark=_best_mark())
+
+
+def _best_mark() -> pl.Expr:
+    # ranked so that batches merge by maximum
+    ranked = [(len(VERSION_MARKS) - place, name, mark) for place, (name, mark) in enumerate(VERSION_MARKS)]
+    return pl.coalesce(
+        *(pl.when(mark.fill_null(False).any()).then(pl.lit(f"{rank}{name}")) for rank, name, mark in ranked)
+    )

@@ -1,0 +1,149 @@
+"""The legs of a conversation: client ↔ KRelay ↔ gateway, end to end, and how long its parts took to set up."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.leg_measurements import CLIENT, END_TO_END, GATEWAY
+from analyzer.tables.declare import Column, Metric, Table
+
+_client, _gateway, _whole = pl.col(f"{CLIENT}_direct"), pl.col(f"{GATEWAY}_direct"), pl.col(f"{END_TO_END}_direct")
+_relayed = pl.col("uses_relay").fill_null(False)
+
+
+def _difference(other: pl.Expr) -> pl.Expr:
+    """The leg that no log saw: what is left of a relayed path. Nothing is left of a direct one."""
+    rest = _whole - other
+    return pl.when(_relayed, rest > 0, pl.col("path_is_single_relay").fill_null(False)).then(rest)
+
+
+_SUM = pl.when(_relayed).then(_client + _gateway)
+
+
+def _method(leg: str, derived: pl.Expr, name: str) -> pl.Expr:
+    direct = pl.col(f"{leg}_direct_method")
+    return pl.coalesce(direct, pl.when(derived.is_not_null()).then(pl.lit(name)))
+
+
+CONNECTION_LEGS = Table(
+    "connection_legs",
+    row="One conversation.",
+    columns=(
+        Column("conversation_id", pl.String(), "Conversation, in its canonical spelling."),
+        Metric("client_to_krelay_latency_ms", pl.Float64(),
+               "Round trip client ↔ relay, from the client's log; else end to end − the other leg, on a path through one relay.",
+               pl.coalesce(_client, _difference(_gateway)), "ms", ("gathering_started", "candidate_gathered", "allocation_failed")),
+        Metric("client_to_krelay_method", pl.String(), "Method of that value.", _method(CLIENT, _difference(_gateway), "difference")),
+        Metric("krelay_to_gateway_latency_ms", pl.Float64(),
+               "Round trip relay ↔ gateway, from the gateway's log; else end to end − the other leg, on a path through one relay.",
+               pl.coalesce(_gateway, _difference(_client)), "ms", ("gathering_started", "candidate_gathered", "allocation_failed")),
+        Metric("krelay_to_gateway_method", pl.String(), "Method of that value.", _method(GATEWAY, _difference(_client), "difference")),
+        Metric("end_to_end_latency_ms", pl.Float64(),
+               "Round trip client ↔ gateway on the path taken: DTLS handshake ÷ its round trips; else the sum of the legs of a relayed path; else reported.",
+               pl.when(pl.col("end_to_end_direct_method") == "reported").then(pl.coalesce(_SUM, _whole)).otherwise(pl.coalesce(_whole, _SUM)),
+               "ms", ("ice_state_changed", "peer_state_changed")),
+        Metric("end_to_end_method", pl.String(), "Method of that value.",
+               pl.when((pl.col("end_to_end_direct_method") == "reported") & _SUM.is_not_null()).then(pl.lit("sum"))
+               .otherwise(_method(END_TO_END, _SUM, "sum"))),
+        Metric("stun_response_time_ms", pl.Float64(), "Last STUN response time, of the client where its log is there, else of the gateway.",
+               pl.col("stun_ms"), "ms", ("gathering_started", "candidate_gathered")),
+        Column("stun_response_time_method", pl.String(), "Method of that value."),
+        Metric("turn_allocation_latency_ms", pl.Float64(), "TURN allocation time, of the client where its log is there, else of the gateway.",
+               pl.col("turn_ms"), "ms", ("candidate_gathered", "credentials_fetched")),
+        Column("turn_allocation_latency_method", pl.String(), "Method of that value."),
+        Metric("data_channel_establishment_ms", pl.Float64(), "Peer connected → data channel open (SCTP and DCEP), the earlier side.",
+               pl.col("channel_ms"), "ms", ("peer_state_changed", "channel_opened", "channel_state_changed", "channel_seen_open")),
+        Metric("data_channel_establishment_method", pl.String(), "state_change.",
+               pl.when(pl.col("channel_ms").is_not_null()).then(pl.lit("state_change"))),
+        Metric("ice_connection_establishment_ms", pl.Float64(), "ICE checking → connected, of the client where it is sound, else of the gateway.",
+               pl.col("ice_ms"), "ms", ("ice_state_changed",)),
+        Metric("ice_connection_establishment_method", pl.String(), "state_change.",
+               pl.when(pl.col("ice_ms").is_not_null()).then(pl.lit("state_change"))),
+        Column("path", pl.String(), "Candidate types of the selected pair, client → gateway, such as `relay->host`; `?` where one end is open."),
+        Column("uses_relay", pl.Boolean(), "Whether the traffic went through the relay; null when the log does not tell."),
+    ),
+    sort=("conversation_id",),
+)  # fmt: skip
+
+
+def _direct(measurements: pl.DataFrame) -> pl.DataFrame:
+    """Chosen estimates side by side, one row per conversation."""
+    chosen = measurements.filter("chosen")
+    return chosen.group_by("conversation_id").agg(
+        expr
+        for leg in (CLIENT, GATEWAY, END_TO_END)
+        for expr in (
+            pl.col("value_ms").filter(pl.col("leg") == leg).first().alias(f"{leg}_direct"),
+            pl.col("method").filter(pl.col("leg") == leg).first().alias(f"{leg}_direct_method"),
+        )
+    )
+
+
+def _paths(placed: pl.DataFrame) -> pl.DataFrame:
+    """Path of each conversation, read client → gateway, from the side that proves the most of it."""
+    local, remote = pl.col("selected_pair_local_type"), pl.col("selected_pair_remote_type")
+    is_gateway = pl.col("side") == "gateway"
+    ends = placed.with_columns(
+        client_end=pl.when(is_gateway).then(remote).otherwise(local), gateway_end=pl.when(is_gateway).then(local).otherwise(remote)
+    )
+    joined = ends.group_by("conversation_id").agg(
+        client_end=pl.col("client_end").drop_nulls().first(),
+        gateway_end=pl.col("gateway_end").drop_nulls().first(),
+        uses_relay=pl.when(pl.col("uses_relay").any()).then(True).otherwise(pl.col("uses_relay").drop_nulls().first()),
+    )
+    known = pl.col("client_end").is_not_null() | pl.col("gateway_end").is_not_null()
+    return joined.with_columns(
+        path=pl.when(known).then(pl.format("{}->{}", pl.col("client_end").fill_null("?"), pl.col("gateway_end").fill_null("?"))),
+        path_is_single_relay=(pl.col("client_end") == "relay").fill_null(False) ^ (pl.col("gateway_end") == "relay").fill_null(False),
+    )
+
+
+def _setup(placed: pl.DataFrame, ice_stats: pl.DataFrame) -> pl.DataFrame:
+    """Set-up times of each conversation: the client's where its log tells them, else the gateway's."""
+    channel = pl.when(pl.col("sub_second"), elapsed_ms("connected_at", "channel_open_at") >= 0).then(
+        elapsed_ms("connected_at", "channel_open_at")
+    )
+    of_tube = ice_stats.select(
+        "conversation_id",
+        "tube_id",
+        "connection_time_ms",
+        "turn_allocation_time_ms",
+        "turn_allocation_method",
+        "stun_response_method",
+        stun=pl.col("stun_response_times").list.last(),
+    )
+    rows = (
+        placed.with_columns(channel=channel)
+        .join(of_tube, on=["conversation_id", "tube_id"], how="left")
+        # the client first; an unknown side only where no side is known
+        .sort(pl.col("side").fill_null("zzz"), "begins_at", "tube_id", nulls_last=True)
+    )
+    return rows.group_by("conversation_id", maintain_order=True).agg(
+        stun_ms=pl.col("stun").drop_nulls().first(),
+        stun_response_time_method=pl.col("stun_response_method").drop_nulls().first(),
+        turn_ms=pl.col("turn_allocation_time_ms").drop_nulls().first(),
+        turn_allocation_latency_method=pl.col("turn_allocation_method").drop_nulls().first(),
+        ice_ms=pl.col("connection_time_ms").drop_nulls().first(),
+        channel_ms=pl.col("channel").min(),
+    )
+
+
+def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, ice_stats: pl.DataFrame) -> pl.DataFrame:
+    """Put together the legs of every conversation."""
+    placed = (
+        facts.streams.links.select("conversation_id", "tube_id")
+        .join(facts.tubes, on="tube_id")
+        .join(selected.drop("side", "was_connected"), on="tube_id", how="left")
+        .sort("conversation_id", "begins_at", "tube_id", nulls_last=True)
+    )
+    rows = (
+        placed.select("conversation_id")
+        .unique()
+        .join(_direct(measurements), on="conversation_id", how="left")
+        .join(_paths(placed), on="conversation_id", how="left")
+        .join(_setup(placed, ice_stats), on="conversation_id", how="left")
+    )
+    return CONNECTION_LEGS.select(rows)
+
+

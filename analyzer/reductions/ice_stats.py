@@ -1,0 +1,166 @@
+"""ICEStats, rebuilt: one row per conversation and tube, each number with the way it was found.
+
+The ten fields of the library's `ICEStats` and the eight of its `CandidatePairStats` under their own names; times are
+durations from the tube's gathering start, never the library's absolute clocks.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.tables.declare import Column, Metric, Table
+
+_seen = pl.col("local_seen").fill_null(False)
+#: candidate lines exist only with trickle; an ended gathering that showed none found none
+_none_found = pl.col("trickle").fill_null(False) & pl.col("gathered") & (pl.col("reported_total").fill_null(0) == 0)
+
+
+def _count(name: str) -> pl.Expr:
+    return pl.when(_seen).then(pl.col(name)).when(_none_found).then(0)
+
+
+_allocated, _failed = pl.col("relay_allocations"), pl.col("failed_allocations")
+_tried = _allocated + _failed
+_fetches = pl.col("credentials_fetched") + pl.col("credentials_failed")
+_attempts = (
+    pl.when(pl.col("allocations_recorded") > 0).then(pl.col("allocations_recorded"))
+    .when(_tried > 0).then(_tried)
+    .when(_fetches > 0).then(_fetches)
+)  # fmt: skip
+_successes = (
+    pl.when(pl.col("allocations_recorded") > 0).then(pl.col("allocations_succeeded"))
+    .when(_tried > 0).then(_allocated)
+    .when(_fetches > 0).then(pl.col("credentials_fetched"))
+)  # fmt: skip
+
+_allocation_ms = {
+    "reported": pl.col("allocation_ms"),
+    "turn_transaction": pl.col("turn_transaction_ms"),
+    "gathering_relay": pl.col("relay_ms"),
+    "credential_fetch": pl.col("credential_fetch_ms"),
+}
+
+
+def first_method(ways: dict[str, pl.Expr]) -> pl.Expr:
+    """Name of the first way that gave a value."""
+    return pl.coalesce(*(pl.when(value.is_not_null()).then(pl.lit(method)) for method, value in ways.items()))
+
+
+ICE_STATS = Table(
+    "ice_stats",
+    row="One side's peer connection (tube) of one conversation.",
+    columns=(
+        Column("conversation_id", pl.String(), "Conversation, in its canonical spelling."),
+        Column("tube_id", pl.String(), "Tube: one peer connection inside one process."),
+        Column("side", pl.String(), "client: the offerer; gateway: the answerer; null when no line tells."),
+        Column("link_method", pl.String(), "Strongest evidence that this tube carries this conversation."),
+        Metric("total_candidates", pl.Int64(), "Distinct local candidates gathered, all generations. Null without candidate lines.",
+               _count("local_count"), "{candidate}", ("candidate_gathered", "session_described")),
+        Metric("host_candidates", pl.Int64(), "Host candidates among them.", _count("host_count"), "{candidate}", ("candidate_gathered",)),
+        Metric("srflx_candidates", pl.Int64(), "Server-reflexive candidates among them. Two per interface are normal: stun and turn URL.",
+               _count("srflx_count"), "{candidate}", ("candidate_gathered",)),
+        Metric("relay_candidates", pl.Int64(), "Relay candidates among them.", _count("relay_count"), "{candidate}", ("candidate_gathered",)),
+        Metric("first_candidate_time_ms", pl.Float64(), "Gathering start → first local candidate, first generation that has both.",
+               pl.col("first_candidate_ms"), "ms", ("gathering_started", "first_candidate_gathered", "candidate_gathered")),
+        Metric("gathering_complete_time_ms", pl.Float64(),
+               "Gathering start → gathering complete, first generation that has both; without times, the duration the collector printed, if plausible.",
+               pl.coalesce("completed_ms", "reported_duration_ms"), "ms",
+               ("gathering_started", "gathering_completed", "gathering_completed_reported")),
+        Metric("gathering_complete_method", pl.String(), "state_change: from the times of the lines; reported: the collector's duration.",
+               first_method({"state_change": pl.col("completed_ms"), "reported": pl.col("reported_duration_ms")})),
+        Metric("stun_response_times", pl.List(pl.Float64()),
+               "Round trips to the STUN server, one per generation: gathering start → first srflx. Recorded ones where a log has them.",
+               pl.when(pl.col("stun_times").list.len() > 0).then("stun_times").otherwise("srflx_times"), "ms",
+               ("stun_response_recorded", "gathering_started", "candidate_gathered")),
+        Metric("stun_response_method", pl.String(), "gathering_srflx or reported.",
+               pl.when(pl.col("stun_times").list.len() > 0).then(pl.lit("reported"))
+               .when(pl.col("srflx_times").is_not_null()).then(pl.lit("gathering_srflx"))),
+        Metric("turn_allocation_success_rate", pl.Float64(),
+               "Granted ÷ attempted TURN allocations; without any evidence of one, fetched ÷ attempted credentials. Null when nothing was tried.",
+               _successes / _attempts, "1", ("candidate_gathered", "allocation_failed", "credentials_fetched", "credentials_failed")),
+        Metric("turn_allocations_attempted", pl.Int64(),
+               "Allocations with an outcome: a relay candidate, an error, or a configured server without either when gathering ended.",
+               _attempts, "{allocation}", ("candidate_gathered", "allocation_failed", "credentials_fetched")),
+        Metric("turn_allocation_success_method", pl.String(), "What was counted: reported, turn_allocation, credential_fetch.",
+               pl.when(pl.col("allocations_recorded") > 0).then(pl.lit("reported")).when(_tried > 0).then(pl.lit("turn_allocation"))
+               .when(_fetches > 0).then(pl.lit("credential_fetch"))),
+        Metric("turn_allocation_time_ms", pl.Float64(),
+               "Time of the TURN allocation: Allocate request → grant, else gathering start → first relay candidate (two round trips), else the credential fetch.",
+               pl.coalesce(*_allocation_ms.values()), "ms",
+               ("turn_requested", "turn_allocated", "candidate_gathered", "credentials_fetched", "turn_allocation_recorded")),
+        Metric("turn_allocation_method", pl.String(), "turn_transaction, gathering_relay, credential_fetch, reported.", first_method(_allocation_ms)),
+        Metric("turn_credential_fetch_ms", pl.Float64(), "Duration of the HTTPS request for TURN credentials; no TURN traffic.",
+               pl.col("credential_fetch_ms"), "ms", ("credentials_fetched",)),
+        Column("selected_pair_local_type", pl.String(), "Type of the selected pair's local candidate, as far as the log proves it."),
+        Column("selected_pair_remote_type", pl.String(), "Type of its remote candidate."),
+        Column("selected_pair_method", pl.String(), "ice_agent, candidates, nomination_wait, reported."),
+        Column("current_rtt_ms", pl.Float64(), "Round-trip time of the pair: the tube's best sound end-to-end estimate.", unit="ms"),
+        Column("current_rtt_method", pl.String(), "Its method, as in leg_measurements."),
+        Column("total_rtt_measurements", pl.Int64(), "Sound end-to-end estimates this tube gave.", unit="{measurement}"),
+        Metric("connection_time_ms", pl.Float64(), "ICE checking → connected, first generation; null where the library held its callbacks back.",
+               pl.col("connection_ms"), "ms", ("ice_state_changed", "agent_state_changed")),
+        Metric("connection_time_method", pl.String(), "state_change.", pl.when(pl.col("connection_ms").is_not_null()).then(pl.lit("state_change"))),
+        Metric("pair_bytes_sent", pl.Int64(), "Bytes sent on the transport, last cumulative counter.", pl.col("transport_bytes_sent"), "By", ("transport_bytes_counted",)),
+        Metric("pair_bytes_received", pl.Int64(), "Bytes received on the transport, last cumulative counter.", pl.col("transport_bytes_received"), "By", ("transport_bytes_counted",)),
+        Metric("transport_protocol", pl.String(), "Transport of the local candidates, lower case; null when they differ or none was seen.",
+               pl.when(pl.col("transports").list.len() == 1).then(pl.col("transports").list.first())),
+        Metric("generations", pl.Int64(), "ICE generations seen: 1 + restarts that gathered anew.", pl.col("generations"), "{generation}", ("gathering_started",)),
+    ),
+    sort=("conversation_id", "tube_id"),
+)  # fmt: skip
+
+
+def _sound(name: str, start: str, end: str) -> pl.Expr:
+    span = elapsed_ms(start, end)
+    return pl.when(pl.col("sub_second"), span >= 0, span < 600_000).then(span).alias(name)
+
+
+def _per_tube(facts: Facts) -> pl.DataFrame:
+    """Durations of the first generation that has them, and counts over all generations."""
+    held = pl.col("held_back_at").is_not_null() & (elapsed_ms("held_back_at", "ice_connected_at") > -50)
+    durations = facts.generations.with_columns(
+        _sound("first_candidate_ms", "started_at", "first_candidate_at"),
+        _sound("completed_ms", "started_at", "completed_at"),
+        _sound("relay_ms", "started_at", "relay_at"),
+        _sound("srflx_ms", "started_at", "srflx_at"),
+        _sound("turn_transaction_ms", "turn_requested_at", "turn_allocated_at"),
+        pl.coalesce(
+            _sound("agent", "agent_checking_at", "agent_connected_at"),
+            pl.when(~held).then(_sound("told", "checking_at", "ice_connected_at")),
+        ).alias("connection_ms"),
+    ).sort("tube_id", "generation")
+    firsts = ("first_candidate_ms", "completed_ms", "relay_ms", "turn_transaction_ms", "connection_ms", "reported_duration_ms")
+    return durations.group_by("tube_id", maintain_order=True).agg(
+        *(pl.col(name).drop_nulls().first() for name in firsts),
+        srflx_times=pl.when(pl.col("srflx_ms").is_not_null().any()).then(pl.col("srflx_ms").drop_nulls().implode()),
+        failed_told=pl.col("allocation_failures").sum(),
+    )
+
+
+def tube_facts(facts: Facts, selected: pl.DataFrame) -> pl.DataFrame:
+    """Everything the metrics of a tube are computed from, one row per tube."""
+    tubes = facts.tubes.join(_per_tube(facts), on="tube_id", how="left").join(
+        selected.drop("side", "was_connected"), on="tube_id", how="left"
+    )
+    missing = pl.col("turn_configured") & _seen.or_(_none_found) & (pl.col("relay_count").fill_null(0) == 0) & pl.col("gathered")
+    return tubes.with_columns(
+        relay_allocations=pl.col("relay_count").fill_null(0),
+        # a refusal is told by a line without ids, or by a relay candidate that never came
+        failed_allocations=pl.max_horizontal(pl.col("failed_told").fill_null(0), missing.cast(pl.Int64)),
+    )
+
+
+def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
+    """Rebuild ICEStats for every tube of every conversation."""
+    sound = measurements.filter(pl.col("leg") == "end_to_end", pl.col("refused_reason").is_null())
+    rtt = sound.sort("bias_ms", "value_ms", nulls_last=True).group_by("conversation_id", "tube_id", maintain_order=True).agg(
+        current_rtt_ms=pl.col("value_ms").first(),
+        current_rtt_method=pl.col("method").first(),
+        total_rtt_measurements=pl.len().cast(pl.Int64),
+    )
+    rows = (
+        facts.streams.links.join(tube_facts(facts, selected), on="tube_id", how="inner")
+        .join(rtt, on=["conversation_id", "tube_id"], how="left")
+    )  # fmt: skip
+    return ICE_STATS.select(rows)

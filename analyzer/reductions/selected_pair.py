@@ -1,0 +1,138 @@
+"""Which candidate pair carried the traffic, as far as the log proves it.
+
+The library always says host/host, so its word is the last resort. In order: the ICE agent's own line (trace level);
+the policy or the candidates, where they leave one possibility; the time the controlling agent waited before it
+nominated, which webrtc-ice fixes per candidate type (0 host, 0.5 s srflx, 1 s prflx, 2 s relay).
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.events.candidate import parse_pair_candidate
+from analyzer.reductions.facts import Facts, elapsed_ms
+
+#: a wait below this nominated a host pair: the next wait of the agent is 500 ms
+HOST_WAIT_MS = 450.0
+#: from this wait on, one end of the pair is a relay candidate
+RELAY_WAIT_MS = 2000.0
+
+METHODS = ("ice_agent", "candidates", "nomination_wait", "reported")
+
+
+def _only(types: str, name: str) -> pl.Expr:
+    return (pl.col(types).list.len() == 1) & (pl.col(types).list.first() == name)
+
+
+def _has(types: str, name: str) -> pl.Expr:
+    return pl.col(types).list.contains(name).fill_null(False)
+
+
+def _without_nat(candidates: pl.DataFrame) -> pl.DataFrame:
+    """Tubes whose remote side shows the same address as host and as server-reflexive: nothing stands before it."""
+    remote = candidates.filter(pl.col("direction") == "remote", pl.col("address").is_not_null())
+    hosts = remote.filter(pl.col("candidate_type") == "host").select("tube_id", "address")
+    mapped = remote.filter(pl.col("candidate_type") == "srflx").select("tube_id", "address")
+    return hosts.join(mapped, on=["tube_id", "address"]).select("tube_id").unique().with_columns(remote_without_nat=pl.lit(True))
+
+
+def _other_end(facts: Facts) -> pl.DataFrame:
+    """What the other side's own log says of its candidates, for tubes of conversations with both logs."""
+    ends = facts.streams.links.select("conversation_id", "tube_id").join(
+        facts.tubes.select("tube_id", "side", "turn_only", "local_types", "host_count", "srflx_count"), on="tube_id"
+    )
+    # with several tubes of one side in turn, which of them met this one is not told
+    sole = ends.filter(pl.len().over("conversation_id", "side") == 1)
+    return (
+        sole.join(sole, on="conversation_id", suffix="_other")
+        .filter(pl.col("side") != pl.col("side_other"))
+        .select("tube_id", other_turn_only="turn_only_other", other_types="local_types_other")
+        .unique("tube_id", keep="none")
+    )
+
+
+def resolve(facts: Facts) -> pl.DataFrame:
+    """Resolve the selected pair of each connected tube.
+
+    Columns: tube_id, selected_pair_local_type, selected_pair_remote_type, selected_pair_method, with the addresses
+    where the agent's line gives them, and nomination_wait_ms.
+    """
+    first = facts.generations.filter(pl.col("generation") == 1).select(
+        "tube_id",
+        "sub_second",
+        "held_back_at",
+        wait_ms=elapsed_ms("checking_at", "ice_connected_at"),
+    )
+    local = {key: expr.alias(f"agent_local_{key}") for key, expr in parse_pair_candidate(pl.col("selected_local")).items()}
+    remote = {key: expr.alias(f"agent_remote_{key}") for key, expr in parse_pair_candidate(pl.col("selected_remote")).items()}
+    tubes = (
+        facts.tubes.join(first.drop("sub_second"), on="tube_id", how="left")
+        .join(_without_nat(facts.candidates), on="tube_id", how="left")
+        .join(_other_end(facts), on="tube_id", how="left")
+        .with_columns(*local.values(), *remote.values())
+        .with_columns(
+            # held-back callbacks make the wait meaningless, and so do whole seconds
+            wait_ms=pl.when(pl.col("sub_second"), pl.col("held_back_at").is_null(), pl.col("wait_ms") >= 0).then("wait_ms"),
+            remote_types=pl.coalesce(pl.col("remote_types").list.drop_nulls(), "other_types"),
+        )
+    )
+    connected = pl.col("was_connected")
+    relay_here = pl.col("turn_only").fill_null(False) | _only("local_types", "relay")
+    relay_there = pl.col("other_turn_only").fill_null(False) | _only("remote_types", "relay")
+    all_host = _only("local_types", "host") & _only("remote_types", "host")
+    no_relay = ~_has("local_types", "relay") & ~_has("remote_types", "relay") & pl.col("local_seen").fill_null(False)
+    plain_remote = pl.col("remote_without_nat").fill_null(False) & _has("remote_types", "host")
+    # a host without address translation before it answers from its own address, whoever asks
+    local_sees_itself = pl.col("local_types").list.contains("host")
+    quick = pl.col("wait_ms") < HOST_WAIT_MS
+    slow = pl.col("wait_ms") >= RELAY_WAIT_MS
+    hosts_both = _has("local_types", "host") & _has("remote_types", "host")
+    local_type = (
+        pl.when(~connected).then(None)
+        .when(pl.col("agent_local_type").is_not_null()).then("agent_local_type")
+        .when(relay_here).then(pl.lit("relay"))
+        .when(all_host).then(pl.lit("host"))
+        .when(relay_there & local_sees_itself).then(pl.lit("host"))
+        .when(quick & hosts_both).then(pl.lit("host"))
+    )  # fmt: skip
+    remote_type = (
+        pl.when(~connected).then(None)
+        .when(pl.col("agent_remote_type").is_not_null()).then("agent_remote_type")
+        .when(relay_there).then(pl.lit("relay"))
+        .when(all_host).then(pl.lit("host"))
+        .when(relay_here & plain_remote).then(pl.lit("host"))
+        .when(quick & hosts_both & ~relay_here).then(pl.lit("host"))
+    )  # fmt: skip
+    reported = pl.col("reported_local_type").is_not_null() & pl.col("reported_rtt_ms").is_not_null()
+    method = (
+        pl.when(~connected & ~reported).then(None)
+        .when(pl.col("agent_local_type").is_not_null()).then(pl.lit("ice_agent"))
+        .when(relay_here | relay_there | all_host).then(pl.lit("candidates"))
+        .when(quick & hosts_both).then(pl.lit("nomination_wait"))
+        .when(reported).then(pl.lit("reported"))
+    )  # fmt: skip
+    says_so = method == "reported"
+    reports_relay = (pl.col("reported_local_type") == "relay") | (pl.col("reported_remote_type") == "relay")
+    uses_relay = (
+        pl.when(says_so).then(reports_relay)
+        .when(~connected).then(None)
+        .when((pl.col("agent_local_type") == "relay") | (pl.col("agent_remote_type") == "relay")).then(True)
+        .when(pl.col("agent_local_type").is_not_null()).then(False)
+        .when(relay_here | relay_there).then(True)
+        .when(all_host | no_relay).then(False)
+        .when(quick).then(False)
+        .when(slow).then(True)
+    )  # fmt: skip
+    return tubes.select(
+        "tube_id",
+        "side",
+        "was_connected",
+        selected_pair_local_type=pl.when(says_so).then("reported_local_type").otherwise(local_type),
+        selected_pair_remote_type=pl.when(says_so).then("reported_remote_type").otherwise(remote_type),
+        selected_pair_method=method,
+        uses_relay=uses_relay,
+        local_address="agent_local_address",
+        local_port="agent_local_port",
+        remote_address="agent_remote_address",
+        remote_port="agent_remote_port",
+    )

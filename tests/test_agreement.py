@@ -10,7 +10,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from analyzer.grammar import shipped
@@ -31,8 +31,8 @@ def _assert_agree(target: str, messages: list[str]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.target}:{kind.name}")
 def test_plan_agrees_on_what_the_grammar_spells(kind: EventKind) -> None:
-    @settings(_settings, max_examples=4)
-    @given(st.lists(spelled(kind.target, kind.name), min_size=2, max_size=8), seeds())
+    @settings(_settings, max_examples=3)
+    @given(st.lists(spelled(kind.target, kind.name), min_size=2, max_size=6), seeds())
     def agree(messages: list[str], random: Random) -> None:
         _assert_agree(kind.target, [*messages, *(damaged(message, random) for message in messages)])
 
@@ -43,12 +43,13 @@ def test_plan_agrees_on_what_the_grammar_spells(kind: EventKind) -> None:
 def test_plan_agrees_on_damaged_messages(target: str) -> None:
     kinds = shipped()[target].kinds
 
-    @settings(_settings, max_examples=4)
+    # a smaller seed is no smaller message
+    @settings(_settings, max_examples=4, phases=[Phase.generate])
     @given(seeds())
     def agree(random: Random) -> None:
         originals = [sample for kind in kinds for sample in kind.samples]
-        originals += [printed(kind, random) for kind in kinds for _ in range(5)]
-        _assert_agree(target, [*originals, *(damaged(text, random) for text in originals for _ in range(2))])
+        originals += [printed(kind, random) for kind in kinds for _ in range(2)]
+        _assert_agree(target, [*originals, *(damaged(text, random) for text in originals)])
 
     agree()
 

@@ -17,7 +17,7 @@ from analyzer.events.envelope import FIELD, column_types, events_schema, typed_c
 from analyzer.events.targets import stem
 from analyzer.grammar import Grammar, shipped
 from analyzer.grammar.pattern import Column, EventKind, heads, tail
-from analyzer.grammar.regex import Regex, collects, message_regex, prefix_regex, segment_regex
+from analyzer.grammar.regex import DELIMITERS, Regex, collects, message_regex, prefix_regex, segment_regex
 from analyzer.grammar.types import TYPES
 
 #: what became of a record
@@ -118,7 +118,9 @@ def _segment_text(message: pl.Series, column: Column) -> pl.Series:
     if collects(column):
         inner = pl.element().str.extract(regex.text, 1)
         # several segments travel as lines of one text, which scatters like any other
-        return message.str.extract_all(regex.text).list.eval(inner).list.join("\n").replace("", None)
+        # a delimiter ends one segment and begins the next: doubled, both matches have one
+        doubled = message.str.replace_all(f"([{DELIMITERS}])", "${1}${1}")
+        return doubled.str.extract_all(regex.text).list.eval(inner).list.join("\n").replace("", None)
     if len(regex.columns) == 1:
         return message.str.extract(regex.text, 1)
     return _coalesced(message.str.extract_groups(regex.text), regex)[column.name]

@@ -67,8 +67,7 @@ def segment_regex(column: Column) -> Regex:
     """One segment of a tail that spells `column`, searched for anywhere between two delimiters."""
     groups: list[str] = []
     text = _write(column.sequence, groups, Counter())
-    end = "" if collects(column) else f"(?: *[{DELIMITERS}]|$)"
-    return Regex(f"[{DELIMITERS}] *{text}{end}", tuple(groups))
+    return Regex(f"[{DELIMITERS}] *{text}(?: *[{DELIMITERS}]|$)", tuple(groups))
 
 
 def collects(column: Column) -> bool:

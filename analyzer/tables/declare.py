@@ -6,7 +6,7 @@ frame conforms, and the printed data dictionary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A column with the expression that finds it, over the frame its table names in `facts`."""
+    """A column with the expression that finds it, over the frame of facts its table is selected from."""
 
     name: str
     dtype: pl.DataType
@@ -46,7 +46,6 @@ class Table:
     row: str
     columns: tuple[Column | Metric, ...]
     sort: tuple[str, ...]
-    facts: str = field(default="")
 
     @property
     def schema(self) -> pl.Schema:

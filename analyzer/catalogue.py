@@ -32,7 +32,7 @@ def _events_table() -> Table:
             *(Column(name, dtype, spelled[name], unit[name]) for name, dtype in typed_columns().items()),
             Column("fields", pl.List(FIELD), "Columns that only this kind has, as text."),
         ),
-        sort=("source", "line"),
+        sort=(),
     )
 
 

@@ -174,15 +174,15 @@ def _pieces(one: Input) -> Iterator[bytes]:
         yield from _reader(raw.peek(4)[:4])(raw)
 
 
-def _decoded(block: bytes) -> str:
+def _text(block: bytes) -> pl.Series:
     try:
-        return block.decode("utf-8")
-    except UnicodeDecodeError:
-        return block.decode("utf-8", "backslashreplace")
+        return pl.Series("text", [block], dtype=pl.Binary).cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return pl.Series("text", [block.decode("utf-8", "backslashreplace")])
 
 
 def _frame(block: bytes, tally: Tally) -> pl.DataFrame:
-    text = pl.Series("text", [_decoded(block)]).str.split("\n").explode()
+    text = _text(block).str.split("\n").explode()
     if block.endswith(b"\n"):
         text = text.head(len(text) - 1)
     text = text.str.strip_suffix("\r")
@@ -195,10 +195,10 @@ def _frame(block: bytes, tally: Tally) -> pl.DataFrame:
     return frame
 
 
-def _cut(buffer: bytearray, size: int) -> int:
+def _cut(block: bytes, size: int) -> int:
     """Where to cut a block of about `size` bytes: after a line end, so that blocks depend on nothing but the bytes."""
-    end = buffer.rfind(b"\n", 0, size) + 1
-    return end or buffer.find(b"\n", size) + 1
+    end = block.rfind(b"\n", 0, size) + 1
+    return end or block.find(b"\n", size) + 1
 
 
 def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterator[pl.DataFrame]:
@@ -206,15 +206,21 @@ def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterato
 
     A stream that breaks off gives what came before the break; `tally.problem` says why it broke.
     """
-    buffer = bytearray()
+    pieces: list[bytes] = []
+    size = 0
     try:
         for piece in _pieces(one):
             tally.take(piece)
-            buffer += piece
-            while len(buffer) > block_bytes and (end := _cut(buffer, block_bytes)):
-                yield _frame(bytes(buffer[:end]), tally)
-                del buffer[:end]
+            pieces.append(piece)
+            size += len(piece)
+            if size <= block_bytes:
+                continue
+            block = b"".join(pieces)
+            if end := _cut(block, block_bytes):
+                yield _frame(block[:end], tally)
+                block = block[end:]
+            pieces, size = [block], len(block)
     except (OSError, EOFError, zlib.error) as error:
         tally.problem = f"{type(error).__name__}: {error}"
-    if buffer:
-        yield _frame(bytes(buffer), tally)
+    if block := b"".join(pieces):
+        yield _frame(block, tally)

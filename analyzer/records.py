@@ -1,6 +1,6 @@
 """Lines → records: which dialect a source speaks, its continuation lines, and the fields of each record.
 
-In: frames of `(line, text)`. Out: frames of `(line, lines, ts, level, target, message, location)`, one row a record;
+In: frames of `(line, text)`. Out: frames of `(line, lines, ts, level, target, message)`, one row a record;
 `line` is the first of its `lines` physical lines. A line that begins no record continues the one before; lines before
 the first record are rejected records of their own (null target).
 """
@@ -27,7 +27,6 @@ RECORD_SCHEMA = pl.Schema(
         "level": pl.String(),
         "target": pl.String(),
         "message": pl.String(),
-        "location": pl.String(),
     }
 )
 SAMPLE_LINES = 2000
@@ -43,9 +42,6 @@ JSON_KEYS: dict[str, tuple[str, ...]] = {
 }
 #: the same for framings that keep a whole line: docker's json-file, journalctl -o json
 JSON_LINE_KEYS = ("log", "MESSAGE")
-
-# every message of a library since 1.6 ends in its place in the producer's source, dependencies below a build cache
-_SUFFIX = r" \((?:[^()]*registry/src/[^/()]*/|<cargo registry>/)?([^()]*\.rs:[0-9]+)\)\s*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +102,24 @@ def _zone(expr: pl.Expr, terminal: str, zone: str) -> pl.Expr:
     return local.dt.convert_time_zone("UTC")
 
 
+@cache
+def _prefix(kind: EventKind) -> str:
+    """A prefix rule without its message, as one group around all others: the rest of the line is the message."""
+    head = kind.sequence[:-1]
+    return f"^(?P<prefix>{message_regex(head).text.removeprefix('^').removesuffix('$')})"
+
+
 def _fields(kind: EventKind, text: pl.Series, zone: str) -> pl.DataFrame:
     """The columns of a prefix rule over lines; all null where it does not match."""
-    regex = message_regex(kind.sequence)
-    frame = pl.DataFrame({"text": text}).select(pl.col("text").str.extract_groups(regex.text)).unnest("text")
-    by_column: dict[str, Capture] = {capture.column: capture for capture in captures(kind.sequence)}
-    columns = {}
-    for column, capture in by_column.items():
-        raw = pl.col(f"{column}__1")
-        columns[column] = _zone(TYPES[capture.terminal].expr(raw), capture.terminal, zone) if column == "ts" else raw
-    return frame.select(**columns, matched=pl.col(f"{regex.columns[0]}__1").is_not_null())
+    frame = pl.DataFrame({"text": text, "groups": text.str.extract_groups(_prefix(kind))}).unnest("groups")
+    columns = {
+        capture.column: _zone(TYPES[capture.terminal].expr(raw), capture.terminal, zone) if capture.column == "ts" else raw
+        for capture in captures(kind.sequence[:-1])
+        for raw in (pl.col(f"{capture.column}__1"),)
+    }
+    matched = pl.col("prefix").is_not_null()
+    message = pl.when(matched).then(pl.col("text").str.strip_prefix(pl.col("prefix")))
+    return frame.select(**columns, message=message, matched=matched)
 
 
 def _json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
@@ -233,13 +237,7 @@ def _folded(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _finished(frame: pl.DataFrame) -> pl.DataFrame:
-    message = pl.col("message")
-    suffixed = message.str.ends_with(")") & message.str.contains(".rs:", literal=True)
-    with_suffix = frame.select(
-        message=pl.when(suffixed).then(message.str.replace(_SUFFIX, "")).otherwise(message.str.strip_suffix("\n")),
-        location=pl.when(suffixed).then(message.str.extract(_SUFFIX, 1)),
-    )
-    return frame.with_columns(with_suffix).select(RECORD_SCHEMA.names()).cast(dict(RECORD_SCHEMA))
+    return frame.select(RECORD_SCHEMA.names()).cast(dict(RECORD_SCHEMA))
 
 
 def split(

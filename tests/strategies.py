@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.lark import from_lark
 
 from analyzer import lines, records
-from analyzer.events.plan import EVENT, NOISE, extract
+from analyzer.events.plan import EVENT, NOISE, extract, without_suffix
 from analyzer.events.targets import logger, stem
 from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.printer import render, sample_values
@@ -35,7 +35,6 @@ def read_by_plan(target: str, messages: Sequence[str]) -> list[Parsed | None]:
             "level": ["DEBUG"] * count,
             "target": [logger(target)] * count,
             "message": list(messages),
-            "location": [None] * count,
         },
         schema=RECORD_SCHEMA,
     ).with_columns(source=pl.lit("test"))
@@ -49,7 +48,9 @@ def read_by_plan(target: str, messages: Sequence[str]) -> list[Parsed | None]:
     for event in events:
         given = {name: event[name] for name in terminals if event.get(name) is not None}
         extra = {one["key"]: _value(terminals[one["key"]], one["value"]) for one in event["fields"] or ()}
-        read[event["line"]] = Parsed(event["kind"], given | {key: value for key, value in extra.items() if value is not None})
+        read[event["line"]] = Parsed(
+            event["kind"], given | {key: value for key, value in extra.items() if value is not None}
+        )
     return [read[line] for line in range(1, count + 1)]
 
 
@@ -59,9 +60,16 @@ def _value(terminal: str, text: str) -> object:
     return TYPES[terminal].value(text)
 
 
+def bare(messages: Iterable[str]) -> list[str]:
+    """The messages without the place in the producer's source and the line end, which are no part of the grammar."""
+    once = without_suffix(pl.Series(list(dict.fromkeys(messages)), dtype=pl.String))["message"]
+    return once.filter(without_suffix(once)["message"] == once).unique(maintain_order=True).to_list()
+
+
 def spelled(target: str, kind: str) -> st.SearchStrategy[str]:
     """Messages of one kind, straight from the grammar."""
-    return from_lark(lark(target), start=kind).filter(_is_utf8)
+    messages: st.SearchStrategy[str] = from_lark(lark(target), start=kind)
+    return messages.filter(_is_utf8)
 
 
 def _is_utf8(text: str) -> bool:
@@ -73,7 +81,24 @@ def printed(kind: EventKind, random: Random) -> str:
     return render(kind.sequence, sample_values(kind, random))
 
 
-_ODD = [*"(),|:=-_ .#'\"[]<>{}0a\tZ", "\n", "\r\n", "  ", ": ", ", ", " (", "µ", "é", "→", "😀", "\0", "\x1b", "٣", "ſ", "K"]
+_ODD = [
+    *"(),|:=-_ .#'\"[]<>{}0a\tZ",
+    "\n",
+    "\r\n",
+    "  ",
+    ": ",
+    ", ",
+    " (",
+    "µ",
+    "é",
+    "→",
+    "😀",
+    "\0",
+    "\x1b",
+    "٣",
+    "\u017f",
+    "\u212a",
+]
 
 
 def _delete(text: str, random: Random) -> str:
@@ -156,19 +181,24 @@ def captured() -> pl.DataFrame:
     for one in lines.discover([str(folder) for folder in CAPTURES if folder.is_dir()]):
         if one.name.endswith((".log", ".log.zst", ".log.gz")):
             for _, frame in records.split(lines.read(one, lines.Tally())):
-                found.append(frame.select(stem(pl.col("target")).alias("stem"), "message").drop_nulls())
+                message = without_suffix(frame["message"])["message"]
+                found.append(frame.select(stem(pl.col("target")).alias("stem"), message).drop_nulls())
     return pl.concat(found)
 
 
 def shapes(messages: pl.DataFrame) -> pl.DataFrame:
     """One record per shape: digits and ids masked."""
-    masked = pl.col("message").str.replace_all("[0-9A-Za-z_+/=-]*[0-9][0-9A-Za-z_+/=-]*", "0").str.replace_all("0[.:0]*", "0")
+    masked = (
+        pl.col("message")
+        .str.replace_all("[0-9A-Za-z_+/=-]*[0-9][0-9A-Za-z_+/=-]*", "0")
+        .str.replace_all("0[.:0]*", "0")
+    )
     return messages.with_columns(shape=masked).unique(["stem", "shape"], keep="first", maintain_order=True)
 
 
 def differences(target: str, messages: Iterable[str], reference: Callable[[str, str], Parsed | None]) -> list[str]:
     """Messages that plan and reference read differently, with both readings; for one batch of one target."""
-    batch = list(dict.fromkeys(messages))
+    batch = bare(messages)
     return [
         f"{target}: {message!r}\n      plan: {plan}\n reference: {told}"
         for message, plan in zip(batch, read_by_plan(target, batch), strict=True)

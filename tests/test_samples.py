@@ -88,7 +88,9 @@ def test_layout_samples_are_of_one_layout(layouts: tuple[EventKind, ...]) -> Non
             line = pl.Series([sample])
             found = [other.name for other in layouts if line.str.contains(message_regex(other.sequence).text).any()]
             assert found == [kind.name], sample
-            by_reference = [other.name for other in layouts if parse_as("prefix", other.name, sample, "dynamic_complete")]
+            by_reference = [
+                other.name for other in layouts if parse_as("prefix", other.name, sample, "dynamic_complete")
+            ]
             assert by_reference == found, sample
 
 

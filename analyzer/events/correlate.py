@@ -15,7 +15,7 @@ import polars as pl
 LINK_FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("registered", ("connection_registered",)),
     ("auto_registered", ("metrics_attached",)),
-    ("registry", ("tube_registered", "tube_created", "binding_linked")),
+    ("registry", ("tube_registered", "server_tube_created", "client_tube_created", "binding_linked")),
     ("monitored", ("metrics_linked",)),
     ("closed_signal", ("channel_closed_signalled",)),
     ("collected", ("stats_collected",)),
@@ -140,8 +140,9 @@ def _by_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
         .select("source", "line", "tube_id")
         .join(known, on="tube_id", how="inner")
         .rename({"conversation_id": "key"})
-        .unique(["source", "line", "key"])
         .sort("line")
+        # of a run of lines that say the same the first is enough
+        .filter(pl.col("tube_id").ne_missing(pl.col("tube_id").shift().over("source", "key")))
     )
     waiting = waiting.sort("line")
     before = waiting.join_asof(ties, on="line", by=["source", "key"], strategy="backward", check_sortedness=False)
@@ -224,11 +225,15 @@ def correlate(events: pl.DataFrame) -> Streams:
         (pl.col("kind") == "gathering_state_changed") & (pl.col("state") == "Complete")
     )
     ended = pl.col("kind").is_in(ENDINGS)
-    gathering = _windows(streams, pl.col("kind") == "gathering_started", complete | ended)
-    living = _windows(streams.with_columns(generation=pl.lit(1)), pl.lit(True), ended)
-    for kinds, windows in ((GATHERING_KINDS, gathering), (AGENT_KINDS, living)):
+    for kinds, per, begins, ends in (
+        (GATHERING_KINDS, pl.col("generation"), pl.col("kind") == "gathering_started", complete | ended),
+        (AGENT_KINDS, pl.lit(1), pl.lit(True), ended),
+    ):
         anonymous = streams.filter(pl.col("kind").is_in(kinds), pl.col("tube_id").is_null())
-        streams = _attributed(streams, _sole_owner(anonymous, windows))
+        if len(anonymous):
+            near = streams.filter(pl.col("source").is_in(anonymous["source"].unique().to_list()))
+            windows = _windows(near.with_columns(generation=per), begins, ends)
+            streams = _attributed(streams, _sole_owner(anonymous, windows))
     return Streams(_with_conversation(_generations(streams), links), links)
 
 

@@ -6,13 +6,13 @@ key and value, so that the table does not widen with every log line.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import polars as pl
 
-from analyzer.grammar import shipped
-from analyzer.grammar.lower import column_name
-from analyzer.grammar.pattern import captures
+from analyzer.grammar.lower import lower_rule
+from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.source import SHARED, source
 from analyzer.grammar.types import TIMESTAMP, TYPES
 
@@ -26,26 +26,33 @@ ENVELOPE: dict[str, tuple[pl.DataType, str]] = {
     "origin": (pl.String(), "`source:line`."),
     "location": (pl.String(), "The producer's own source file and line, where it prints them."),
 }
+#: the rule of a tail's segments that spell no column
+OTHER = "other"
 FIELD = pl.Struct({"key": pl.String(), "value": pl.String()})
-
-
-@cache
-def column_types() -> dict[str, str]:
-    """Terminal of every column that a shipped kind captures, by column name."""
-    found: dict[str, str] = {}
-    for one in shipped().values():
-        for kind in one.kinds:
-            for capture in captures(kind.sequence):
-                found.setdefault(capture.column, capture.terminal)
-    return found
 
 
 @cache
 def typed_columns() -> dict[str, pl.DataType]:
     """Dtype of every typed column of the events, in the order of `fields.lark`."""
-    shared = dict.fromkeys(column_name(rule) for rule in source(SHARED).notes if not rule.startswith("_"))
-    types = column_types()
-    return {name: TYPES[types[name]].dtype for name in shared if name in types}
+    return {name: TYPES[terminal].dtype for name, terminal in shared_types().items()}
+
+
+@cache
+def shared_types() -> dict[str, str]:
+    """Terminal of every shared column, by column name, in the order of `fields.lark`."""
+    shared = source(SHARED)
+    found: dict[str, str] = {}
+    for rule in shared.notes:
+        if not rule.startswith("_") and rule != OTHER:
+            for capture in captures(lower_rule(shared, rule, as_column=True)):
+                found.setdefault(capture.column, capture.terminal)
+    return found
+
+
+def column_types(kinds: Iterable[EventKind]) -> dict[str, str]:
+    """Terminal of every column these kinds capture."""
+    own = {capture.column: capture.terminal for kind in kinds for capture in captures(kind.sequence)}
+    return shared_types() | own
 
 
 @cache

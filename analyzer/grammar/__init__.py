@@ -27,6 +27,11 @@ def grammar(stem: str) -> Grammar:
     return Grammar(stem, kinds, lower_rule(read, NOISE) if NOISE in read.rules else None)
 
 
+def known(stem: str | None) -> Grammar | None:
+    """The grammar of a target, compiled when a record of it is first met; null for a target without one."""
+    return grammar(stem) if stem is not None and stem in stems() else None
+
+
 @cache
 def shipped() -> dict[str, Grammar]:
     """All shipped message grammars by target stem."""

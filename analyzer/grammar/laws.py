@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 from lark.grammar import NonTerminal, Terminal
@@ -26,6 +27,7 @@ from analyzer.grammar.pattern import (
     Skip,
     captures,
     heads,
+    paths,
     tail,
 )
 from analyzer.grammar.regex import DELIMITERS, TAIL
@@ -53,6 +55,7 @@ class Violation:
     remedy: str
 
     def __str__(self) -> str:
+        """As a compiler says it: place, rule, reason, remedy."""
         return f"{self.place}: rule {self.rule}: {self.what}: {self.remedy}"
 
 
@@ -91,7 +94,9 @@ def _is_portable(kind: EventKind) -> bool:
 def portable(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
     """Terminals use only what Python and Rust read alike."""
     return [
-        _broken(kind, f"terminal {item.terminal or item.regex} has {construct}", "spell it with [classes] and (?:groups)")
+        _broken(
+            kind, f"terminal {item.terminal or item.regex} has {construct}", "spell it with [classes] and (?:groups)"
+        )
         for kind in _with_noise(read, kinds)
         for item in dict.fromkeys(_terminals(kind.sequence))
         for construct in unportable(item.regex)
@@ -151,7 +156,11 @@ def _undelimited(sequence: Sequence, after: Ahead) -> Iterator[tuple[Capture | S
 def delimited(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
     """Where a terminal ends is never in doubt: its longest match is its only one. Free text can so only stand last."""
     return [
-        _broken(kind, f"terminal {item.terminal or item.regex} {what}", "exclude its first character, longest alternative first")
+        _broken(
+            kind,
+            f"terminal {item.terminal or item.regex} {what}",
+            "exclude its first character, longest alternative first",
+        )
         for kind in _with_noise(read, kinds)
         if _is_portable(kind)
         for item, what in dict.fromkeys(_undelimited(kind.sequence, frozenset({()})))
@@ -180,32 +189,21 @@ def _has_tail(sequence: Sequence) -> bool:
     )
 
 
-def _paths(sequence: Sequence) -> Iterator[Sequence]:
-    """The sequence without choices: one for every way through it."""
-    found: list[Sequence] = [()]
-    for item in sequence:
-        options = [path for option in item.options for path in _paths(option)] if isinstance(item, Choice) else [(item,)]
-        found = [before + path for before in found for path in options]
-    yield from found
-
-
 def _text(path: Sequence) -> str:
     """A path as text: literals as they are, every terminal as one NUL, no tail."""
-    return "".join(
-        item.text if isinstance(item, Literal) else "" if isinstance(item, Pairs) else "\0" for item in path
-    )
+    return "".join(item.text if isinstance(item, Literal) else "" if isinstance(item, Pairs) else "\0" for item in path)
 
 
 def _pair_faults(kind: EventKind, columns: tuple[Column, ...]) -> Iterator[str]:
     for column in columns:
-        text = "".join(map(_text, _paths(column.sequence)))
+        text = "".join(map(_text, paths(column.sequence)))
         spelled = [automaton(item.regex).spells() for item in _terminals(column.sequence)]
         if any(_CUTS & chars for chars in (frozenset(text), *spelled)):
             yield f"column {column.name} of the tail can contain one of {DELIMITERS}"
         labels = heads(column.sequence)
         if any(not label or label.startswith(" ") for label in labels):
             yield f"column {column.name} of the tail has no label"
-        for path in _paths(kind.sequence):
+        for path in paths(kind.sequence):
             # what the head says of a column stands, whatever its words look like to the tail
             if column.name in {capture.column for capture in captures(path[:-1])}:
                 continue
@@ -216,7 +214,7 @@ def _pair_faults(kind: EventKind, columns: tuple[Column, ...]) -> Iterator[str]:
                 if any(_CUTS & chars and label[0] in chars for chars in words):
                     yield f"a terminal of the head can contain '{label}', the label of tail column {column.name}"
     labelled = sorted((label, column.name) for column in columns for label in heads(column.sequence))
-    for (label, name), (other, second) in zip(labelled, labelled[1:], strict=False):
+    for (label, name), (other, second) in pairwise(labelled):
         if name != second and other.startswith(label):
             yield f"'{other}' spells both {name} and {second} in the tail"
 
@@ -263,7 +261,12 @@ def _own_columns(read: Source, kinds: tuple[EventKind, ...]) -> Iterator[tuple[s
 def typed(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
     """Every column has a terminal that types it."""
     return [
-        Violation(f"{read.file}:{line}", rule, "no terminal of the column has a type", "use one of types.py, or a bare terminal")
+        Violation(
+            f"{read.file}:{line}",
+            rule,
+            "no terminal of the column has a type",
+            "use one of types.py, or a bare terminal",
+        )
         for rule, line, terminals in _own_columns(read, kinds)
         if not any(name in TYPES for name in terminals)
     ]
@@ -272,14 +275,21 @@ def typed(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
 def discreet(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
     """What may be a secret is matched and never captured."""
     found = [
-        Violation(f"{read.file}:{line}", rule, f"column {column_name(rule)} is named like a secret", "match it with SECRET, outside a column")
+        Violation(
+            f"{read.file}:{line}",
+            rule,
+            f"column {column_name(rule)} is named like a secret",
+            "match it with SECRET, outside a column",
+        )
         for rule, line, _ in _own_columns(read, kinds)
         if _SECRET.search(rule)
     ]
     for kind in kinds:
         for text, capture in _labelled(kind.sequence):
             if _SECRET.search(text) or capture.terminal == "SECRET":
-                found.append(_broken(kind, f"column {capture.column} captures what '{text}' introduces", "match it with SECRET"))
+                found.append(
+                    _broken(kind, f"column {capture.column} captures what '{text}' introduces", "match it with SECRET")
+                )
     return found
 
 
@@ -296,7 +306,7 @@ def _labelled(sequence: Sequence, text: str = "") -> Iterator[tuple[str, Capture
                 for option in options:
                     yield from _labelled(option, text)
                 # any of the options may have introduced what follows
-                text = " ".join(_text(path) for option in options for path in _paths(option))
+                text = " ".join(_text(path) for option in options for path in paths(option))
             case Pairs(columns):
                 for column in columns:
                     yield from _labelled(column.sequence)
@@ -330,7 +340,7 @@ def _unsampled(kind: EventKind) -> Iterator[str]:
     taken = [match.groups() for sample in kind.samples if (match := regex.fullmatch(sample))]
     for number, branch in enumerate(branches):
         if not any(groups[number] is not None for groups in taken):
-            yield f"'{_text(next(_paths(branch)))}'".replace("\0", "…") if branch else "the absence of an optional part"
+            yield f"'{_text(next(paths(branch)))}'".replace("\0", "…") if branch else "the absence of an optional part"
     for column in tail(kind.sequence):
         segment = re.compile(rf"[{DELIMITERS}] *{_marked(column.sequence, [])}(?: *[{DELIMITERS}]|$)")
         if column.name not in TAIL_COLUMNS and not any(segment.search(sample) for sample in kind.samples):
@@ -381,4 +391,4 @@ def check(read: Source) -> list[Violation]:
 def check_shared() -> list[Violation]:
     """What `fields.lark` breaks by its columns alone."""
     read = source(SHARED)
-    return [violation for law in (typed, discreet) for violation in law(replace(read), ())]
+    return [violation for law in (typed, discreet) for violation in law(read, ())]

@@ -236,8 +236,8 @@ def lower(source: Source, target: str, start: str = "message") -> tuple[EventKin
     return tuple(kinds)
 
 
-def lower_rule(source: Source, rule: str) -> Sequence:
-    """Lower one rule as a sequence of its own columns (the candidate attribute, the noise of a target)."""
+def lower_rule(source: Source, rule: str, *, as_column: bool = False) -> Sequence:
+    """Lower one rule: as a sequence of columns, or as a column itself."""
     lowering = _Lowering(source)
     lowering.rule = rule
-    return lowering.sequence(source.rules[rule][1], None, {})
+    return lowering.column(rule).sequence if as_column else lowering.sequence(source.rules[rule][1], None, {})

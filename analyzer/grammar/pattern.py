@@ -6,6 +6,7 @@ A rule of a log line is regular, so it becomes a flat sequence of these. Everyth
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -128,3 +129,12 @@ def heads(sequence: Sequence) -> tuple[str, ...]:
 def tail(sequence: Sequence) -> tuple[Column, ...]:
     """The columns looked for in the unordered tail; a tail can only stand last."""
     return sequence[-1].columns if sequence and isinstance(sequence[-1], Pairs) else ()
+
+
+def paths(sequence: Sequence) -> Iterator[Sequence]:
+    """The sequence without choices: one for every way through it."""
+    found: list[Sequence] = [()]
+    for item in sequence:
+        ways = [path for option in item.options for path in paths(option)] if isinstance(item, Choice) else [(item,)]
+        found = [before + way for before in found for way in ways]
+    yield from found

@@ -125,7 +125,7 @@ def parse_as(stem: str, kind: str, message: str, lexer: Lexer = "dynamic") -> Pa
 
 
 def parse(stem: str, message: str) -> Parsed | None:
-    """Parse one message of a target; kind `noise` for one that is known to inform nothing, None for an unmatched one."""
+    """Parse one message of a target; kind `noise` for one known to inform nothing, None for an unmatched one."""
     for kind in kinds(stem):
         # a message that does not begin like a kind cannot be of it; that is only faster to see
         if _begins(kind, message) and (parsed := parse_as(stem, kind.name, message)):
@@ -153,7 +153,9 @@ def explain_failure(stem: str, message: str) -> Failure:
 
 
 def _likeness(kind: EventKind, message: str) -> float:
-    return max(SequenceMatcher(None, head, message[: len(head)], autojunk=False).ratio() for head in heads(kind.sequence))
+    return max(
+        SequenceMatcher(None, head, message[: len(head)], autojunk=False).ratio() for head in heads(kind.sequence)
+    )
 
 
 def _failure(stem: str, kind: EventKind, message: str) -> Failure | None:

@@ -16,6 +16,7 @@ from analyzer.grammar.types import is_list
 DELIMITERS = r",()|\r\n"
 #: how the tail of a message goes on after its head
 TAIL = rf"(?: |:[^{DELIMITERS}]*)?(?: *[{DELIMITERS}](?s:.)*)?"
+_TAIL_BEGINS = rf"(?: |:[^{DELIMITERS}]*)?(?: *[{DELIMITERS}]|$)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,17 @@ def message_regex(sequence: Sequence) -> Regex:
     groups: list[str] = []
     text = _write(sequence, groups, Counter())
     return Regex(f"^{text}$", tuple(groups))
+
+
+def test_regex(sequence: Sequence) -> str:
+    """Tells whether a message is of this kind, without captures; as exact as `message_regex`, and never past the head.
+
+    What follows the first delimiter of an unordered tail is free, so the test can stop there.
+    """
+    text = message_regex(sequence).text
+    if text.endswith(f"{TAIL}$"):
+        text = f"{text.removesuffix(f'{TAIL}$')}{_TAIL_BEGINS}"
+    return re.sub(r"\(\?P<[a-z0-9_]+>", "(?:", text)
 
 
 def prefix_regex(sequence: Sequence) -> str:

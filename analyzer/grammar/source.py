@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any
 
 from lark.exceptions import LarkError
-from lark.load_grammar import load_grammar
+from lark.load_grammar import GrammarBuilder
 
 from analyzer.errors import GrammarError
 
@@ -89,24 +89,38 @@ def _notes(text: str) -> dict[str, Note]:
     return notes
 
 
+def _trees(text: str, file: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rule and terminal trees of one grammar text alone; names it only uses are not looked up."""
+    builder = GrammarBuilder()
+    try:
+        builder.load_grammar(text, file)
+    except LarkError as error:
+        raise GrammarError(f"{file} is not a grammar", str(error).splitlines()[0]) from error
+    rules: dict[str, Any] = {}
+    terminals: dict[str, Any] = {}
+    for name, definition in builder._definitions.items():  # noqa: SLF001 - `build` would want every name defined here
+        if definition.is_term:
+            terminals[str(name)] = definition.tree
+        else:
+            rules[str(name)] = (tuple(map(str, definition.params)), definition.tree)
+    return rules, terminals
+
+
 def parse(stem: str, text: str) -> Source:
     """Read one grammar text.
 
     Raises:
         GrammarError: the text is not a Lark grammar.
     """
-    file = f"grammars/{stem}.lark"
-    full = text if stem in LAYOUTS else whole_text(text)
-    try:
-        grammar, _ = load_grammar(full, file, [], global_keep_all_tokens=False)  # type: ignore[no-untyped-call]
-    except LarkError as error:
-        raise GrammarError(f"{file} is not a grammar", str(error).splitlines()[0]) from error
+    rules, terminals = _trees(text, f"grammars/{stem}.lark")
+    if stem in LAYOUTS:
+        return Source(stem, text, rules, terminals, _notes(text))
+    shared = source(SHARED)
+    if twice := (rules.keys() & shared.rules.keys()) | (terminals.keys() & shared.terminals.keys()):
+        names = ", ".join(sorted(twice))
+        raise GrammarError(f"grammars/{stem}.lark defines {names} again", f"grammars/{SHARED}.lark already does")
     return Source(
-        stem=stem,
-        text=full,
-        rules={str(name): (tuple(map(str, params)), tree) for name, params, tree, _ in grammar.rule_defs},
-        terminals={str(name): tree for name, (tree, _) in grammar.term_defs},
-        notes=_notes(text),
+        stem, whole_text(text), {**shared.rules, **rules}, {**shared.terminals, **terminals}, _notes(text)
     )
 
 

@@ -6,6 +6,7 @@ One entry per terminal, with the two readings side by side: `expr` for the plan 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -31,6 +32,14 @@ class Type:
 
 def _text(text: pl.Expr) -> pl.Expr:
     return text
+
+
+# half of a credential: that there was one is kept, what it was is not
+_UFRAG = re.compile("( ufrag )[^ \n]+")
+
+
+def _without_ufrag(text: pl.Expr) -> pl.Expr:
+    return text.str.replace_all(_UFRAG.pattern, "${1}")
 
 
 def _number(dtype: pl.DataType) -> Callable[[pl.Expr], pl.Expr]:
@@ -83,7 +92,6 @@ TYPES: dict[str, Type] = {
     "NAME": Type(pl.String(), _text, str),
     "DIRECTION": Type(pl.String(), _text, str),
     "SDP_TYPE": Type(pl.String(), _text, str),
-    "ROLE": Type(pl.String(), _text, str),
     "SIDE": Type(pl.String(), _text, str),
     "HOST": Type(pl.String(), _text, str),
     "ADDRESS": Type(pl.String(), _text, str),
@@ -93,8 +101,10 @@ TYPES: dict[str, Type] = {
     "TOKEN": Type(pl.String(), _text, str),
     "ENDPOINT": Type(pl.String(), _text, str),
     "TEXT": Type(pl.String(), _text, str),
-    "CANDIDATE": Type(pl.String(), _text, str),
-    "CANDIDATES": Type(pl.List(pl.String()), lambda text: text.str.split("\n"), str),
+    "CANDIDATE": Type(pl.String(), _without_ufrag, lambda text: _UFRAG.sub(r"\1", text)),
+    "CANDIDATES": Type(
+        pl.List(pl.String()), lambda text: _without_ufrag(text).str.split("\n"), lambda text: _UFRAG.sub(r"\1", text)
+    ),
     "PAIR_CANDIDATE": Type(pl.String(), _text, str),
     "BOOL": Type(pl.Boolean(), lambda text: text == "true", lambda text: text == "true"),
     "INT": Type(pl.Int64(), _number(pl.Int64()), _integer),

@@ -113,10 +113,10 @@ def merge_tallies(parts: list[pl.DataFrame]) -> pl.DataFrame:
 #: marks of the producer's release in its own records, the newest first
 VERSION_MARKS: tuple[tuple[str, pl.Expr], ...] = (
     (">=2.1.22", pl.col("message").str.contains("conversation_id: -", literal=True)),
-    ("2.0-2.1", pl.col("location").str.starts_with("crates/keeper-pam-webrtc-rs/")),
-    ("1.3-1.9", pl.col("location").str.starts_with("src/")),
+    ("2.0-2.1", pl.col("message").str.contains(" (crates/keeper-pam-webrtc-rs/src/", literal=True)),
+    ("1.3-1.9", pl.col("message").str.contains(" (src/", literal=True)),
     ("1.0-1.2", pl.col("message").str.starts_with("ICE gathering completed early")),
-    ("<=1.2", pl.col("location").is_null()),
+    ("<=1.2", pl.lit(True)),
 )
 
 

@@ -118,7 +118,8 @@ def _side(events: pl.DataFrame) -> pl.DataFrame:
     """Side of each tube: what the library says of its role, else who offered, else the side it says it runs on."""
     first_known = {
         "declared": pl.col("is_server_mode").drop_nulls().first().replace_strict({True: "client", False: "gateway"}, return_dtype=pl.String),
-        "registry": pl.col("registry_role").drop_nulls().first().replace_strict({"Server": "client", "Client": "gateway"}, return_dtype=pl.String),
+        "registry": _KIND.filter(_KIND.is_in(["server_tube_created", "client_tube_created"])).first()
+        .replace_strict({"server_tube_created": "client", "client_tube_created": "gateway"}, return_dtype=pl.String),
         "signalled": pl.col("signaling_state").filter(pl.col("signaling_state").is_in(["HaveLocalOffer", "HaveRemoteOffer"])).first()
         .replace_strict({"HaveLocalOffer": "client", "HaveRemoteOffer": "gateway"}, return_dtype=pl.String),
         "reported": pl.col("reported_side").drop_nulls().first().replace_strict({"Commander": "client", "Gateway": "gateway"}, return_dtype=pl.String),
@@ -208,7 +209,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             timed_out=(_KIND == "restart_timed_out").any(),
             last_state=state.filter(peer | ice, state.is_in(["connected", "disconnected", "failed"])).last(),
             was_closed=_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"]).any() | (peer & (state == "closed")).any(),
-            close_reason=pl.col("close_reason").filter(_KIND == "tube_closing").first(),
+            close_reason=pl.col("close_reason").filter(_KIND == "tube_closing").drop_nulls().first(),
             closed_at=pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(),
             channel_open_at=pl.col("ts").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).min(),
             channel_open_origin=pl.col("origin").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).first(),

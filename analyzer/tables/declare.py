@@ -40,7 +40,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the dataset: what a row is, its columns in order, and the columns that order its rows."""
+    """A table of the dataset: what a row is, its columns in order, and what orders its rows (nothing: they come in order)."""
 
     name: str
     row: str
@@ -72,7 +72,8 @@ class Table:
         complete = frame.with_columns(
             pl.lit(None, dtype=dtype).alias(name) for name, dtype in self.schema.items() if name not in frame.columns
         )
-        return complete.select(self.schema.names()).cast(dict(self.schema)).sort(self.sort, nulls_last=True)
+        shaped = complete.select(self.schema.names()).cast(dict(self.schema))
+        return shaped.sort(self.sort, nulls_last=True) if self.sort else shaped
 
     def empty(self) -> pl.DataFrame:
         """A frame of this table without rows."""

@@ -1,0 +1,161 @@
+"""A dataset for programs: its tables as LazyFrames of one snapshot, and the statistics in the library's nested shape.
+
+In: the folder that `analyzer ingest` wrote. Out: frames; what a frame shows does not change while others ingest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analyzer.catalogue import EVENTS, TABLES
+from analyzer.errors import BusyError, DatasetError, UnknownConversation
+from analyzer.events.correlate import canonical
+from analyzer.tables.dataset import COMMIT, STATE, Manifest, read_manifest, writing
+from analyzer.tables.declare import Table
+from analyzer.views.live_stats import live_stats
+
+ATTEMPTS = 3
+#: a commit is some renames; by then it is over
+_PAUSE_SECONDS = 0.2
+#: so many of the nearest ids are named to somebody who mistyped one
+NEAREST = 3
+
+
+def _canonical(text: str) -> str:
+    return str(pl.select(canonical(pl.lit(text))).item())
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One snapshot of a dataset; each table is an attribute, as in `dataset.ice_stats.collect()`."""
+
+    path: Path
+    snapshot: int
+    #: every table by name
+    tables: dict[str, pl.LazyFrame] = field(repr=False)
+
+    def __getattr__(self, name: str) -> pl.LazyFrame:
+        if name in TABLES and name in self.tables:
+            return self.tables[name]
+        raise AttributeError(f"no table is called {name}; there are {', '.join(TABLES)}")
+
+    def __dir__(self) -> list[str]:
+        return sorted((*object.__dir__(self), *self.tables))
+
+    def get_live_stats(self, conversation_id: str) -> dict[str, Any] | None:
+        """Give the statistics of a conversation in the library's nested shape; None for an unknown id.
+
+        `conversation_id` may be spelled in any base64 form. The side is the client's, where its log was read; of
+        several tubes in turn the last.
+        """
+        mine = pl.col("conversation_id") == _canonical(conversation_id)
+        side_first = pl.col("side").replace_strict({"client": 0, "gateway": 1}, default=2, return_dtype=pl.Int8)
+        seen = self.candidates.group_by("tube_id").agg(last=pl.col("ts").max())
+        tubes = self.ice_stats.filter(mine).join(seen, on="tube_id", how="left")
+        rows = tubes.sort(side_first, "last", "tube_id", descending=[False, True, False], nulls_last=True).collect()
+        if rows.is_empty():
+            return None
+        return live_stats(rows.row(0, named=True), self._legs(mine))
+
+    def get_connection_stats(self, tube_id: str) -> dict[str, Any] | None:
+        """Give the statistics of a tube in the library's nested shape; None for an unknown id.
+
+        A tube that carried several conversations answers with its original one.
+        """
+        conversation_id = self.original(tube_id)
+        if conversation_id is None:
+            return None
+        mine = pl.col("conversation_id") == conversation_id
+        rows = self.ice_stats.filter(mine, pl.col("tube_id") == tube_id).collect()
+        return live_stats(rows.row(0, named=True), self._legs(mine))
+
+    def original(self, tube_id: str) -> str | None:
+        """Give the conversation a tube carried first; None for an unknown tube."""
+        carried = self.ice_stats.filter(pl.col("tube_id") == tube_id).select("conversation_id").collect().to_series()
+        if len(carried) < 2:
+            return carried.to_list()[0] if len(carried) else None
+        named = self.events.filter(pl.col("tube_id") == tube_id).select(
+            "ts", "source", "line", conversation_id=canonical(pl.col("conversation_id"))
+        )
+        first = named.filter(pl.col("conversation_id").is_in(carried.to_list())).sort("ts", "source", "line", nulls_last=True)
+        found = first.head(1).collect()
+        return str(found["conversation_id"][0] if len(found) else carried.sort()[0])
+
+    def find(self, text: str) -> str:
+        """Find a conversation by its id in any spelling, by the beginning of its id, or by one of its tubes.
+
+        Raises:
+            UnknownConversation: none has it, or several begin so.
+        """
+        ids = self.conversations.select("conversation_id").collect().to_series().sort().to_list()
+        if (wanted := _canonical(text)) in ids:
+            return wanted
+        beginnings = (text, text.rstrip("=").replace("+", "-").replace("/", "_"))
+        begun = [one for one in ids if text and one.startswith(beginnings)]
+        if len(begun) == 1:
+            return str(begun[0])
+        if begun:
+            listed = ", ".join(begun[:NEAREST]) + (f" and {len(begun) - NEAREST} more" if len(begun) > NEAREST else "")
+            raise UnknownConversation(f"{len(begun)} conversations of {self.path} begin with {text}", f"one of {listed}")
+        if (carried := self.original(text)) is not None:
+            return carried
+        nearest = difflib.get_close_matches(wanted, ids, NEAREST, cutoff=0.3)
+        hint = f"the nearest are {', '.join(nearest)}" if nearest else "`analyzer summarize` lists them"
+        raise UnknownConversation(f"no conversation {text} in {self.path}", hint)
+
+    def _legs(self, mine: pl.Expr) -> dict[str, Any]:
+        rows = self.connection_legs.filter(mine).collect()
+        return rows.row(0, named=True) if len(rows) else {}
+
+
+def _read(out: Path, manifest: Manifest, table: Table) -> pl.LazyFrame:
+    paths = [out / relative for relative in manifest.paths(table.name)]
+    if not paths:
+        return table.empty().lazy()
+    # files of events are never written twice, and too large to hold; the other tables are small and are replaced
+    return pl.scan_parquet(paths) if table is EVENTS else pl.read_parquet(paths).lazy()
+
+
+def _finish(out: Path) -> None:
+    """Finish the commit of a killed run, or wait a moment for the run that is at it."""
+    try:
+        with writing(out):
+            pass
+    except BusyError:
+        time.sleep(_PAUSE_SECONDS)
+
+
+def open(path: str | os.PathLike[str] = "metrics", tables: Iterable[str] = tuple(TABLES)) -> Dataset:
+    """Open a dataset as it is now. `tables` may name the few that are needed.
+
+    Raises:
+        DatasetError: there is no dataset, or a file of it is missing or damaged.
+        BusyError: it kept being written.
+    """
+    out = Path(path)
+    wanted = [TABLES[name] for name in tables]
+    sealed = out / STATE / COMMIT
+    for _ in range(ATTEMPTS):
+        manifest = read_manifest(out)
+        if sealed.exists():
+            _finish(out)
+            continue
+        try:
+            frames = {table.name: _read(out, manifest, table) for table in wanted}
+        except (OSError, pl.exceptions.PolarsError) as error:
+            frames, problem = {}, error
+        if sealed.exists() or read_manifest(out).snapshot != manifest.snapshot:
+            continue  # the files of two snapshots may have been mixed
+        if not frames and wanted:
+            reason = str(problem).splitlines()[0]
+            raise DatasetError(f"{out} is damaged ({reason})", "ingest its logs into a new folder") from problem
+        return Dataset(out, manifest.snapshot, frames)
+    raise BusyError(f"{out} is being written", "try again when that run has ended")

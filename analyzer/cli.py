@@ -1,0 +1,193 @@
+"""The command `analyzer`: parse arguments, make one call, print one view.
+
+Nothing heavy is imported at the top: `--help` must be there at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analyzer.errors import AnalyzerError, InputError
+
+EXIT_CODES = """Exit codes: 0 done; 1 failed; 2 wrong usage, unknown table or event; 4 unknown conversation;
+65 not a dataset; 66 nothing to read; 70 broken grammar; 73 cannot write; 75 busy; 130 interrupted."""
+
+app = typer.Typer(
+    name="analyzer",
+    help="Rebuild the true ICE and connection-leg metrics of WebRTC tunnels from keeper_pam_webrtc_rs debug logs.\n\n"
+    "Example: analyzer ingest logs/ && analyzer summarize",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    # a flag that is nowhere set has typer import pydantic to validate None, a third of a second for every `--help`
+    context_settings={"default_map": {"help": False}},
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset, as written by `analyzer ingest`.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+DialectOption = Annotated[
+    str | None,
+    typer.Option("--dialect", metavar="NAME", help="Layout of the lines, instead of a vote: std, json, docker_json/std."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"analyzer {version('keeper-webrtc-analyzer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _zone(name: str) -> str:
+    """Check the name of a time zone."""
+    from zoneinfo import available_timezones
+
+    if name not in available_timezones():
+        raise InputError(f"there is no time zone {name}", "give an IANA name such as Europe/Berlin or UTC")
+    return name
+
+
+@app.command()
+def ingest(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATHS", help="Log files, folders, globs, .gz, .zst; '-' is standard input.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the dataset is kept.")] = Path("metrics"),
+    dialect: DialectOption = None,
+    timezone: Annotated[str, typer.Option("--timezone", metavar="ZONE", help="IANA zone of times that name none.")] = "UTC",
+    json: Json = False,
+) -> None:
+    """Read logs into the tables of a dataset.
+
+    Every conversation is rebuilt; what the dataset already has is not added twice.
+
+    Example: analyzer ingest client.log gateway.log.gz
+    """
+    from analyzer import api, pipeline
+    from analyzer.views import ingested, progress, text
+
+    with progress.watching(paths, out, sys.stderr) as advance:
+        done = pipeline.ingest(paths, out, zone=_zone(timezone), dialect=dialect, progress=advance)
+    values = ingested.gather(done, api.open(out, ["conversations"]))
+    paint = text.paint_for(sys.stdout)
+    text.write(text.as_json(values) if json else ingested.render(values, out, paint), sys.stdout)
+
+
+# an id in url-safe base64 may begin with a hyphen
+@app.command(context_settings={"ignore_unknown_options": True})
+def summarize(
+    conversation: Annotated[
+        str | None, typer.Argument(metavar="ID", help="A conversation's id, the beginning of it, or a tube.")
+    ] = None,
+    data: Data = Path("metrics"),
+    json: Json = False,
+) -> None:
+    """Show one conversation, or list all of them.
+
+    One is shown from both sides; the list begins with the worst.
+
+    Example: analyzer summarize udIgwg
+    """
+    from analyzer import api
+    from analyzer.views import conversation as one, conversations as all_, text
+
+    paint, dataset = text.paint_for(sys.stdout), api.open(data)
+    if conversation is None:
+        rows = all_.gather(dataset)
+        shown = text.as_json({"conversations": rows}) if json else all_.render(rows, data, paint)
+    else:
+        found = one.gather(dataset, conversation)
+        shown = text.as_json(one.as_values(found)) if json else one.render(found, paint)
+    text.write(shown, sys.stdout)
+
+
+@app.command()
+def tables(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One table.")] = None,
+    json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead.")] = False,
+) -> None:
+    """Print what tables and columns mean.
+
+    For each column its type, its unit, what it says, and the events it is found from.
+
+    Example: analyzer tables connection_legs
+    """
+    from analyzer.views import dictionary, text
+
+    found = dictionary.tables(name)
+    if markdown:
+        text.write(dictionary.markdown_tables(found), sys.stdout)
+    else:
+        drawn = dictionary.render_tables(found, text.paint_for(sys.stdout))
+        text.write(text.as_json({"tables": found}) if json else drawn, sys.stdout)
+
+
+@app.command()
+def events(
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="One kind of event.")] = None, json: Json = False
+) -> None:
+    """Print what events the grammars know.
+
+    For each kind what it means, its columns, and sample lines, by the logger they come from.
+
+    Example: analyzer events gathering_completed
+    """
+    from analyzer.views import dictionary, text
+
+    found = dictionary.events(kind)
+    drawn = dictionary.render_events(found, text.paint_for(sys.stdout))
+    text.write(text.as_json({"events": found}) if json else drawn, sys.stdout)
+
+
+def _place(text: str) -> tuple[str, int]:
+    path, _, line = text.rpartition(":")
+    if not path or not line.isascii() or not line.isdigit() or int(line) < 1:
+        raise typer.BadParameter(f"{text} is not FILE:LINE, such as app.log:1824")
+    return path, int(line)
+
+
+@app.command()
+def explain(
+    place: Annotated[str, typer.Argument(metavar="FILE:LINE", help="A line of a log.")], dialect: DialectOption = None
+) -> None:
+    """Explain what a line of a log is taken for.
+
+    Where no rule takes it: where it stops being one, and the nearest kind.
+
+    Example: analyzer explain app.log:1824
+    """
+    path, line = _place(place)
+    from analyzer.explain import explain as explained, render
+    from analyzer.views import text
+
+    text.write(text.paragraph(render(explained(path, line, dialect))), sys.stdout)
+
+
+def main() -> None:
+    """Run the command; an error meant for the user is one line on standard error, and its exit code."""
+    try:
+        app()
+    except AnalyzerError as error:
+        from analyzer.views.text import shown, spelled
+
+        sys.stderr.write(spelled(f"analyzer: {shown(error)}\n", sys.stderr.encoding))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,61 @@
+"""All conversations of a dataset for a person, the worst first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from analyzer.api import Dataset
+from analyzer.views.conversation import OUTCOMES
+from analyzer.views.text import NOTHING, Cell, Paint, counted, grid, plain, shown
+
+HEADS = ("conversation", "outcome", "started", "sides", "path", "c–r", "r–g", "e2e", "close reason")
+LEGEND = (
+    "c–r client to KRelay, r–g KRelay to gateway, e2e end to end: round trips in ms; C client, G gateway; times in UTC"
+)
+EMPTY = (
+    "No conversation in {path}.\n"
+    "Its logs name none: they need the library's DEBUG lines. `analyzer ingest LOGS` says what became of each log."
+)
+
+
+def gather(dataset: Dataset) -> list[dict[str, Any]]:
+    """Gather every conversation with its legs: by outcome, then by end-to-end latency, the worst first."""
+    rank = pl.col("outcome").replace_strict(list(OUTCOMES), list(range(len(OUTCOMES))), return_dtype=pl.Int8)
+    joined = dataset.conversations.join(dataset.connection_legs, on="conversation_id", how="left")
+    latency = pl.col("end_to_end_latency_ms")
+    ranked = joined.sort(rank, latency, "conversation_id", descending=[False, True, False], nulls_last=True)
+    return ranked.collect().to_dicts()
+
+
+def _whole(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _row(row: dict[str, Any], layout: str) -> list[Cell | str]:
+    started = row["started_at"]
+    return [
+        shown(row["conversation_id"]),
+        [(row["outcome"], OUTCOMES[row["outcome"]][1])],
+        started.strftime(layout) if started else NOTHING,
+        " ".join(side[0].upper() for side in row["sides"]) or "?",
+        shown(row["path"] or {True: "relay", False: "direct", None: NOTHING}[row["uses_relay"]]),
+        _whole(row["client_to_krelay_latency_ms"]),
+        _whole(row["krelay_to_gateway_latency_ms"]),
+        _whole(row["end_to_end_latency_ms"]),
+        shown(row["close_reason"] or NOTHING),
+    ]
+
+
+def render(rows: list[dict[str, Any]], path: object, paint: Paint = plain) -> str:
+    """Draw up the list."""
+    if not rows:
+        return EMPTY.format(path=shown(path))
+    years = {row["started_at"].year for row in rows if row["started_at"]}
+    layout = "%m-%d %H:%M" if len(years) == 1 else "%Y-%m-%d %H:%M"
+    table: list[list[Cell | str]] = [[[(head, "bold")] for head in HEADS], *(_row(row, layout) for row in rows)]
+    lines = grid(table, paint, right=(5, 6, 7), indent=0)
+    year = f" of {years.pop()}" if len(years) == 1 else ""
+    total = f"{counted(len(rows), 'conversation')} in {shown(path)}, the worst first"
+    return "\n".join([*lines, "", paint(f"{total}; {LEGEND}{year}.", "dim")])

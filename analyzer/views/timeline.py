@@ -1,0 +1,120 @@
+"""The set-up of a conversation step by step: which milestone each tube reached, and when.
+
+In: the events of the conversation's tubes. Out: milestones per tube, in the order of a set-up, then what followed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from analyzer.events.correlate import CONTROL, canonical
+
+Row: TypeAlias = Mapping[str, Any]
+_CHANNEL_OPEN = ("channel_opened", "channel_seen_open", "channel_state_changed")
+
+
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """A step a tube reached; `count` says how often, `ts` is null in dialects without times."""
+
+    name: str
+    tube_id: str
+    ts: datetime | None
+    source: str
+    line: int
+    count: int = 1
+
+
+def _is(*kinds: str, state: str = "") -> Callable[[Row], bool]:
+    return lambda row: row["kind"] in kinds and (not state or (row["state"] or "").lower() == state)
+
+
+def _any(*tests: Callable[[Row], bool]) -> Callable[[Row], bool]:
+    return lambda row: any(test(row) for test in tests)
+
+
+#: name, what shows it, and which of several it is: the first, or the second of one that should come once
+STEPS: tuple[tuple[str, Callable[[Row], bool], int], ...] = (
+    ("gathering started", _is("gathering_started"), 0),
+    ("first candidate", _is("first_candidate_gathered", "candidate_gathered"), 0),
+    ("gathering complete", _any(_is("gathering_completed"), _is("gathering_state_changed", state="complete")), 0),
+    ("ICE checking", _is("ice_state_changed", state="checking"), 0),
+    ("ICE connected", _is("ice_state_changed", state="connected"), 0),
+    ("peer connected", _is("peer_state_changed", state="connected"), 0),
+    ("data channel open", _any(_is(*_CHANNEL_OPEN[:2]), _is(_CHANNEL_OPEN[2], state="open")), 0),
+    ("ICE disconnected", _is("ice_state_changed", state="disconnected"), 0),
+    ("gathering again", _is("gathering_started"), 1),
+    ("ICE connected again", _is("ice_state_changed", state="connected"), 1),
+    ("ICE failed", _is("ice_state_changed", state="failed"), 0),
+    ("peer failed", _is("peer_state_changed", state="failed"), 0),
+    ("closing", _is("tube_closing"), 0),
+)
+SETUP = tuple(name for name, _, _ in STEPS[:7])
+#: steps whose repetitions say nothing
+_ONCE = {*SETUP, "closing"}
+KINDS = (
+    "gathering_started",
+    "first_candidate_gathered",
+    "candidate_gathered",
+    "gathering_completed",
+    "gathering_state_changed",
+    "ice_state_changed",
+    "peer_state_changed",
+    "tube_closing",
+    *_CHANNEL_OPEN,
+)
+
+
+def collect(events: pl.LazyFrame, conversation_id: str, tube_ids: Sequence[str]) -> list[Row]:
+    """Collect the events that milestones are read from, in order; those without a tube by their channel's label."""
+    label = canonical(pl.col("channel_label"))
+    by_label = pl.col("tube_id").is_null() & label.is_in([conversation_id, CONTROL])
+    mine = events.filter(pl.col("kind").is_in(KINDS), pl.col("tube_id").is_in(list(tube_ids)) | by_label)
+    rows = mine.select("kind", "ts", "source", "line", "tube_id", "state", label=label)
+    return rows.sort("ts", "source", "line", nulls_last=True).collect().to_dicts()
+
+
+def _of_tube(rows: Iterable[Row], tube_id: str) -> list[Row]:
+    """Events of a tube. One without a tube is of the only tube its source has."""
+    rows = list(rows)
+    tubes_of: dict[str, set[str]] = {}
+    for row in rows:
+        if row["tube_id"]:
+            tubes_of.setdefault(row["source"], set()).add(row["tube_id"])
+    return [row for row in rows if tube_id == row["tube_id"] or (not row["tube_id"] and tubes_of.get(row["source"]) == {tube_id})]
+
+
+def _changes(rows: Iterable[Row]) -> Iterable[Row]:
+    """States as they change: two loggers tell of the same change."""
+    last: dict[str, str | None] = {}
+    for row in rows:
+        if row["kind"] not in ("ice_state_changed", "peer_state_changed") or last.get(row["kind"]) != row["state"]:
+            last[row["kind"]] = row["state"]
+            yield row
+
+
+def _own_channel(found: list[Row], conversation_id: str) -> list[Row]:
+    """Of the channels of a tube the conversation's own, where labels tell."""
+    return [row for row in found if row["label"] == conversation_id] or [
+        row for row in found if row["label"] in (None, CONTROL)
+    ]
+
+
+def milestones(rows: Iterable[Row], conversation_id: str, tube_id: str) -> list[Milestone]:
+    """Find the milestones of one tube, in the order of `STEPS`."""
+    events = list(_changes(_of_tube(rows, tube_id)))
+    reached = []
+    for name, shows, nth in STEPS:
+        found = [row for row in events if shows(row)]
+        if name == "data channel open":
+            found = _own_channel(found, conversation_id)
+        if len(found) > nth:
+            row = found[nth]
+            count = 1 if name in _ONCE else len(found) - nth
+            reached.append(Milestone(name, tube_id, row["ts"], row["source"], row["line"], count))
+    return reached

@@ -85,7 +85,9 @@ class Dataset:
         named = self.events.filter(pl.col("tube_id") == tube_id).select(
             "ts", "source", "line", conversation_id=canonical(pl.col("conversation_id"))
         )
-        first = named.filter(pl.col("conversation_id").is_in(carried.to_list())).sort("ts", "source", "line", nulls_last=True)
+        first = named.filter(pl.col("conversation_id").is_in(carried.to_list())).sort(
+            "ts", "source", "line", nulls_last=True
+        )
         found = first.head(1).collect()
         return str(found["conversation_id"][0] if len(found) else carried.sort()[0])
 
@@ -104,7 +106,9 @@ class Dataset:
             return str(begun[0])
         if begun:
             listed = ", ".join(begun[:NEAREST]) + (f" and {len(begun) - NEAREST} more" if len(begun) > NEAREST else "")
-            raise UnknownConversation(f"{len(begun)} conversations of {self.path} begin with {text}", f"one of {listed}")
+            raise UnknownConversation(
+                f"{len(begun)} conversations of {self.path} begin with {text}", f"one of {listed}"
+            )
         if (carried := self.original(text)) is not None:
             return carried
         nearest = difflib.get_close_matches(wanted, ids, NEAREST, cutoff=0.3)
@@ -148,13 +152,14 @@ def open(path: str | os.PathLike[str] = "metrics", tables: Iterable[str] = tuple
         if sealed.exists():
             _finish(out)
             continue
+        frames, problem = {}, None
         try:
             frames = {table.name: _read(out, manifest, table) for table in wanted}
         except (OSError, pl.exceptions.PolarsError) as error:
-            frames, problem = {}, error
+            problem = error
         if sealed.exists() or read_manifest(out).snapshot != manifest.snapshot:
             continue  # the files of two snapshots may have been mixed
-        if not frames and wanted:
+        if problem:
             reason = str(problem).splitlines()[0]
             raise DatasetError(f"{out} is damaged ({reason})", "ingest its logs into a new folder") from problem
         return Dataset(out, manifest.snapshot, frames)

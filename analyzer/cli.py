@@ -33,7 +33,9 @@ Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset, 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 DialectOption = Annotated[
     str | None,
-    typer.Option("--dialect", metavar="NAME", help="Layout of the lines, instead of a vote: std, json, docker_json/std."),
+    typer.Option(
+        "--dialect", metavar="NAME", help="Layout of the lines, instead of a vote: std, json, docker_json/std."
+    ),
 ]
 
 
@@ -70,7 +72,9 @@ def ingest(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the dataset is kept.")] = Path("metrics"),
     dialect: DialectOption = None,
-    timezone: Annotated[str, typer.Option("--timezone", metavar="ZONE", help="IANA zone of times that name none.")] = "UTC",
+    timezone: Annotated[
+        str, typer.Option("--timezone", metavar="ZONE", help="IANA zone of times that name none.")
+    ] = "UTC",
     json: Json = False,
 ) -> None:
     """Read logs into the tables of a dataset.
@@ -92,7 +96,7 @@ def ingest(
 # an id in url-safe base64 may begin with a hyphen
 @app.command(context_settings={"ignore_unknown_options": True})
 def summarize(
-    conversation: Annotated[
+    wanted: Annotated[
         str | None, typer.Argument(metavar="ID", help="A conversation's id, the beginning of it, or a tube.")
     ] = None,
     data: Data = Path("metrics"),
@@ -105,15 +109,15 @@ def summarize(
     Example: analyzer summarize udIgwg
     """
     from analyzer import api
-    from analyzer.views import conversation as one, conversations as all_, text
+    from analyzer.views import conversation, conversations, summary, text
 
     paint, dataset = text.paint_for(sys.stdout), api.open(data)
-    if conversation is None:
-        rows = all_.gather(dataset)
-        shown = text.as_json({"conversations": rows}) if json else all_.render(rows, data, paint)
+    if wanted is None:
+        rows = conversations.gather(dataset)
+        shown = text.as_json({"conversations": rows}) if json else conversations.render(rows, data, paint)
     else:
-        found = one.gather(dataset, conversation)
-        shown = text.as_json(one.as_values(found)) if json else one.render(found, paint)
+        one = conversation.gather(dataset, wanted)
+        shown = text.as_json(conversation.as_values(one)) if json else summary.render(one, paint)
     text.write(shown, sys.stdout)
 
 
@@ -174,7 +178,8 @@ def explain(
     Example: analyzer explain app.log:1824
     """
     path, line = _place(place)
-    from analyzer.explain import explain as explained, render
+    from analyzer.explain import explain as explained
+    from analyzer.explain import render
     from analyzer.views import text
 
     text.write(text.paragraph(render(explained(path, line, dialect))), sys.stdout)

@@ -21,7 +21,7 @@ from analyzer.events.candidate import parse_candidates
 from analyzer.events.envelope import typed_columns
 from analyzer.events.plan import EVENT, NOISE, REJECTED, UNMATCHED, extract, without_suffix
 from analyzer.events.targets import LIBRARY, stem
-from analyzer.grammar import Grammar, candidate_forms, shipped
+from analyzer.grammar import Grammar, candidate_forms, grammar, known
 from analyzer.grammar.pattern import Capture, EventKind, Literal, Skip, paths
 from analyzer.grammar.reference import explain_failure
 from analyzer.grammar.source import source
@@ -86,13 +86,13 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
     row = record.row(0, named=True)
     done = extract(record.with_columns(source=pl.lit(Path(path).name)))
     fate = str(done.fates["fate"][0])
-    name = record.select(stem(pl.col("target"))).item()
+    name = None if row["target"] is None else stem(row["target"])
     told: dict[str, object] = {}
     match fate:
         case _ if fate == EVENT:
-            told = _event(shipped()[name], done.events)
+            told = _event(grammar(str(name)), done.events)
         case _ if fate == UNMATCHED:
-            told = _unmatched(name, without_suffix(record["message"])["message"].item())
+            told = _unmatched(str(name), without_suffix(record["message"])["message"].item())
         case _ if fate == NOISE:
             told = {"why": _noise(name, row["target"])}
         case _ if fate == REJECTED:
@@ -111,9 +111,9 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
     )
 
 
-def _event(grammar: Grammar, events: pl.DataFrame) -> dict[str, object]:
+def _event(spoken: Grammar, events: pl.DataFrame) -> dict[str, object]:
     event = events.row(0, named=True)
-    kind = next(kind for kind in grammar.kinds if kind.name == event["kind"])
+    kind = next(kind for kind in spoken.kinds if kind.name == event["kind"])
     values = {name: event[name] for name in typed_columns() if event[name] is not None}
     values |= {one["key"]: one["value"] for one in event["fields"] or ()}
     return {
@@ -161,7 +161,7 @@ def _rejected(dialect: Dialect) -> str:
 
 
 def _unmatched(name: str, message: str) -> dict[str, object]:
-    if name not in shipped():
+    if known(name) is None:
         return {"why": f"no grammar is written for this logger: there is no grammars/{name}.lark"}
     failure = explain_failure(name, message[:_HEAD_CHARS])
     if failure.kind is None:

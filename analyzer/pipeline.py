@@ -18,9 +18,11 @@ import polars as pl
 from analyzer.catalogue import EVENTS, TABLES
 from analyzer.events.correlate import correlate
 from analyzer.events.plan import extract
+from analyzer.events.thin import thin
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import Dialect, forced, split
 from analyzer.reductions import reduce
+from analyzer.reductions.facts import COLUMNS
 from analyzer.reductions.accounting import SOURCES, merge_shapes, merge_tallies, producer, shapes, tally
 from analyzer.tables.dataset import Commit, Staged, writing
 
@@ -28,8 +30,6 @@ from analyzer.tables.dataset import Commit, Staged, writing
 Progress: TypeAlias = Callable[[int], None]
 BATCH_RECORDS = 100_000
 WORKERS = 2
-#: columns of events that no reduction reads
-_UNREAD = ("level", "target", "location", "fields")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +148,9 @@ def _unmatched_table(commit: Commit) -> pl.DataFrame:
 
 
 def _events(commit: Commit) -> pl.DataFrame:
-    """The events that reductions read, from all sources of the commit."""
-    paths = commit.paths(EVENTS.name)
-    if not paths:
-        return EVENTS.empty().drop(_UNREAD)
-    return pl.scan_parquet(paths).drop(_UNREAD).collect()
+    """The events that reductions read, from all sources of the commit, without mere repetitions."""
+    parts = (pl.read_parquet(path, columns=list(COLUMNS)) for path in commit.paths(EVENTS.name))
+    return pl.concat([EVENTS.empty().select(COLUMNS), *(thin(part) for part in parts)])
 
 
 def ingest(

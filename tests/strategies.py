@@ -81,7 +81,7 @@ def printed(kind: EventKind, random: Random) -> str:
     return render(kind.sequence, sample_values(kind, random))
 
 
-_ODD = [
+_ODD: list[str] = [
     *"(),|:=-_ .#'\"[]<>{}0a\tZ",
     "\n",
     "\r\n",
@@ -182,7 +182,8 @@ def captured() -> pl.DataFrame:
         if one.name.endswith((".log", ".log.zst", ".log.gz")):
             for _, frame in records.split(lines.read(one, lines.Tally())):
                 message = without_suffix(frame["message"])["message"]
-                found.append(frame.select(stem(pl.col("target")).alias("stem"), message).drop_nulls())
+                stems = [None if target is None else stem(target) for target in frame["target"]]
+                found.append(pl.DataFrame({"stem": pl.Series(stems, dtype=pl.String), "message": message}).drop_nulls())
     return pl.concat(found)
 
 

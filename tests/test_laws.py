@@ -139,8 +139,8 @@ def test_a_column_with_two_readings_is_refused() -> None:
         ('happened: "A" INT+', "repetition '+' is not regular enough"),
         ('happened: "A" _more\n_more: "(" _more ")" | "x"', "_more contains itself"),
         ('happened: "A" more\nmore: INT more', "stands inside column"),
-        ('happened: "A" missing', "Rule 'missing' used but not defined"),
-        ('happened: "A" MISSING', "Rule 'MISSING' used but not defined"),
+        ('happened: "A" missing', "no rule is called missing"),
+        ('happened: "A" MISSING', "no terminal is called MISSING"),
     ],
 )
 def test_lowering_refuses_what_is_not_regular(rule: str, what: str) -> None:

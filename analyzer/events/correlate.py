@@ -67,6 +67,10 @@ def canonical(conversation_id: pl.Expr) -> pl.Expr:
     return pl.when(is_base64).then(url_safe).otherwise(text)
 
 
+#: what correlation itself looks at
+_NARROW = ("seq", "source", "line", "kind", "tube_id", "conversation_id", "label", "state")
+
+
 def _ordered(events: pl.DataFrame) -> pl.DataFrame:
     """Give each event its place: sources by their first time (rotated parts follow one another), then by line."""
     begins = events.group_by("source").agg(source_begins=pl.col("ts").min())
@@ -219,7 +223,7 @@ def correlate(events: pl.DataFrame) -> Streams:
     ordered = _ordered(events)
     adjacent = _adjacent(ordered)
     links = _links(ordered, adjacent)
-    streams = _attributed(ordered, adjacent.select("seq", found="tube_id"))
+    streams = _attributed(ordered.select(_NARROW), adjacent.select("seq", found="tube_id"))
     streams = _generations(_attributed(streams, _by_conversation(streams, links)))
     complete = (pl.col("kind") == "gathering_completed") | (
         (pl.col("kind") == "gathering_state_changed") & (pl.col("state") == "Complete")
@@ -234,7 +238,8 @@ def correlate(events: pl.DataFrame) -> Streams:
             near = streams.filter(pl.col("source").is_in(anonymous["source"].unique().to_list()))
             windows = _windows(near.with_columns(generation=per), begins, ends)
             streams = _attributed(streams, _sole_owner(anonymous, windows))
-    return Streams(_with_conversation(_generations(streams), links), links)
+    placed = _with_conversation(_generations(streams), links)
+    return Streams(ordered.drop("label").with_columns(placed.select("tube_id", "conversation_id", "generation")), links)
 
 
 def _with_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
@@ -242,4 +247,4 @@ def _with_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFram
     original = links.sort("seq").unique("tube_id", keep="first", maintain_order=True).select("tube_id", original="conversation_id")
     return events.join(original, on="tube_id", how="left", maintain_order="left").with_columns(
         conversation_id=pl.coalesce("conversation_id", "original")
-    ).drop("original", "label")
+    )

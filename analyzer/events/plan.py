@@ -1,32 +1,23 @@
 """Records → events: the plan. Polars runs the lowered patterns over whole batches; no Python per line.
 
-A record is dispatched once on its logger, then on the literal its message begins with, and only then meets the
-pattern of that kind. The columns of unordered tails are extracted per column, over all kinds that have them, because
-a segment is spelled the same everywhere.
+The columns of heads are extracted per kind; those of unordered tails per column, over all kinds that have them,
+because a segment is spelled the same everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache
 
 import polars as pl
 
 from analyzer.events.envelope import FIELD, column_types, events_schema, typed_columns
-from analyzer.events.targets import stem
-from analyzer.grammar import grammar, known
-from analyzer.grammar.pattern import Column, EventKind, heads, tail
-from analyzer.grammar.regex import DELIMITERS, Regex, collects, message_regex, prefix_regex, segment_regex, test_regex
+from analyzer.events.recognise import EVENT, NOISE, REJECTED, UNMATCHED, recognise, without_suffix
+from analyzer.grammar import grammar
+from analyzer.grammar.pattern import Column, EventKind, tail
+from analyzer.grammar.regex import DELIMITERS, Regex, collects, message_regex, segment_regex
 from analyzer.grammar.types import TYPES
-
-#: what became of a record
-EVENT, NOISE, UNMATCHED, REJECTED = "event", "noise", "unmatched", "rejected"
-
-#: messages are told apart by this much of their beginning first
-HEAD_CHARS = 40
-_SUFFIX = r"( \([^()]*\.rs:[0-9]+\)\s*)$"
-_CACHE = r"^(?:.*registry/src/[^/]*/|<cargo registry>/)"
+__all__ = ["EVENT", "NOISE", "REJECTED", "UNMATCHED", "Extracted", "extract", "without_suffix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,77 +34,6 @@ def _message_regex(kind: EventKind) -> Regex:
     return message_regex(kind.sequence)
 
 
-@cache
-def _test_regex(kind: EventKind) -> str:
-    return test_regex(kind.sequence)
-
-
-@cache
-def _noise_regex(target: str) -> str | None:
-    noise = grammar(target).noise
-    return prefix_regex(noise) if noise is not None else None
-
-
-def _key(kind: EventKind) -> str:
-    return f"{kind.target}:{kind.name}"
-
-
-def without_suffix(message: pl.Series) -> pl.DataFrame:
-    """Part messages from the place in the producer's source that ends each since release 1.6: message, location."""
-    frame = pl.DataFrame({"message": message, "suffix": message.str.extract(_SUFFIX, 1)})
-    return frame.select(
-        message=pl.col("message").str.strip_suffix(pl.col("suffix").fill_null("\n")),
-        # a place below somebody's build cache starts at the crate
-        location=pl.col("suffix").str.strip_chars(" ()\r\n").str.replace(_CACHE, ""),
-    )
-
-
-def _begins(head: pl.Series, texts: Iterable[str]) -> pl.Series:
-    """Which heads a message may have that begins with one of the texts."""
-    cut = (text[:HEAD_CHARS] for text in texts)
-    return reduce(lambda left, right: left | right, (head.str.starts_with(text) for text in cut))
-
-
-def _recognise(records: pl.DataFrame) -> pl.DataFrame:
-    """Add `key` (target and kind) and `fate` to records of one logger.
-
-    Messages share few beginnings, so what a beginning alone can decide is decided once for each.
-    """
-    name: str | None = records["stem"][0]
-    spoken = known(name)
-    if name is None or spoken is None:
-        fate = REJECTED if records["target"][0] is None else NOISE if name is None else UNMATCHED
-        return records.with_columns(key=pl.lit(None, pl.String), fate=pl.lit(fate))
-    message = records["message"]
-    begun = pl.DataFrame({"head": message.str.head(HEAD_CHARS)}).with_row_index("at").group_by("head").agg("at")
-    keys = pl.Series([None], dtype=pl.String).new_from_index(0, len(message))
-    for kind in spoken.kinds:
-        rows = begun["at"].filter(_begins(begun["head"], heads(kind.sequence))).explode(empty_as_null=False)
-        if len(rows):
-            text = message.gather(rows)
-            # only a kind without a tail looks as far as the end of the message
-            text = text if tail(kind.sequence) else without_suffix(text)["message"]
-            keys = keys.scatter(rows.filter(text.str.contains(_test_regex(kind))), _key(kind))
-    quiet = _quiet(name, message, begun, keys.is_null())
-    fates = pl.select(
-        pl.when(keys.is_not_null()).then(pl.lit(EVENT)).when(quiet).then(pl.lit(NOISE)).otherwise(pl.lit(UNMATCHED))
-    ).to_series()
-    return records.with_columns(key=keys, fate=fates)
-
-
-def _quiet(name: str, message: pl.Series, begun: pl.DataFrame, unknown: pl.Series) -> pl.Series:
-    """Which messages that no kind took begin as declared noise does."""
-    quiet = pl.Series([False]).new_from_index(0, len(message))
-    regex = _noise_regex(name)
-    if regex is None or not unknown.any():
-        return quiet
-    by_head = begun["at"].filter(begun["head"].str.contains(regex)).explode(empty_as_null=False)
-    quiet = quiet.scatter(by_head, True) & unknown
-    # a longer beginning shows only in the message itself
-    left = (unknown & ~quiet).arg_true()
-    return quiet.scatter(left.filter(message.gather(left).str.contains(regex)), True) if len(left) else quiet
-
-
 def _coalesced(struct: pl.Series, regex: Regex) -> dict[str, pl.Series]:
     """Captured text per column: the first branch that gave one."""
     frame = struct.struct.unnest()
@@ -123,11 +43,11 @@ def _coalesced(struct: pl.Series, regex: Regex) -> dict[str, pl.Series]:
     return {column: frame.select(pl.coalesce(groups)).to_series() for column, groups in named.items()}
 
 
-def _kinds(hits: pl.DataFrame) -> dict[str, EventKind]:
-    """The kinds that occur, by key."""
-    present = set(hits["key"].unique())
-    targets = {key.split(":", 1)[0] for key in present}
-    return {_key(kind): kind for target in targets for kind in grammar(target).kinds if _key(kind) in present}
+def _kinds(keys: pl.Series) -> dict[str, EventKind]:
+    """The kinds that occur, by `target:kind`, in the order of their names."""
+    named = sorted(keys.drop_nulls().unique())
+    spoken = {target: {kind.name: kind for kind in grammar(target).kinds} for target in {k.split(":")[0] for k in named}}
+    return {key: spoken[key.split(":")[0]][key.split(":")[1]] for key in named}
 
 
 def _head_values(hits: pl.DataFrame, kinds: dict[str, EventKind]) -> pl.DataFrame:
@@ -201,14 +121,11 @@ def extract(records: pl.DataFrame) -> Extracted:
     `records` has the columns of a record and `source`. Events come out in the order of the records; a further column
     `part` is handed through.
     """
-    staged = records.with_row_index("row").with_columns(stem=stem(pl.col("target")))
-    if staged.is_empty():
-        nothing = staged.with_columns(fate=pl.lit(None, pl.String))
-        return Extracted(pl.DataFrame(schema=events_schema()), _fates(nothing))
-    recognised = pl.concat([_recognise(group) for group in staged.partition_by("stem", "target", maintain_order=True)])
-    hits = recognised.filter(pl.col("fate") == EVENT).sort("row")
+    keys, fate = recognise(records)
+    found = records.with_columns(keys, fate)
+    hits = found.filter(pl.col("fate") == EVENT).with_row_index("row")
     hits = hits.with_columns(without_suffix(hits["message"]))
-    kinds = _kinds(hits)
+    kinds = _kinds(hits["key"])
     values = _typed(_tail_values(hits, _head_values(hits, kinds), kinds), kinds)
     # taken off the names that values have too, so that the columns stand side by side
     placed = hits.select("ts", "level", "target", "source", "line", "location", "key", *_handed_through(hits))
@@ -221,20 +138,20 @@ def extract(records: pl.DataFrame) -> Extracted:
         .select(*events_schema().names(), *_handed_through(hits))
         .cast(dict(events_schema()))
     )
-    return Extracted(events, _fates(recognised))
+    return Extracted(events, _fates(found))
 
 
 def _handed_through(frame: pl.DataFrame) -> list[str]:
     return ["part"] if "part" in frame.columns else []
 
 
-def _fates(recognised: pl.DataFrame) -> pl.DataFrame:
-    return recognised.select(
+def _fates(found: pl.DataFrame) -> pl.DataFrame:
+    return found.select(
         "source",
         "line",
         "lines",
         "ts",
         "target",
         "fate",
-        message=pl.when(pl.col("fate") == UNMATCHED).then(pl.col("message").str.replace(_SUFFIX, "")),
+        message=pl.when(pl.col("fate") == UNMATCHED).then(pl.col("message")),
     )

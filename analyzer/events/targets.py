@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import polars as pl
+import re
+from functools import cache
 
 LIBRARY = "keeper_pam_webrtc_rs"
 #: crates whose records are accounted for like the library's own; any other program's records are noise
-OWN_CRATES = r"^(?:webrtc(?:_[a-z]+)*|turn|stun|dtls|guacr_[a-z_]+)(?:\.|$)"
+_OWN_CRATES = re.compile(r"(?:webrtc(?:_[a-z]+)*|turn|stun|dtls|guacr_[a-z_]+)(?:\.|$)")
+#: the same, without those the library's own modules are called like
+_CRATES = frozenset({"webrtc", "webrtc_ice", "webrtc_mdns", "webrtc_sctp", "webrtc_data", "turn", "stun", "dtls"})
 
 
-def stem(target: pl.Expr) -> pl.Expr:
+@cache
+def stem(target: str) -> str | None:
     """Logger name → stem of its grammar: the name without the library's crate; null for another program's."""
-    return (
-        pl.when(target == LIBRARY)
-        .then(target)
-        .when(target.str.starts_with(f"{LIBRARY}."))
-        .then(target.str.strip_prefix(f"{LIBRARY}."))
-        .when(target.str.contains(OWN_CRATES))
-        .then(target)
-    )
+    if target == LIBRARY:
+        return target
+    if target.startswith(f"{LIBRARY}."):
+        return target.removeprefix(f"{LIBRARY}.")
+    return target if _OWN_CRATES.match(target) else None
 
 
 def logger(name: str) -> str:
     """Stem of a grammar → the logger's full name."""
     first = name.split(".", 1)[0]
-    crates = {"webrtc", "webrtc_ice", "webrtc_mdns", "webrtc_sctp", "webrtc_data", "turn", "stun", "dtls"}
-    return name if first in crates or first.startswith("guacr_") or name == LIBRARY else f"{LIBRARY}.{name}"
+    return name if first in _CRATES or first.startswith("guacr_") or name == LIBRARY else f"{LIBRARY}.{name}"

@@ -112,6 +112,15 @@ def required(sequence: Sequence) -> set[str]:
     return names
 
 
+def is_literal(options: tuple[Sequence, ...]) -> bool:
+    """Whether the sequences are nothing but text, none of them empty: `heads` then tells all of it."""
+    return all(
+        option
+        and all(isinstance(item, Literal) or (isinstance(item, Choice) and is_literal(item.options)) for item in option)
+        for option in options
+    )
+
+
 def heads(sequence: Sequence) -> tuple[str, ...]:
     """The literal texts a match can begin with; the plan dispatches on them. Empty when one of them is unknown."""
     texts: tuple[str, ...] = ("",)
@@ -120,7 +129,9 @@ def heads(sequence: Sequence) -> tuple[str, ...]:
             case Literal(text):
                 texts = tuple(head + text for head in texts)
             case Choice(options) if all(option and isinstance(option[0], Literal) for option in options):
-                return tuple(head + tail for head in texts for option in options for tail in heads(option))
+                texts = tuple(head + tail for head in texts for option in options for tail in heads(option))
+                if not is_literal(item.options):
+                    break
             case _:
                 break
     return texts

@@ -14,6 +14,15 @@ from analyzer.events.candidate import CANDIDATE_SCHEMA, address_class, parse_can
 from analyzer.events.correlate import Streams
 
 PEER = ["tube_id", "generation"]
+#: the columns of events that reductions read
+COLUMNS = (
+    "kind", "ts", "source", "line", "origin", "tube_id", "conversation_id", "channel_label",
+    "candidate", "sdp_candidates", "candidate_type", "address", "port", "transport", "priority", "direction",
+    "state", "signaling_state", "is_server_mode", "trickle_ice", "turn_only", "reported_side",
+    "total_candidates", "duration_ms", "delay_ms", "timestamp_ms", "success", "transaction", "error_code",
+    "reported_local_type", "reported_remote_type", "reported_rtt_ms", "local_candidate", "remote_candidate",
+    "bytes_sent", "bytes_received", "close_reason",
+)  # fmt: skip
 _KIND = pl.col("kind")
 
 

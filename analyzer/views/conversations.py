@@ -8,12 +8,10 @@ import polars as pl
 
 from analyzer.api import Dataset
 from analyzer.views.conversation import OUTCOMES
-from analyzer.views.text import NOTHING, Cell, Paint, counted, grid, plain, shown
+from analyzer.views.text import NOTHING, Cell, Paint, counted, grid, number, plain, shown
 
-HEADS = ("conversation", "outcome", "started", "sides", "path", "c–r", "r–g", "e2e", "close reason")
-LEGEND = (
-    "c–r client to KRelay, r–g KRelay to gateway, e2e end to end: round trips in ms; C client, G gateway; times in UTC"
-)
+HEADS = ("conversation", "outcome", "started", "sides", "path", "c–r", "r–g", "e2e", "reason")
+LEGEND = "c–r client to KRelay, r–g KRelay to gateway, e2e end to end: round trips in ms; C client, G gateway"
 EMPTY = (
     "No conversation in {path}.\n"
     "Its logs name none: they need the library's DEBUG lines. `analyzer ingest LOGS` says what became of each log."
@@ -29,10 +27,6 @@ def gather(dataset: Dataset) -> list[dict[str, Any]]:
     return ranked.collect().to_dicts()
 
 
-def _whole(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-
-
 def _row(row: dict[str, Any], layout: str) -> list[Cell | str]:
     started = row["started_at"]
     return [
@@ -41,9 +35,9 @@ def _row(row: dict[str, Any], layout: str) -> list[Cell | str]:
         started.strftime(layout) if started else NOTHING,
         " ".join(side[0].upper() for side in row["sides"]) or "?",
         shown(row["path"] or {True: "relay", False: "direct", None: NOTHING}[row["uses_relay"]]),
-        _whole(row["client_to_krelay_latency_ms"]),
-        _whole(row["krelay_to_gateway_latency_ms"]),
-        _whole(row["end_to_end_latency_ms"]),
+        number(row["client_to_krelay_latency_ms"]),
+        number(row["krelay_to_gateway_latency_ms"]),
+        number(row["end_to_end_latency_ms"]),
         shown(row["close_reason"] or NOTHING),
     ]
 
@@ -57,5 +51,5 @@ def render(rows: list[dict[str, Any]], path: object, paint: Paint = plain) -> st
     table: list[list[Cell | str]] = [[[(head, "bold")] for head in HEADS], *(_row(row, layout) for row in rows)]
     lines = grid(table, paint, right=(5, 6, 7), indent=0)
     year = f" of {years.pop()}" if len(years) == 1 else ""
-    total = f"{counted(len(rows), 'conversation')} in {shown(path)}, the worst first"
-    return "\n".join([*lines, "", paint(f"{total}; {LEGEND}{year}.", "dim")])
+    total = f"{counted(len(rows), 'conversation')} in {shown(path)}, the worst first; times in UTC{year}"
+    return "\n".join([*lines, "", paint(total, "dim"), paint(LEGEND, "dim")])

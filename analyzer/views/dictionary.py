@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+import polars as pl
+
 from analyzer.catalogue import TABLES
 from analyzer.errors import AnalyzerError
 from analyzer.events.envelope import typed_columns
@@ -32,12 +34,16 @@ def _known(name: str, names: Iterable[str], what: str, command: str) -> None:
         raise UnknownEntry(f"there is no {what} {name}", hint)
 
 
-# -- tables -------------------------------------------------------------------------------------------------------------
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _dtype(dtype: pl.DataType) -> str:
+    return str(dtype).replace("time_unit='us', time_zone='UTC'", "us, UTC")
 
 
 def _table(table: Table) -> dict[str, Any]:
     columns = [
-        {"name": one.name, "dtype": str(one.dtype), "unit": one.unit, "doc": one.doc, "sources": list(one.source)}
+        {"name": one.name, "dtype": _dtype(one.dtype), "unit": one.unit, "doc": one.doc, "sources": list(one.source)}
         for one in table.columns
     ]
     return {"name": table.name, "row": table.row, "sorted_by": list(table.sort), "columns": columns}
@@ -87,12 +93,12 @@ def markdown_tables(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-# -- events -------------------------------------------------------------------------------------------------------------
+# -- events -----------------------------------------------------------------------------------------------------------
 
 
 def _event(kind: EventKind) -> dict[str, Any]:
     always, typed = required(kind.sequence), typed_columns()
-    columns = {capture.column: str(TYPES[capture.terminal].dtype) for capture in captures(kind.sequence)}
+    columns = {capture.column: _dtype(TYPES[capture.terminal].dtype) for capture in captures(kind.sequence)}
     return {
         "kind": kind.name,
         "target": logger(kind.target),

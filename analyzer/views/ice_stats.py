@@ -17,7 +17,7 @@ def _plain(name: str, unit: str = "") -> Callable[[Row], Cell]:
 
 
 def _by(name: str, unit: str, method: str) -> Callable[[Row], Cell]:
-    """A value and, beside it, the method it was found by, unless it is the plain one."""
+    """Show a value and, beside it, the method it was found by, unless it is the plain one."""
 
     def cell(tube: Row) -> Cell:
         by = tube[method]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
 from typing import Any
-
-import polars as pl
 
 from analyzer.api import Dataset
 from analyzer.pipeline import Ingested
-from analyzer.views.text import Cell, Paint, counted, grid, plain, shown, size
+from analyzer.views.text import WIDTH, Cell, Paint, counted, grid, plain, shown, size
 
 FATES = {
     "events": "a rule took them",
@@ -27,11 +27,12 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
     """Gather the outcome as plain values: totals, each source, and the conversations of the whole dataset."""
     connected = dataset.conversations.select("connected").collect().to_series()
     sources = done.sources
+    dialects = sources["dialect"].value_counts().sort("count", "dialect", descending=[True, False]).rows()
     return {
         "changed": done.changed,
         "already_known": list(done.known),
         "totals": {name: int(sources[name].sum()) for name in ("bytes", "lines", "records", *FATES)},
-        "dialects": dict(sources["dialect"].value_counts(sort=True).sort("count", "dialect", descending=[True, False]).rows()),
+        "dialects": dict(sorted(dialects, key=lambda one: one[0] == UNKNOWN)),
         "conversations": {
             "total": len(connected),
             "connected": int(connected.fill_null(False).sum()),
@@ -47,54 +48,66 @@ def _votes(source: dict[str, Any]) -> list[tuple[str, int]]:
     return [(name, int(count)) for name, count in pairs]
 
 
-def _remarks(source: dict[str, Any]) -> list[str]:
-    """What a user should know about one source."""
-    remarks = []
+def _remarks(source: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """Find what a user should know about one source, with a rank: the graver the lower."""
     if source["problem"]:
-        remarks.append(f"reading broke off ({source['problem']}); what came before is in the tables")
-    if source["dialect"] == UNKNOWN and source["lines"]:
-        remarks.append(f"{counted(source['lines'], 'line')} set aside: no known dialect; see --dialect")
-    elif source["records"] and not source["events"]:
-        remarks.append("nothing recognised: no DEBUG line of the library in it")
-    if source["cut_lines"]:
-        remarks.append(f"{counted(source['cut_lines'], 'line')} longer than the limit, cut there")
+        yield 0, f"reading broke off ({source['problem']}); what came before is in the tables"
     votes = _votes(source)
     if len(votes) > 1 and votes[1][1] >= CONTESTED * votes[0][1]:
         told = ", ".join(f"{name} {count}" for name, count in votes)
-        remarks.append(f"its dialect was a close vote: {told}; --dialect decides")
-    return remarks
+        yield 1, f"its dialect was a close vote: {told}; --dialect decides"
+    if source["cut_lines"]:
+        yield 2, f"{counted(source['cut_lines'], 'line')} longer than the limit, cut there"
+    if source["dialect"] == UNKNOWN and source["lines"]:
+        yield 4, f"{counted(source['lines'], 'line')} set aside: no known dialect; see --dialect"
+    elif not source["events"]:
+        yield 3, "empty" if not source["lines"] else "nothing recognised: no DEBUG line of the library in it"
 
 
 def _conversations(counts: dict[str, int]) -> str:
-    parts = [f"{counts['connected']} connected"]
-    if counts["not_connected"]:
-        parts.append(f"{counts['not_connected']} not connected")
-    if counts["unknown"]:
-        parts.append(f"{counts['unknown']} unknown")
-    return ", ".join(parts)
+    named = {"connected": "connected", "not_connected": "not connected", "unknown": "not told"}
+    return ", ".join(f"{counts[key]} {name}" for key, name in named.items() if counts[key] or key == "connected")
+
+
+def _read(values: dict[str, Any], path: object) -> list[str]:
+    """Say what was given, and how much of it was new."""
+    totals, known = values["totals"], values["already_known"]
+    given = len({source["name"] for source in values["sources"]} | set(known))
+    if not values["changed"]:
+        return [f"{counted(given, 'source')}: nothing new, {shown(path)} is as it was"]
+    lines = [f"{counted(given, 'source')}, {counted(totals['lines'], 'line')}, {size(totals['bytes'])}"]
+    if known:
+        lines.append(f"{counted(len(known), 'source')} of the same bytes as one that was read before: added once")
+    return lines
+
+
+def _tables(values: dict[str, Any], paint: Paint) -> list[str]:
+    totals = values["totals"]
+    dialects = ", ".join(f"{name} ({count})" for name, count in values["dialects"].items())
+    wrapped = textwrap.wrap(shown(dialects), WIDTH - 12)
+    rows = [("dialects" if not place else "", line) for place, line in enumerate(wrapped)]
+    fates: list[list[Cell | str]] = [
+        [f"  {name}", f"{totals[name]:,}", [(meaning, "dim")]] for name, meaning in FATES.items()
+    ]
+    records: list[list[Cell | str]] = [["records", f"{totals['records']:,}"], *fates]
+    return [*grid(rows, paint), *grid(records, paint, right=(1,))]
 
 
 def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     """Draw up the summary."""
-    totals, sources, known = values["totals"], values["sources"], values["already_known"]
-    read = f"{counted(len(sources), 'source')}, {counted(totals['lines'], 'line')}, {size(totals['bytes'])}"
-    lines = [read] if values["changed"] else [f"{read}: nothing new, {shown(path)} is as it was"]
-    if known and values["changed"]:
-        lines.append(f"{counted(len(known), 'source')} already in {shown(path)} under this or another name, read once")
-    rows: list[list[Cell | str]] = [
-        ["dialects", ", ".join(f"{shown(name)} ({count})" for name, count in values["dialects"].items())],
-        ["records", f"{totals['records']:,}"],
-    ]
-    table = grid(rows, paint)
-    fates = [[name, f"{totals[name]:,}", [(meaning, "dim")]] for name, meaning in FATES.items()]
-    lines += [*table, *grid(fates, paint, right=(1,), indent=4)]
-    found = values["conversations"]
-    lines.append(f"  conversations  {paint(str(found['total']), 'bold')} in {shown(path)}: {_conversations(found)}")
-    remarked = [(source["name"], remark) for source in sources for remark in _remarks(source)]
+    lines, found = _read(values, path), values["conversations"]
+    if values["sources"]:
+        lines += _tables(values, paint)
+    lines.append(f"  conversations in {shown(path)}: {paint(str(found['total']), 'bold')}, {_conversations(found)}")
+    remarked = sorted(
+        ((rank, source["name"], remark) for source in values["sources"] for rank, remark in _remarks(source)),
+        key=lambda one: one[0],
+    )
     if remarked:
-        lines += ["", *grid([[shown(name), shown(remark)] for name, remark in remarked[:NAMED]], paint)]
+        lines += ["", *grid([[shown(name), shown(remark)] for _, name, remark in remarked[:NAMED]], paint)]
         if len(remarked) > NAMED:
             lines.append(f"  and {len(remarked) - NAMED} more; --json lists every source")
     option = "" if str(path) == "metrics" else f" --data {shown(path)}"
-    lines += ["", f"Next: analyzer summarize{option}" if found["total"] else "No conversation yet: the library's DEBUG log is needed."]
-    return "\n".join(lines)
+    if found["total"]:
+        return "\n".join([*lines, "", f"Next: analyzer summarize{option}"])
+    return "\n".join([*lines, "", "No conversation yet: logs of the library at DEBUG level are needed."])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analyzer.views.text import Paint, number, width
+from analyzer.views.text import Paint, number, plain, width
 
 CLIENT, RELAY, GATEWAY = "client", "KRelay", "gateway"
 TAKEN, UNTAKEN = "─", "┄"
@@ -13,12 +13,12 @@ INDENT = "  "
 
 #: what each method of a latency stands for, for the legend
 METHODS = {
-    "stun_transaction": "a STUN request and its response: 1 round trip to the relay",
-    "turn_transaction": "first Allocate request to its challenge: 1 round trip to the relay",
-    "gathering_srflx": "gathering start to first reflexive candidate: 1 round trip to the relay",
-    "gathering_relay": "gathering start to first relay candidate: 2 round trips to the relay, halved",
+    "stun_transaction": "a STUN request and its response: 1 round trip",
+    "turn_transaction": "first Allocate request to its challenge: 1 round trip",
+    "gathering_srflx": "gathering start to first reflexive candidate: 1 round trip",
+    "gathering_relay": "gathering start to first relay candidate: 2 round trips, halved",
     "gathering_allocation_error": "gathering start to the relay's refusal: 2 round trips, halved",
-    "gathering_relay_minus_srflx": "first reflexive to first relay candidate: 1 round trip to the relay",
+    "gathering_relay_minus_srflx": "first reflexive to first relay candidate: 1 round trip",
     "dtls_handshake": "ICE connected to peer connected: DTLS, 2 round trips, on the gateway 3",
     "difference": "end to end less the other leg",
     "sum": "both legs together",
@@ -31,7 +31,9 @@ def _value(legs: Mapping[str, Any], name: str) -> str:
     return "?" if value is None else number(value, "ms")
 
 
-def _chain(nodes: Sequence[str], values: Sequence[str], methods: Sequence[str], dash: str, least: int, paint: Paint) -> list[str]:
+def _chain(
+    nodes: Sequence[str], values: Sequence[str], methods: Sequence[str], *, dash: str, paint: Paint, least: int = 0
+) -> list[str]:
     """Draw nodes joined by values, at least so wide, and the methods centred below the values."""
     fixed = sum(map(len, nodes)) + sum(len(value) + 4 for value in values)
     strokes, rest = divmod(max(least - fixed, 4 * len(values)), 2 * len(values))
@@ -49,20 +51,20 @@ def _chain(nodes: Sequence[str], values: Sequence[str], methods: Sequence[str], 
 
 def _relay(legs: Mapping[str, Any], dash: str, paint: Paint) -> list[str]:
     names = ("client_to_krelay", "krelay_to_gateway")
-    values, methods = [_value(legs, name) for name in names], [legs.get(f"{name}_method") or "" for name in names]
-    return _chain((CLIENT, RELAY, GATEWAY), values, methods, dash, 0, paint)
+    values = [_value(legs, name) for name in names]
+    methods = [legs.get(f"{name}_method") or "" for name in names]
+    return _chain((CLIENT, RELAY, GATEWAY), values, methods, dash=dash, paint=paint)
 
 
 def relay_width(legs: Mapping[str, Any]) -> int:
     """Columns of the drawing through the relay, without its indent."""
-    return width(_relay(legs, TAKEN, lambda text, style: text)[0]) - len(INDENT)
+    return width(_relay(legs, TAKEN, plain)[0]) - len(INDENT)
 
 
-def draw(legs: Mapping[str, Any], paint: Paint) -> list[str]:
+def draw(legs: Mapping[str, Any], paint: Paint, *, connected: bool | None = True) -> list[str]:
     """Draw the way the traffic took first, then what else was measured."""
-    whole = _chain(
-        (CLIENT, GATEWAY), [_value(legs, "end_to_end")], [legs.get("end_to_end_method") or ""], TAKEN, relay_width(legs), paint
-    )
+    value, method = _value(legs, "end_to_end"), legs.get("end_to_end_method") or ""
+    whole = _chain((CLIENT, GATEWAY), [value], [method], dash=TAKEN, paint=paint, least=relay_width(legs))
     whole[0] += "   end to end"
     measured = any(legs.get(f"{name}_latency_ms") is not None for name in ("client_to_krelay", "krelay_to_gateway"))
     if legs.get("uses_relay") is False:
@@ -72,11 +74,15 @@ def draw(legs: Mapping[str, Any], paint: Paint) -> list[str]:
         return [*whole, "", *_relay(legs, UNTAKEN, paint), INDENT + paint(remark, "dim")]
     lines = [*_relay(legs, TAKEN, paint), *whole]
     if measured and legs.get("uses_relay") is None:
-        lines.append(INDENT + paint("the log does not tell whether the traffic passed the relay", "dim"))
+        remark = "measured while candidates were gathered; no connection came of it"
+        if connected is not False:
+            remark = "the log does not tell whether the traffic passed the relay"
+        lines.append(INDENT + paint(remark, "dim"))
     return lines
 
 
 def legend(methods: set[str], paint: Paint) -> list[str]:
     """Explain the methods that were used."""
     longest = max(map(len, methods), default=0)
-    return [INDENT + paint(f"{name.ljust(longest)}  {METHODS[name]}", "dim") for name in sorted(methods) if name in METHODS]
+    known = sorted(name for name in methods if name in METHODS)
+    return [INDENT + paint(f"{name.ljust(longest)}  {METHODS[name]}", "dim") for name in known]

@@ -23,7 +23,19 @@ Cell: TypeAlias = Sequence[tuple[str, str]]
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "": ""}
 #: signs of ours for streams that cannot say them; those in aligned columns keep their width
 _ASCII = str.maketrans(
-    {"─": "-", "┄": ".", "—": "-", "–": "-", "·": "-", "…": "~", "×": "x", "→": "->", "↔": "<->", "−": "-", "÷": "/", "≥": ">="}
+    {
+        "─": "-",
+        "┄": ".",
+        "—": "-",
+        "–": "-",
+        "→": "->",
+        "↔": "<->",
+        "−": "-",
+        "÷": "/",
+        "≥": ">=",
+        "≤": "<=",
+        "…": "...",
+    }
 )
 # control, format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -46,7 +58,7 @@ def paragraph(text: str) -> str:
     return "\n".join(map(shown, text.split("\n")))
 
 
-# -- numbers ------------------------------------------------------------------------------------------------------------
+# -- numbers ----------------------------------------------------------------------------------------------------------
 
 
 def number(value: float | None, unit: str = "") -> str:
@@ -90,7 +102,7 @@ def moment(ts: datetime | None) -> str:
     return ts.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if ts else NOTHING
 
 
-# -- layout -------------------------------------------------------------------------------------------------------------
+# -- layout -----------------------------------------------------------------------------------------------------------
 
 
 def width(text: str) -> int:
@@ -112,7 +124,7 @@ def ansi(text: str, style: str) -> str:
 def grid(
     rows: Sequence[Sequence[Cell | str]], paint: Paint, *, right: Sequence[int] = (), indent: int = 2, gap: int = 2
 ) -> list[str]:
-    """Align cells in columns, those of `right` to the right."""
+    """Align cells in columns, those of `right` to the right and a little closer to one another."""
     cells = [[[(cell, "")] if isinstance(cell, str) else cell for cell in row] for row in rows]
     taken = [[sum(width(text) for text, _ in cell) for cell in row] for row in cells]
     places = range(max(map(len, rows), default=0))
@@ -122,12 +134,13 @@ def grid(
         line = ""
         for place, (cell, length) in enumerate(zip(row, lengths, strict=True)):
             text, space = "".join(paint(*piece) for piece in cell), " " * (widest[place] - length)
-            line += (space + text if place in right else text + space) + " " * gap
+            tight = place in right and place + 1 in right
+            line += (space + text if place in right else text + space) + " " * (gap - tight)
         lines.append(f"{' ' * indent}{line}".rstrip())
     return lines
 
 
-# -- the way out --------------------------------------------------------------------------------------------------------
+# -- the way out ------------------------------------------------------------------------------------------------------
 
 
 def paint_for(stream: TextIO) -> Paint:

@@ -70,7 +70,7 @@ KINDS = (
 )
 
 
-def collect(events: pl.LazyFrame, conversation_id: str, tube_ids: Sequence[str]) -> list[Row]:
+def collect(events: pl.LazyFrame, conversation_id: str, tube_ids: Sequence[str]) -> Sequence[Row]:
     """Collect the events that milestones are read from, in order; those without a tube by their channel's label."""
     label = canonical(pl.col("channel_label"))
     by_label = pl.col("tube_id").is_null() & label.is_in([conversation_id, CONTROL])
@@ -86,7 +86,8 @@ def _of_tube(rows: Iterable[Row], tube_id: str) -> list[Row]:
     for row in rows:
         if row["tube_id"]:
             tubes_of.setdefault(row["source"], set()).add(row["tube_id"])
-    return [row for row in rows if tube_id == row["tube_id"] or (not row["tube_id"] and tubes_of.get(row["source"]) == {tube_id})]
+    owner = {source: next(iter(tubes)) for source, tubes in tubes_of.items() if len(tubes) == 1}
+    return [row for row in rows if (row["tube_id"] or owner.get(row["source"])) == tube_id]
 
 
 def _changes(rows: Iterable[Row]) -> Iterable[Row]:

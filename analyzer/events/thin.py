@@ -1,0 +1,50 @@
+"""Events → the events that reductions need: what only repeats itself is left in the files.
+
+Half of a debug log is statistics written every few seconds. A repetition says nothing new, and of a cumulative
+counter the value before it starts anew is the total. The first and the last of each run stay, so that times do.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+#: kinds written again and again; a row that says what the one before said is a repetition
+REPEATED = (
+    "pair_reported",
+    "rtt_reported",
+    "stats_collected",
+    "candidate_reported",
+    "pair_state_seen",
+    "pairs_not_formed",
+    "connectivity_reported",
+    "metrics_summarized",
+    "transport_stats_reported",
+    "channel_stats_reported",
+    "quality_adjusted",
+    "turn_received",
+    "check_sent",
+    "check_received",
+    "check_answered",
+    "candidate_close_failed",
+)
+#: kinds whose numbers only grow while a tube lives
+CUMULATIVE = ("bytes_sent_counted", "bytes_received_counted", "transport_bytes_counted")
+_SAID = ("reported_local_type", "reported_remote_type", "reported_rtt_ms")
+_COUNTED = ("bytes_sent", "bytes_received")
+_KEY = ["kind", "source", "conversation_id", "tube_id"]
+
+
+def thin(events: pl.DataFrame) -> pl.DataFrame:
+    """Drop repetitions from the events of one part of a source, in order."""
+    repeated = pl.col("kind").is_in(REPEATED)
+    cumulative = pl.col("kind").is_in(CUMULATIVE)
+    periodic = events.with_row_index("at").filter(repeated | cumulative)
+    if periodic.is_empty():
+        return events
+    said = pl.struct(_SAID).hash()
+    counted = pl.sum_horizontal(_COUNTED)
+    following = counted.shift(-1).over(_KEY)
+    turns = said.ne_missing(said.shift().over(_KEY)) | said.ne_missing(said.shift(-1).over(_KEY))
+    ends = following.is_null() | (following < counted)
+    dropped = periodic.filter(~pl.when(repeated).then(turns).otherwise(ends))["at"]
+    return events.with_row_index("at").join(dropped.to_frame(), on="at", how="anti", maintain_order="left").drop("at")

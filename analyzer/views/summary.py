@@ -1,0 +1,106 @@
+"""One conversation for a person: what became of it, its legs, the ICE statistics of both sides, how its set-up went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analyzer.views import legs
+from analyzer.views.conversation import OUTCOMES, Conversation, Row
+from analyzer.views.rounds import render_round, rounds
+from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, moment, number, plain, shown, size, span
+
+LEGS = ("client_to_krelay", "krelay_to_gateway", "end_to_end")
+#: so many conversations of one tube are named
+SHARED_NAMED = 6
+
+
+def _when(row: Row) -> str:
+    if row["started_at"] is None:
+        return "its logs have no times"
+    lasted = span(milliseconds(row["ended_at"] - row["started_at"]))
+    return f"{moment(row['started_at'])} UTC, for {lasted}"
+
+
+def _path(one: Conversation) -> str:
+    uses, types = one.legs.get("uses_relay"), one.legs.get("path")
+    if uses is None and one.row["connected"]:
+        return "the log does not tell which pair carried the traffic"
+    if uses is None:
+        return "none: it never connected" if one.row["connected"] is False else "unknown"
+    way = "through KRelay" if uses else "direct, not through KRelay"
+    if any(tube["selected_pair_method"] == "reported" for tube in one.tubes):
+        way += ", as the library reported it"
+    return f"{shown(types)}, {way}" if types else f"{way}; the log leaves the candidate types open"
+
+
+def _sides(sides: Sequence[str]) -> str:
+    if not sides:
+        return "no line tells which side this is"
+    return " and ".join(sides) if len(sides) > 1 else f"{sides[0]} only; no line of the other side"
+
+
+def _header(one: Conversation, paint: Paint) -> list[str]:
+    row = one.row
+    sentence, style = OUTCOMES[row["outcome"]]
+    reason = f", close reason {shown(row['close_reason'])}" if row["close_reason"] else ""
+    rows: list[tuple[str, Cell | str]] = [
+        ("outcome", [(sentence, style), (reason, "")]),
+        ("when", _when(row)),
+        ("sides", _sides(row["sides"])),
+        ("path", _path(one)),
+    ]
+    if row["bytes_sent"] is not None or row["bytes_received"] is not None:
+        sent, received = (NOTHING if row[way] is None else size(row[way]) for way in ("bytes_sent", "bytes_received"))
+        rows.append(("data", f"{sent} from the client, {received} to it"))
+    if one.shared:
+        rows.append(("shared", "its latencies and ICE statistics are those of a tube it shares with"))
+        rows += [("", shown(other)) for other in one.shared[:SHARED_NAMED]]
+        if len(one.shared) > SHARED_NAMED:
+            rows.append(("", f"and {len(one.shared) - SHARED_NAMED} more"))
+    cells: list[list[Cell | str]] = [[[(name, "dim")], cell] for name, cell in rows]
+    return [paint(f"Conversation {shown(row['conversation_id'])}", "bold"), *grid(cells, paint)]
+
+
+def _why_unknown(one: Conversation) -> list[str]:
+    """Why a leg has no value: no times, whole seconds, or estimates that were refused."""
+    reasons = []
+    for source in one.sources:
+        if source["resolution_ms"] is None:
+            reasons.append(f"{source['name']} has no times ({source['dialect']}): nothing in it can be timed")
+        elif source["resolution_ms"] >= 1000:
+            reasons.append(f"{source['name']} has whole seconds ({source['dialect']}): too coarse for a round trip")
+    if not reasons:
+        for estimate in one.measurements:
+            if estimate["refused_reason"] and one.legs.get(f"{estimate['leg']}_latency_ms") is None:
+                value = number(estimate["value_ms"], "ms")
+                reasons.append(
+                    f"{estimate['leg']}: {value} by {estimate['method']} refused, {estimate['refused_reason']}"
+                )
+    return reasons
+
+
+def _legs(one: Conversation, paint: Paint) -> list[str]:
+    methods = [one.legs.get(f"{leg}_method") for leg in LEGS]
+    lines = [
+        "",
+        paint("Legs", "bold") + ", round trips",
+        "",
+        *legs.draw(one.legs, paint, connected=one.row["connected"]),
+    ]
+    if None in methods:
+        lines += [f"  {paint(shown(reason), 'dim')}" for reason in _why_unknown(one)]
+    explained = legs.legend({method for method in methods if method}, paint)
+    return [*lines, "", *explained] if explained else lines
+
+
+def render(one: Conversation, paint: Paint = plain) -> str:
+    """Draw up a conversation for a person."""
+    lines = [*_header(one, paint), *_legs(one, paint)]
+    found = rounds(one)
+    for place, tubes in enumerate(found, 1):
+        if len(found) > 1:
+            lines += ["", paint(f"Round {place} of {len(found)}", "bold") + (": set up anew" if place > 1 else "")]
+        lines += render_round(one, tubes, paint)
+    if not found:
+        lines += ["", "No tube could be tied to it: nothing but its name was seen."]
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""A conversation as a person reads it: true to what happened, in every capture."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import polars as pl
+import pytest
+
+import analyzer
+from analyzer.reductions.leg_measurements import ESTIMATORS
+from analyzer.views import conversation, conversations, legs, rounds, summary, text, timeline
+from tests.datasets import CAPTURED, built, seed_dataset, summaries
+from tests.test_views import ACTS
+
+CAPTURES = sorted(f"{path.parent.name}/{path.name}" for path in CAPTURED.glob("[0-9]*/*") if list(path.glob("*.log*")))
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, analyzer.Dataset]:
+    folder = tmp_path_factory.mktemp("views")
+    found = {name: analyzer.open(built(name, folder / name.replace("/", "-"))) for name in CAPTURES}
+    return {**found, "seed": analyzer.open(seed_dataset(folder))}
+
+
+def only(dataset: analyzer.Dataset) -> str:
+    (shown,) = summaries(dataset).values()
+    return shown
+
+
+def test_every_method_is_explained(datasets: dict[str, analyzer.Dataset]) -> None:
+    names = {estimator.method for estimator in ESTIMATORS} | {"reported", "sum", "difference"}
+    for dataset in datasets.values():
+        names |= set(dataset.leg_measurements.collect()["method"])
+    assert names <= set(legs.METHODS)
+
+
+@pytest.mark.parametrize("name", [*CAPTURES, "seed"])
+def test_every_capture_renders_within_the_width(datasets: dict[str, analyzer.Dataset], name: str) -> None:
+    dataset = datasets[name]
+    views = {**summaries(dataset), "": conversations.render(conversations.gather(dataset), "metrics")}
+    for conversation_id, view in views.items():
+        assert conversation_id in view
+        assert not ACTS.search(view)
+        assert "None" not in view
+        assert "nan" not in view
+        wide = text.WIDTH if conversation_id else text.WIDTH + 14  # a list of UUIDs is wider
+        assert max(map(text.width, view.split("\n"))) <= wide
+
+
+@pytest.mark.parametrize("name", [*CAPTURES, "seed"])
+def test_every_capture_goes_through_json(datasets: dict[str, analyzer.Dataset], name: str) -> None:
+    for conversation_id in datasets[name].conversations.collect()["conversation_id"]:
+        values = json.loads(text.as_json(conversation.as_values(conversation.gather(datasets[name], conversation_id))))
+        assert list(values) == ["conversations", "ice_stats", "connection_legs", "leg_measurements", "timeline"]
+        assert values["conversations"][0]["conversation_id"] == conversation_id
+
+
+def test_a_relayed_conversation_reads_so(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = only(datasets["2.2.9/D-relay-client"])
+    for expected in (
+        r"Conversation udIgwgvvf34aeiUaflxmEQ",
+        r"outcome +connected, then closed, close reason Normal",
+        r"when +2026-11-22 13:19:35\.264 UTC, for 19\.9 s",
+        r"path +relay->host, through KRelay",
+        r"client ── 4\d(\.\d)? ms ── KRelay ── 7\d(\.\d)? ms ── gateway",
+        r"client ─+ 11\d ms ─+ gateway   end to end",
+        r"relay_candidates +1 +1",
+        r"turn_allocation_success_rate +100% of 1 .*100% of 1",
+        r"selected pair, local->remote +relay->host .* host->relay",
+        r"stun_response_times +— +76 ms  gathering_srflx",
+        r"Set-up, from 2026-11-22 13:19:35\.277 UTC",
+        r"gathering started +0 ms +78 ms",
+        r"ICE connected +2,298 ms +2,233 ms",
+        r"data channel open +2,762 ms +2,828 ms",
+    ):
+        assert re.search(expected, shown), expected
+
+
+def test_a_direct_path_is_told_from_a_relayed_one(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = only(datasets["2.2.9/C-srflx-nat"])
+    assert "direct, not through KRelay" in shown
+    assert re.search(r"client ┄┄ .* ms ┄┄ KRelay ┄┄ .* ms ┄┄ gateway", shown)
+
+
+def test_logs_without_times_say_so_and_give_the_order(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = only(datasets["2.2.9/E-bad-turn-password"])
+    assert "closed before it ever connected" in shown
+    assert "its logs have no times" in shown
+    assert re.search(r"client\.log\S* has no times \(commander\): nothing in it can be timed", shown)
+    assert re.search(r"gathering started +line \d+ +line \d+", shown)
+    assert re.search(r"turn_allocation_success_rate +0% of 1", shown)
+
+
+def test_whole_seconds_are_not_given_digits(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = only(datasets["2.2.9/A-host-trickle-service-format"])
+    assert "has whole seconds (commander_service): too coarse for a round trip" in shown
+    assert re.search(r"ICE connected +1 s +1 s", shown)
+
+
+def test_an_outage_is_in_the_timeline(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = only(datasets["2.2.9/G-ice-restart"])
+    assert re.search(r"ICE disconnected +48\.1 s +48\.1 s", shown)
+    assert re.search(r"ICE connected again +60\.4 s +60\.4 s", shown)
+
+
+def test_a_reused_conversation_is_shown_round_by_round(datasets: dict[str, analyzer.Dataset]) -> None:
+    one = conversation.gather(datasets["2.2.9/O-conversation-reused"], "odagVWGUPBlRSN4mpNE8_A")
+    found = rounds.rounds(one)
+    assert [[tube["side"] for tube in tubes] for tubes in found] == [["client", "gateway"]] * 3
+    starts = [one.milestones[tubes[0]["tube_id"]][0].ts for tubes in found]
+    assert all(starts)
+    assert starts == sorted(starts, key=str)
+    assert "Round 3 of 3: set up anew" in summary.render(one)
+
+
+def test_a_shared_tube_names_who_shares_it(datasets: dict[str, analyzer.Dataset]) -> None:
+    for shown in summaries(datasets["2.2.9/I-conversations-on-one-tube"]).values():
+        assert "those of a tube it shares with" in shown
+
+
+def test_seed_sample_keeps_its_legs_open(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = only(datasets["seed"])
+    assert "client ── ? ── KRelay ── ? ── gateway" in shown
+    assert re.search(r"─ 87\.3 ms ─+ gateway   end to end\n +reported", shown)
+    assert re.search(r"turn_allocation_time_ms +45\.2 ms  credential_fetch", shown)
+    assert re.search(r"gathering_complete_time_ms +312\.7 ms  reported", shown)
+
+
+def _row(kind: str, second: float, **more: Any) -> dict[str, Any]:
+    ts = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=second)
+    return {
+        "kind": kind,
+        "ts": ts,
+        "source": "a.log",
+        "line": int(second * 10),
+        "tube_id": "t",
+        "state": None,
+        "label": None,
+        **more,
+    }
+
+
+def test_milestones_count_changes_once_and_find_the_own_channel() -> None:
+    rows = [
+        _row("gathering_started", 0),
+        _row("channel_opened", 1, label="other"),
+        _row("channel_opened", 2, label="mine", tube_id=None),
+        _row("ice_state_changed", 3, state="Connected"),
+        _row("ice_state_changed", 3, state="Connected"),
+        _row("ice_state_changed", 4, state="Disconnected"),
+        _row("ice_state_changed", 5, state="Connected"),
+        _row("ice_state_changed", 6, state="Disconnected"),
+        _row("channel_opened", 1, label="mine", tube_id=None, source="b.log"),
+    ]
+    found = {step.name: step for step in timeline.milestones(rows, "mine", "t")}
+    assert found["data channel open"].line == 20
+    assert found["ICE disconnected"].count == 2
+    assert found["ICE connected again"].line == 50
+    assert found["ICE connected again"].count == 1
+
+
+def _apart(datasets: dict[str, analyzer.Dataset], name: str, hours: int) -> str:
+    """Put the gateway's clock ahead, as a log of another time zone would."""
+    dataset = datasets[name]
+    moved = (
+        pl.when(pl.col("source").str.starts_with("gateway"))
+        .then(pl.col("ts").dt.offset_by(f"{hours}h"))
+        .otherwise("ts")
+    )
+    events = dataset.events.with_columns(ts=moved)
+    moved_set = analyzer.Dataset(dataset.path, 1, {**dataset.tables, "events": events})
+    return only(moved_set)
+
+
+def test_clocks_that_differ_are_not_subtracted(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = _apart(datasets, "2.2.9/D-relay-client", 5)
+    assert "the clocks of the two logs are 5 h apart: each side from its own start; see --timezone" in shown
+    assert re.search(r"gathering started +0 ms +0 ms", shown)
+    rounds_shown = _apart(datasets, "2.2.9/O-conversation-reused", 5)
+    assert "Round 3 of 3" in rounds_shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from analyzer.pipeline import ingest
 from analyzer.views import conversation, summary
 
 CAPTURED = Path(__file__).parents[1] / "fixtures" / "captured"
+#: signs that act on a terminal instead of showing
+ACTS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SEED_LINES = (
     "DEBUG keeper_pam_webrtc_rs.tube: ICE gathering started (tube_id: abc-123)",
     "DEBUG keeper_pam_webrtc_rs.tube_registry: Successfully fetched TURN credentials"

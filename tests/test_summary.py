@@ -13,8 +13,7 @@ import pytest
 import analyzer
 from analyzer.reductions.leg_measurements import ESTIMATORS
 from analyzer.views import conversation, conversations, legs, rounds, summary, text, timeline
-from tests.datasets import CAPTURED, built, seed_dataset, summaries
-from tests.test_views import ACTS
+from tests.datasets import ACTS, CAPTURED, built, seed_dataset, summaries
 
 CAPTURES = sorted(f"{path.parent.name}/{path.name}" for path in CAPTURED.glob("[0-9]*/*") if list(path.glob("*.log*")))
 

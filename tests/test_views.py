@@ -25,10 +25,8 @@ from analyzer.views import (
     progress,
     text,
 )
-from tests.datasets import SEED_LINES, seed_dataset, summaries
+from tests.datasets import ACTS, SEED_LINES, summaries
 
-CAPTURES = sorted(f"{path.parent.name}/{path.name}" for path in CAPTURED.glob("[0-9]*/*") if list(path.glob("*.log*")))
-ACTS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 HOSTILE = "\x1b]0;owned\x07\x1b[31m \u202etxt\u2066 \x9b2J"
 
 

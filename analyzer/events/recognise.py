@@ -6,7 +6,6 @@ message the pattern of a kind, in batches.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -14,7 +13,7 @@ import polars as pl
 
 from analyzer.events.targets import stem
 from analyzer.grammar import known
-from analyzer.grammar.pattern import EventKind, heads, is_literal, tail
+from analyzer.grammar.pattern import EventKind, heads, is_literal, options, tail
 from analyzer.grammar.regex import DELIMITERS, prefix_regex, test_regex
 
 #: what became of a record
@@ -38,22 +37,37 @@ def without_suffix(message: pl.Series) -> pl.DataFrame:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Noise:
+    """One declared beginning of lines that inform nothing: the text it starts with, and a pattern where it is more."""
+
+    text: str
+    pattern: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Beginning:
     """What the beginning of a message tells: the kinds it may be, and its fate where it is none of them."""
 
     kinds: tuple[EventKind, ...]
-    #: null: only the whole message tells whether it is declared noise
-    otherwise: str | None
+    otherwise: str
+    #: declared noise that only more of the message can confirm
+    noise: tuple[_Noise, ...] = ()
 
 
 @cache
-def _noise(name: str) -> tuple[re.Pattern[str], str] | None:
+def _vocabulary(name: str) -> tuple[tuple[tuple[str, EventKind], ...], tuple[_Noise, ...]] | None:
+    """How messages of a target begin: the heads of its kinds, and its declared noise."""
     grammar = known(name)
-    if grammar is None or grammar.noise is None:
+    if grammar is None:
         return None
-    text = prefix_regex(grammar.noise)
-    return re.compile(text), text
+    begun = tuple((text, kind) for kind in grammar.kinds for text in heads(kind.sequence))
+    noise = [
+        _Noise(text, None if is_literal((option,)) else prefix_regex(option))
+        for option in options(grammar.noise or ())
+        for text in heads(option)
+    ]
+    return begun, tuple(noise)
 
 
 def _agrees(head: str, text: str) -> bool:
@@ -66,13 +80,15 @@ def _beginning(target: str | None, head: str) -> _Beginning:
     name = stem(target) if target is not None else None
     if name is None:
         return _Beginning((), REJECTED if target is None else NOISE)
-    grammar, noise = known(name), _noise(name)
-    if grammar is None:
+    vocabulary = _vocabulary(name)
+    if vocabulary is None:
         return _Beginning((), UNMATCHED)
-    kinds = tuple(kind for kind in grammar.kinds if any(_agrees(head, text) for text in heads(kind.sequence)))
-    if noise is None or noise[0].match(head):
-        return _Beginning(kinds, UNMATCHED if noise is None else NOISE)
-    return _Beginning(kinds, UNMATCHED if len(head) < HEAD_CHARS else None)
+    begun, noise = vocabulary
+    kinds = tuple(dict.fromkeys(kind for text, kind in begun if _agrees(head, text)))
+    open_ = tuple(one for one in noise if _agrees(head, one.text))
+    if any(one.pattern is None and len(one.text) <= len(head) for one in open_):
+        return _Beginning(kinds, NOISE)
+    return _Beginning(kinds, UNMATCHED, open_)
 
 
 @cache
@@ -98,6 +114,10 @@ def _is(kind: EventKind, message: pl.Series) -> pl.Series:
     return whole.str.contains(_test(kind))
 
 
+def _confirmed(noise: _Noise, message: pl.Series) -> pl.Series:
+    return message.str.starts_with(noise.text) if noise.pattern is None else message.str.contains(noise.pattern)
+
+
 def recognise(records: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     """Tell `target:kind` (null where no kind takes it) and the fate of each record, in order."""
     message = records["message"]
@@ -108,22 +128,21 @@ def recognise(records: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
         .agg("at")
     )
     told = [_beginning(target, head) for target, head in begun.select("target", "head").rows()]
+    kinds: dict[EventKind, list[int]] = {}
+    noises: dict[_Noise, list[int]] = {}
+    for place, one in enumerate(told):
+        for kind in one.kinds:
+            kinds.setdefault(kind, []).append(place)
+        for noise in one.noise:
+            noises.setdefault(noise, []).append(place)
+    otherwise = pl.Series("fate", [one.otherwise for one in told], dtype=pl.String)
+    fate = begun.select("at", otherwise).explode("at").sort("at")["fate"]
+    for noise, places in noises.items():
+        rows = begun["at"].gather(places).explode(empty_as_null=False)
+        fate = fate.scatter(rows.filter(_confirmed(noise, message.gather(rows))), NOISE)
     keys = pl.Series("key", [None], dtype=pl.String).new_from_index(0, len(records))
-    for kind in dict.fromkeys(kind for one in told for kind in one.kinds):
-        rows = begun["at"].filter(pl.Series([kind in one.kinds for one in told])).explode(empty_as_null=False)
-        keys = keys.scatter(rows.filter(_is(kind, message.gather(rows))), f"{kind.target}:{kind.name}")
-    fates = begun.select("at", fate=pl.Series([one.otherwise for one in told], dtype=pl.String)).explode("at").sort("at")
-    fate = fates["fate"].zip_with(keys.is_null(), pl.Series([EVENT]).new_from_index(0, len(records)))
-    return keys, _decided(fate, records)
-
-
-def _decided(fate: pl.Series, records: pl.DataFrame) -> pl.Series:
-    """Settle what a beginning left open: noise with a longer beginning than was looked at."""
-    open_ = fate.is_null().arg_true()
-    for target in records["target"].gather(open_).unique():
-        rows = open_.filter(records["target"].gather(open_) == target)
-        noise = _noise(str(stem(target)))
-        if noise is not None:
-            quiet = records["message"].gather(rows).str.contains(noise[1])
-            fate = fate.scatter(rows.filter(quiet), NOISE)
-    return fate.fill_null(UNMATCHED).alias("fate")
+    for kind, places in kinds.items():
+        rows = begun["at"].gather(places).explode(empty_as_null=False)
+        rows = rows.filter(_is(kind, message.gather(rows)))
+        keys, fate = keys.scatter(rows, f"{kind.target}:{kind.name}"), fate.scatter(rows, EVENT)
+    return keys, fate

@@ -64,9 +64,12 @@ Item: TypeAlias = Literal | Capture | Skip | Choice | Pairs
 Sequence: TypeAlias = tuple[Item, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EventKind:
-    """One rule under `?message`: what it is called, how it is spelled, what it means and where it stands."""
+    """One rule under `?message`: what it is called, how it is spelled, what it means and where it stands.
+
+    There is one of each, so it is told apart by identity and costs nothing as a key.
+    """
 
     name: str
     target: str
@@ -149,3 +152,11 @@ def paths(sequence: Sequence) -> Iterator[Sequence]:
         ways = [path for option in item.options for path in paths(option)] if isinstance(item, Choice) else [(item,)]
         found = [before + way for before in found for way in ways]
     yield from found
+
+
+def options(sequence: Sequence) -> tuple[Sequence, ...]:
+    """What a sequence is a choice of; itself where it is none."""
+    match sequence:
+        case (Choice(options),):
+            return options
+    return (sequence,) if sequence else ()

@@ -121,10 +121,12 @@ def extract(records: pl.DataFrame) -> Extracted:
     `records` has the columns of a record and `source`. Events come out in the order of the records; a further column
     `part` is handed through.
     """
+    # rows are picked out by place again and again, which is slow over several chunks
+    records = records.rechunk()
     keys, fate = recognise(records)
     found = records.with_columns(keys, fate)
     hits = found.filter(pl.col("fate") == EVENT).with_row_index("row")
-    hits = hits.with_columns(without_suffix(hits["message"]))
+    hits = hits.with_columns(without_suffix(hits["message"])).rechunk()
     kinds = _kinds(hits["key"])
     values = _typed(_tail_values(hits, _head_values(hits, kinds), kinds), kinds)
     # taken off the names that values have too, so that the columns stand side by side

@@ -6,6 +6,7 @@ message the pattern of a kind, in batches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -13,13 +14,15 @@ import polars as pl
 
 from analyzer.events.targets import stem
 from analyzer.grammar import known
-from analyzer.grammar.pattern import EventKind, heads, is_literal, options, tail
+from analyzer.grammar.pattern import heads, is_literal, options, tail
 from analyzer.grammar.regex import DELIMITERS, prefix_regex, test_regex
 
 #: what became of a record
 EVENT, NOISE, UNMATCHED, REJECTED = "event", "noise", "unmatched", "rejected"
-#: messages are told apart by this much of their beginning first
-HEAD_CHARS = 32
+#: messages are told apart by their first words, up to where a value may begin, and by no more than this
+HEAD_CHARS = 64
+_VALUE_BEGINS = "0123456789('\""
+_HEAD = rf"^([^{_VALUE_BEGINS}]*)"
 
 _SUFFIX = r"( \([^()]*\.rs:[0-9]+\)\s*)$"
 _CACHE = r"^(?:.*registry/src/[^/]*/|<cargo registry>/)"
@@ -38,111 +41,106 @@ def without_suffix(message: pl.Series) -> pl.DataFrame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Noise:
-    """One declared beginning of lines that inform nothing: the text it starts with, and a pattern where it is more."""
+class _Pattern:
+    """A kind or a noise whose beginning is more than text: its key (null for noise) and its own pattern."""
 
-    text: str
-    pattern: str | None
+    key: str | None
+    regex: str
+    #: only a kind without a tail looks as far as the end of the message
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Beginning:
-    """What the beginning of a message tells: the kinds it may be, and its fate where it is none of them."""
+    """What the first words of a message tell: what it may turn out to be, and its fate where it is none of that."""
 
-    kinds: tuple[EventKind, ...]
     otherwise: str
-    #: declared noise that only more of the message can confirm
-    noise: tuple[_Noise, ...] = ()
+    #: texts the message may begin with, and the key of the kind each means (null for noise)
+    texts: tuple[tuple[str, str | None], ...] = ()
+    patterns: tuple[_Pattern, ...] = ()
 
 
 @cache
-def _vocabulary(name: str) -> tuple[tuple[tuple[str, EventKind], ...], tuple[_Noise, ...]] | None:
-    """How messages of a target begin: the heads of its kinds, and its declared noise."""
+def _vocabulary(name: str) -> tuple[tuple[str, str | None, _Pattern | None], ...] | None:
+    """How messages of a target begin, kinds and declared noise: a text, the key it means, and a pattern if need be."""
     grammar = known(name)
     if grammar is None:
         return None
-    begun = tuple((text, kind) for kind in grammar.kinds for text in heads(kind.sequence))
-    noise = [
-        _Noise(text, None if is_literal((option,)) else prefix_regex(option))
-        for option in options(grammar.noise or ())
-        for text in heads(option)
-    ]
-    return begun, tuple(noise)
+    found: list[tuple[str, str | None, _Pattern | None]] = []
+    for kind in grammar.kinds:
+        key, tailed = f"{kind.target}:{kind.name}", bool(tail(kind.sequence))
+        plain = tailed and is_literal((kind.sequence[:-1],))
+        pattern = None if plain else _Pattern(key, test_regex(kind.sequence), whole=not tailed)
+        found += [(text, key, pattern) for text in heads(kind.sequence)]
+    for option in options(grammar.noise or ()):
+        pattern = None if is_literal((option,)) else _Pattern(None, prefix_regex(option), whole=False)
+        found += [(text, None, pattern) for text in heads(option)]
+    return tuple(found)
 
 
 def _agrees(head: str, text: str) -> bool:
-    """Whether a message that begins with `head` can begin with `text`."""
-    return head.startswith(text) if len(text) <= len(head) else len(head) == HEAD_CHARS and text.startswith(head)
+    """Whether a message of these first words can begin with `text`."""
+    if len(text) <= len(head):
+        return head.startswith(text)
+    return text.startswith(head) and (len(head) == HEAD_CHARS or text[len(head)] in _VALUE_BEGINS)
 
 
 @lru_cache(maxsize=1 << 17)
 def _beginning(target: str | None, head: str) -> _Beginning:
     name = stem(target) if target is not None else None
     if name is None:
-        return _Beginning((), REJECTED if target is None else NOISE)
+        return _Beginning(REJECTED if target is None else NOISE)
     vocabulary = _vocabulary(name)
     if vocabulary is None:
-        return _Beginning((), UNMATCHED)
-    begun, noise = vocabulary
-    kinds = tuple(dict.fromkeys(kind for text, kind in begun if _agrees(head, text)))
-    open_ = tuple(one for one in noise if _agrees(head, one.text))
-    if any(one.pattern is None and len(one.text) <= len(head) for one in open_):
-        return _Beginning(kinds, NOISE)
-    return _Beginning(kinds, UNMATCHED, open_)
+        return _Beginning(UNMATCHED)
+    agreeing = [(text, key, pattern) for text, key, pattern in vocabulary if _agrees(head, text)]
+    patterns = tuple(dict.fromkeys(pattern for _, _, pattern in agreeing if pattern is not None))
+    texts = [(text, key) for text, key, pattern in agreeing if pattern is None]
+    if any(key is None and len(text) <= len(head) for text, key in texts):
+        kinds = tuple((text, key) for text, key in texts if key is not None)
+        return _Beginning(NOISE, kinds, tuple(pattern for pattern in patterns if pattern.key is not None))
+    return _Beginning(UNMATCHED, tuple(texts), patterns)
 
 
-@cache
-def _literal_heads(kind: EventKind) -> tuple[str, ...]:
-    """The heads of a kind that is nothing but text before its tail; such a kind needs no pattern of its own."""
-    return heads(kind.sequence) if tail(kind.sequence) and is_literal((kind.sequence[:-1],)) else ()
+def _by_text(begun: pl.DataFrame, told: list[_Beginning], message: pl.Series) -> pl.DataFrame:
+    """Rows that begin with one of the texts their first words allow: `at`, `key`."""
+    asked = [(place, text, key) for place, one in enumerate(told) for text, key in one.texts]
+    tests = pl.DataFrame(asked, schema={"place": pl.UInt32, "text": pl.String, "key": pl.String}, orient="row")
+    rows = tests.join(begun.select("at").with_row_index("place"), on="place").explode("at")
+    text, said = pl.col("text"), pl.col("message")
+    # a kind goes on with its tail or ends; noise goes on as it likes
+    goes_on = pl.col("key").is_null() | said.str.strip_prefix(text).str.contains(_GOES_ON)
+    return rows.with_columns(message=message.gather(rows["at"])).filter(said.str.starts_with(text) & goes_on)
 
 
-@cache
-def _test(kind: EventKind) -> str:
-    return test_regex(kind.sequence)
-
-
-def _is(kind: EventKind, message: pl.Series) -> pl.Series:
-    """Which of the messages are of a kind; as exact as its pattern."""
-    if texts := _literal_heads(kind):
-        found = pl.Series([False]).new_from_index(0, len(message))
-        for text in texts:
-            found |= message.str.starts_with(text) & message.str.slice(len(text)).str.contains(_GOES_ON)
-        return found
-    # only a kind without a tail looks as far as the end of the message
-    whole = message if tail(kind.sequence) else without_suffix(message)["message"]
-    return whole.str.contains(_test(kind))
-
-
-def _confirmed(noise: _Noise, message: pl.Series) -> pl.Series:
-    return message.str.starts_with(noise.text) if noise.pattern is None else message.str.contains(noise.pattern)
+def _by_pattern(begun: pl.DataFrame, told: list[_Beginning], message: pl.Series) -> Iterator[pl.DataFrame]:
+    """The same for what is more than text."""
+    places: dict[_Pattern, list[int]] = {}
+    for place, one in enumerate(told):
+        for pattern in one.patterns:
+            places.setdefault(pattern, []).append(place)
+    for pattern, where in places.items():
+        rows = begun["at"].gather(where).explode(empty_as_null=False)
+        text = message.gather(rows)
+        text = without_suffix(text)["message"] if pattern.whole else text
+        taken = rows.filter(text.str.contains(pattern.regex))
+        yield pl.DataFrame({"at": taken}).with_columns(key=pl.lit(pattern.key, pl.String))
 
 
 def recognise(records: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     """Tell `target:kind` (null where no kind takes it) and the fate of each record, in order."""
     message = records["message"]
     begun = (
-        records.select("target", head=pl.col("message").str.head(HEAD_CHARS).fill_null(""))
+        records.select("target", head=pl.col("message").str.head(HEAD_CHARS).str.extract(_HEAD, 1).fill_null(""))
         .with_row_index("at")
         .group_by("target", "head")
         .agg("at")
     )
     told = [_beginning(target, head) for target, head in begun.select("target", "head").rows()]
-    kinds: dict[EventKind, list[int]] = {}
-    noises: dict[_Noise, list[int]] = {}
-    for place, one in enumerate(told):
-        for kind in one.kinds:
-            kinds.setdefault(kind, []).append(place)
-        for noise in one.noise:
-            noises.setdefault(noise, []).append(place)
+    by_text = _by_text(begun, told, message).select("at", "key")
+    found = pl.concat([by_text, *_by_pattern(begun, told, message)])
+    quiet, taken = found.filter(pl.col("key").is_null())["at"], found.drop_nulls("key")
     otherwise = pl.Series("fate", [one.otherwise for one in told], dtype=pl.String)
     fate = begun.select("at", otherwise).explode("at").sort("at")["fate"]
-    for noise, places in noises.items():
-        rows = begun["at"].gather(places).explode(empty_as_null=False)
-        fate = fate.scatter(rows.filter(_confirmed(noise, message.gather(rows))), NOISE)
     keys = pl.Series("key", [None], dtype=pl.String).new_from_index(0, len(records))
-    for kind, places in kinds.items():
-        rows = begun["at"].gather(places).explode(empty_as_null=False)
-        rows = rows.filter(_is(kind, message.gather(rows)))
-        keys, fate = keys.scatter(rows, f"{kind.target}:{kind.name}"), fate.scatter(rows, EVENT)
-    return keys, fate
+    return keys.scatter(taken["at"], taken["key"]), fate.scatter(quiet, NOISE).scatter(taken["at"], EVENT)

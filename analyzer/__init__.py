@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analyzer.api import Dataset as Dataset
-    from analyzer.api import open as open
+    from analyzer.api import open as open  # noqa: A004 - read as analyzer.open
     from analyzer.errors import AnalyzerError as AnalyzerError
     from analyzer.pipeline import ingest as ingest
 

@@ -137,7 +137,9 @@ def _finish(out: Path) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def open(path: str | os.PathLike[str] = "metrics", tables: Iterable[str] = tuple(TABLES)) -> Dataset:
+def open(  # noqa: A001 - read as analyzer.open
+    path: str | os.PathLike[str] = "metrics", tables: Iterable[str] = tuple(TABLES)
+) -> Dataset:
     """Open a dataset as it is now. `tables` may name the few that are needed.
 
     Raises:

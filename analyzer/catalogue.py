@@ -21,9 +21,14 @@ _UNITS = {"_ms": "ms", "_mbps": "Mbit/s", "_kbps": "kbit/s", "bytes_sent": "By",
 
 def _events_table() -> Table:
     notes = source(SHARED).notes
-    unit = {name: next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "") for name in typed_columns()}
+    unit = {
+        name: next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "") for name in typed_columns()
+    }
     documented = {name: note.doc for name, note in reversed(notes.items()) if note.doc}
-    spelled = {name: next((doc for rule, doc in documented.items() if rule.split("__")[0] == name), "") for name in typed_columns()}
+    spelled = {
+        name: next((doc for rule, doc in documented.items() if rule.split("__")[0] == name), "")
+        for name in typed_columns()
+    }
     return Table(
         "events",
         row="One recognised record.",

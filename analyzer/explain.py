@@ -107,7 +107,7 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
         ts=row["ts"],
         level=row["level"],
         target=row["target"],
-        **told,  # type: ignore[arg-type]
+        **told,  # type: ignore[arg-type] # mypy takes it for the values of every field
     )
 
 
@@ -190,7 +190,7 @@ def _walked(path: Iterable[object], text: str) -> tuple[int, str]:
     for item in path:
         match item:
             case Literal(words):
-                common = commonprefix([words, text[at:]])
+                common = commonprefix([words, text[at:]])  # noqa: RUF071 - character by character is meant
                 at, shown = at + len(common), shown + common
                 if common != words:
                     break

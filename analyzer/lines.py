@@ -7,8 +7,10 @@ are not UTF-8 become visible escapes.
 
 from __future__ import annotations
 
+import builtins
 import glob
 import hashlib
+import io
 import os
 import stat
 import sys
@@ -54,7 +56,7 @@ class Tally:
     #: identities of the beginnings noted
     beginnings: list[str] = field(default_factory=list)
 
-    def take(self, piece: bytes) -> None:
+    def take(self, piece: builtins.bytes) -> None:
         """Count a piece of decompressed bytes."""
         while self.marks and self.marks[0] <= self.bytes + len(piece):
             size = self.marks[0] - self.bytes
@@ -91,7 +93,7 @@ def _expanded(given: str) -> list[tuple[Path, str]]:
         return [(found, found.relative_to(path).as_posix()) for found in _listed(path) if _is_regular(found)]
     if path.exists():
         return [(path, path.name)]
-    matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
+    matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]  # noqa: PTH207 - may be absolute
     return [pair for match in matches for pair in (_expanded(str(match)) if match.is_dir() else [(match, match.name)])]
 
 
@@ -100,7 +102,7 @@ def _told_apart(found: dict[Path, str]) -> list[Input]:
     names = dict(found)
     depth = 1
     while len(set(names.values())) < len(names) and depth < 64:
-        taken = [name for name in names.values()]
+        taken = list(names.values())
         depth += 1
         for path, name in found.items():
             if taken.count(names[path]) > 1:
@@ -175,24 +177,24 @@ def _pieces(one: Input) -> Iterator[bytes]:
 
 
 def _text(block: bytes) -> pl.Series:
+    """Lines of a block, without their ends."""
     try:
-        return pl.Series("text", [block], dtype=pl.Binary).cast(pl.String)
-    except pl.exceptions.PolarsError:
-        return pl.Series("text", [block.decode("utf-8", "backslashreplace")])
+        return pl.read_lines(io.BytesIO(block)).to_series()
+    except pl.exceptions.ComputeError:
+        # not UTF-8: what is no text is shown as escapes
+        visible = block.decode("utf-8", "backslashreplace").encode()
+        return pl.read_lines(io.BytesIO(visible)).to_series()
 
 
 def _frame(block: bytes, tally: Tally) -> pl.DataFrame:
-    text = _text(block).str.split("\n").explode()
-    if block.endswith(b"\n"):
-        text = text.head(len(text) - 1)
-    text = text.str.strip_suffix("\r")
+    text = _text(block).alias("text")
     cut = text.str.len_bytes() > MAX_LINE_CHARS
     if cut.any():
         tally.cut_lines += int(cut.sum())
         text = text.str.head(MAX_LINE_CHARS)
-    frame = pl.DataFrame({"line": pl.int_range(tally.lines + 1, tally.lines + len(text) + 1, eager=True), "text": text})
+    numbers = pl.int_range(tally.lines + 1, tally.lines + len(text) + 1, eager=True)
     tally.lines += len(text)
-    return frame
+    return pl.DataFrame({"line": numbers, "text": text})
 
 
 def _cut(block: bytes, size: int) -> int:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import polars as pl
 
 from analyzer.catalogue import EVENTS, TABLES
-from analyzer.events.correlate import correlate
+from analyzer.events.correlate import correlate, with_canonical_ids
 from analyzer.events.plan import extract
 from analyzer.events.thin import thin
 from analyzer.lines import Input, Tally, discover, read
@@ -54,16 +54,21 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one batch of records gave."""
+    """What one batch of records gave: its events, spilled by source and part, and its counts."""
 
-    events: pl.DataFrame
+    parts: list[tuple[str, Staged]]
     tallies: pl.DataFrame
     shapes: pl.DataFrame
 
 
-def _process(records: pl.DataFrame) -> _Batch:
+def _process(commit: Commit, records: pl.DataFrame) -> _Batch:
     extracted = extract(records)
-    return _Batch(extracted.events, tally(extracted.fates, producer(records)), shapes(extracted.fates))
+    events = with_canonical_ids(extracted.events)
+    parts = [
+        (str(name), commit.stage_frame(EVENTS, EVENTS.conform(mine.drop("part"))))
+        for (name, _), mine in events.group_by("source", "part", maintain_order=True)
+    ]
+    return _Batch(parts, tally(extracted.fates, producer(records)), shapes(extracted.fates))
 
 
 def _records(
@@ -92,12 +97,12 @@ def _batched(records: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(waiting)
 
 
-def _extracted(batches: Iterator[pl.DataFrame]) -> Iterator[_Batch]:
+def _extracted(commit: Commit, batches: Iterator[pl.DataFrame]) -> Iterator[_Batch]:
     """Run the plan over batches in a few threads, in order, never more than a few batches ahead."""
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[_Batch]] = []
         for batch in batches:
-            running.append(pool.submit(_process, batch))
+            running.append(pool.submit(_process, commit, batch))
             if len(running) > WORKERS:
                 yield running.pop(0).result()
         for future in running:
@@ -136,6 +141,15 @@ def _admit(commit: Commit, source: _Source, counts: dict[str, object], unmatched
     return True
 
 
+def _keep_readable(commit: Commit) -> None:
+    """See to it that the events can be read as a table even where there are none."""
+    nothing = f"{EVENTS.name}/none.parquet"
+    if not [path for path in commit.files if path.startswith(f"{EVENTS.name}/") and path != nothing]:
+        commit.write(EVENTS, "none", EVENTS.empty())
+    elif nothing in commit.files:
+        commit.remove(nothing)
+
+
 def _sources_table(commit: Commit) -> pl.DataFrame:
     rows = json.dumps([entry["row"] for entry in commit.sources.values()])
     return SOURCES.conform(pl.read_json(rows.encode(), schema=SOURCES.schema)) if commit.sources else SOURCES.empty()
@@ -148,8 +162,16 @@ def _unmatched_table(commit: Commit) -> pl.DataFrame:
 
 
 def _events(commit: Commit) -> pl.DataFrame:
-    """The events that reductions read, from all sources of the commit, without mere repetitions."""
-    parts = (pl.read_parquet(path, columns=list(COLUMNS)) for path in commit.paths(EVENTS.name))
+    """The events that reductions read, from all sources of the commit, without mere repetitions.
+
+    `source` is the identity here: two inputs may share a name, never their bytes.
+    """
+    paths = dict(zip(sorted(path for path in commit.files if path.startswith(f"{EVENTS.name}/")), commit.paths(EVENTS.name), strict=True))
+    owners = {part: identity for identity, entry in commit.sources.items() for part in entry["parts"]}
+    parts = (
+        pl.read_parquet(path, columns=list(COLUMNS)).with_columns(source=pl.lit(owners.get(part)))
+        for part, path in paths.items()
+    )
     return pl.concat([EVENTS.empty().select(COLUMNS), *(thin(part) for part in parts)])
 
 
@@ -177,9 +199,9 @@ def ingest(
         sources = [_Source(one, Tally(marks=marks)) for one in inputs]
         by_name = {source.input.name: source for source in sources}
         tallies, unmatched = [], []
-        for batch in _extracted(_batched(_records(sources, zone, layout, progress))):
-            for (name, _), events in batch.events.group_by("source", "part", maintain_order=True):
-                by_name[str(name)].parts.append(commit.stage_frame(EVENTS, EVENTS.conform(events.drop("part"))))
+        for batch in _extracted(commit, _batched(_records(sources, zone, layout, progress))):
+            for name, staged in batch.parts:
+                by_name[name].parts.append(staged)
             tallies.append(batch.tallies)
             unmatched.append(batch.shapes)
         counts = {row.pop("source"): row for row in merge_tallies(tallies).to_dicts()} if tallies else {}
@@ -190,15 +212,16 @@ def ingest(
             mine = shapes_.filter(pl.col("source") == name) if shapes_ is not None else pl.DataFrame({"source": []})
             if not _admit(commit, source, counts.get(name, _NOTHING), mine):
                 known.append(name)
+        _keep_readable(commit)
         sources_table = _sources_table(commit)
         streams = correlate(_events(commit))
-        tables = reduce(streams, sources_table.select(source="name", resolution_ms="resolution_ms"))
+        tables = reduce(streams, sources_table.select(source="identity", resolution_ms="resolution_ms"))
         tables |= {"sources": sources_table, "unmatched": _unmatched_table(commit)}
         for name, frame in tables.items():
             commit.write(TABLES[name], "part-0", frame)
         changed = commit.publish()
         return Ingested(
-            sources=sources_table.filter(pl.col("name").is_in([source.input.name for source in sources])),
+            sources=sources_table.filter(pl.col("identity").is_in([source.tally.identity for source in sources])),
             conversations=len(tables["conversations"]),
             known=tuple(known),
             changed=changed,

@@ -15,7 +15,7 @@ import polars as pl
 
 from analyzer.errors import InputError
 from analyzer.grammar import dialects, wraps
-from analyzer.grammar.pattern import Capture, EventKind, captures
+from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.regex import message_regex
 from analyzer.grammar.types import TIMESTAMP, TYPES
 
@@ -90,7 +90,9 @@ def forced(name: str) -> Dialect:
     known_wraps = {"docker_json", *(kind.name for kind in wraps())}
     if record not in dialect_names() or not set(outer) <= known_wraps:
         known = ", ".join(dialect_names())
-        raise InputError(f"no dialect is called {name}", f"one of {known}; before a '/', {', '.join(sorted(known_wraps))}")
+        raise InputError(
+            f"no dialect is called {name}", f"one of {known}; before a '/', {', '.join(sorted(known_wraps))}"
+        )
     return Dialect(tuple(outer), record)
 
 
@@ -113,7 +115,9 @@ def _fields(kind: EventKind, text: pl.Series, zone: str) -> pl.DataFrame:
     """The columns of a prefix rule over lines; all null where it does not match."""
     frame = pl.DataFrame({"text": text, "groups": text.str.extract_groups(_prefix(kind))}).unnest("groups")
     columns = {
-        capture.column: _zone(TYPES[capture.terminal].expr(raw), capture.terminal, zone) if capture.column == "ts" else raw
+        capture.column: _zone(TYPES[capture.terminal].expr(raw), capture.terminal, zone)
+        if capture.column == "ts"
+        else raw
         for capture in captures(kind.sequence[:-1])
         for raw in (pl.col(f"{capture.column}__1"),)
     }
@@ -133,7 +137,9 @@ def _json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
 
 def _any_time(text: pl.Series, zone: str) -> pl.Series:
     raw = pl.col("raw")
-    readings = [_zone(TYPES[name].expr(raw), name, zone) for name in ("ZONEDTIME", "ZONEDSECOND", "ASCTIME", "SECONDTIME")]
+    readings = [
+        _zone(TYPES[name].expr(raw), name, zone) for name in ("ZONEDTIME", "ZONEDSECOND", "ASCTIME", "SECONDTIME")
+    ]
     return pl.DataFrame({"raw": text}).select(pl.coalesce(readings)).to_series()
 
 
@@ -175,9 +181,11 @@ def detect(text: pl.Series) -> Dialect:
     layers: list[tuple[tuple[str, ...], pl.Series]] = [((), text)]
     if text.str.starts_with("{").any() and _json_value(text, JSON_LINE_KEYS).is_not_null().any():
         layers.append((("docker_json",), _unwrap("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
-    for kind in wraps():
-        if text.str.contains(message_regex(kind.sequence).text).any():
-            layers.append(((kind.name,), _unwrap(kind.name, pl.DataFrame({"text": text}), "UTC")["text"]))
+    layers += [
+        ((kind.name,), _unwrap(kind.name, pl.DataFrame({"text": text}), "UTC")["text"])
+        for kind in wraps()
+        if text.str.contains(message_regex(kind.sequence).text).any()
+    ]
     all_votes: list[tuple[str, int]] = []
     for outer, inner in layers:
         for name, count in _votes(inner).items():
@@ -237,7 +245,7 @@ def _folded(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _finished(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.select(RECORD_SCHEMA.names()).cast(dict(RECORD_SCHEMA))
+    return frame.select(RECORD_SCHEMA.names()).cast(RECORD_SCHEMA)
 
 
 def split(
@@ -274,5 +282,3 @@ def split(
 def empty() -> pl.DataFrame:
     """A frame of records with no row."""
     return pl.DataFrame(schema=RECORD_SCHEMA)
-
-

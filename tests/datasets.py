@@ -15,13 +15,19 @@ CAPTURED = Path(__file__).parents[1] / "fixtures" / "captured"
 ACTS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SEED_LINES = (
     "DEBUG keeper_pam_webrtc_rs.tube: ICE gathering started (tube_id: abc-123)",
-    "DEBUG keeper_pam_webrtc_rs.tube_registry: Successfully fetched TURN credentials"
-    " (tube_id: abc-123, duration: 45.2ms)",
-    "DEBUG keeper_pam_webrtc_rs.metrics.collector: Updated selected candidate pair stats"
-    " (conversation_id: conv-456, local: relay, remote: host, rtt: 87.3ms)",
+    (
+        "DEBUG keeper_pam_webrtc_rs.tube_registry: Successfully fetched TURN credentials"
+        " (tube_id: abc-123, duration: 45.2ms)"
+    ),
+    (
+        "DEBUG keeper_pam_webrtc_rs.metrics.collector: Updated selected candidate pair stats"
+        " (conversation_id: conv-456, local: relay, remote: host, rtt: 87.3ms)"
+    ),
     "DEBUG keeper_pam_webrtc_rs.tube: ICE gathering complete (tube_id: abc-123)",
-    "DEBUG keeper_pam_webrtc_rs.metrics.collector: ICE gathering completed"
-    " (conversation_id: conv-456, duration: 312.7ms)",
+    (
+        "DEBUG keeper_pam_webrtc_rs.metrics.collector: ICE gathering completed"
+        " (conversation_id: conv-456, duration: 312.7ms)"
+    ),
 )
 
 

@@ -173,7 +173,7 @@ def test_a_commit_of_a_killed_run_is_finished(tmp_path: Path, monkeypatch: pytes
 
 def test_a_dataset_that_keeps_moving_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, snapshots = seed_dataset(tmp_path), iter(range(100))
-    read = analyzer.api.read_manifest  # type: ignore[attr-defined]
+    read = analyzer.api.read_manifest  # type: ignore[attr-defined] # `analyzer.api` is no export
 
     def moving(path: Path) -> object:
         manifest = read(path)

@@ -35,7 +35,9 @@ def test_conversations_are_found_linked_and_not_invented(folder: Path, rebuilt: 
 @every_capture
 def test_connected_agrees(folder: Path, rebuilt: Rebuild) -> None:
     capture = rebuilt(folder)
-    was = {canonical_id(c["conversation_id"]): c["t_both_connected"] is not None for c in capture.truth["conversations"]}
+    was = {
+        canonical_id(c["conversation_id"]): c["t_both_connected"] is not None for c in capture.truth["conversations"]
+    }
     said = dict(capture.tables["conversations"].select("conversation_id", "connected").rows())
     assert {key: said[key] for key in was} == was
 
@@ -61,7 +63,9 @@ def test_candidate_counts_are_those_of_the_library(folder: Path, rebuilt: Rebuil
         # what the log holds is what is counted, and nothing at all is null
         assert {tube: counts[0] or 0 for tube, counts in ours.items()} == {tube: lines.get(tube, 0) for tube in ours}
         return
-    assert {tube: ours[tube] for tube in oracle if tube in ours} == {tube: counts for tube, counts in oracle.items() if tube in ours}
+    assert {tube: ours[tube] for tube in oracle if tube in ours} == {
+        tube: counts for tube, counts in oracle.items() if tube in ours
+    }
     # the API of 0.2.24 has no ICE statistics
     assert oracle.keys() & ours.keys() or folder.parent.name == "0.2.24"
 

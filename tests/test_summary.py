@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -130,7 +130,7 @@ def test_seed_sample_keeps_its_legs_open(datasets: dict[str, analyzer.Dataset]) 
 
 
 def _row(kind: str, second: float, **more: Any) -> dict[str, Any]:
-    ts = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=second)
+    ts = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
     return {
         "kind": kind,
         "ts": ts,

@@ -118,14 +118,25 @@ def leg_errors(capture: Capture) -> list[tuple[str, str, str, float]]:
     ]
 
 
-def summary(errors: list[tuple[str, str, str, float]]) -> dict[str, tuple[int, float, float, float]]:
-    """Per leg: number, median and 90th percentile of the absolute error, signed median."""
+def estimate_errors(capture: Capture) -> list[tuple[str, str, str, float]]:
+    """(capture, leg, method, estimate − ping) of every sound estimate, chosen or not."""
+    known = pings(capture.truth)
+    name = "/".join(capture.path.parts[-2:])
+    return [
+        (name, row["leg"], row["method"], row["value_ms"] - known[row["leg"]])
+        for row in capture.tables["leg_measurements"].to_dicts()
+        if row["leg"] in known and row["refused_reason"] is None
+    ]
+
+
+def summary(errors: list[tuple[str, str, str, float]], by: int = 1) -> dict[str, tuple[int, float, float, float]]:
+    """Per leg (`by` 2: per method): number, median and 90th percentile of the absolute error, signed median."""
     found = {}
-    for leg in LEGS:
-        values = [error for _, of, _, error in errors if of == leg]
+    for key in LEGS if by == 1 else sorted({error[by] for error in errors}):
+        values = [error[-1] for error in errors if error[by] == key]
         if values:
             sizes = sorted(map(abs, values))
-            found[leg] = (
+            found[key] = (
                 len(values), statistics.median(sizes), sizes[int(0.9 * (len(sizes) - 1))], statistics.median(values)
             )  # fmt: skip
     return found
@@ -142,7 +153,9 @@ def main() -> None:
         errors += found
         print("/".join(path.parts[-2:]), *(f"{leg}:{method}:{error:+.1f}" for _, leg, method, error in found))
     for leg, (number, median, p90, signed) in summary(errors).items():
-        print(f"{leg:20} n={number:3} median |error| {median:.2f} ms, 90th percentile {p90:.2f} ms, signed {signed:+.2f} ms")
+        print(
+            f"{leg:20} n={number:3} median |error| {median:.2f} ms, 90th percentile {p90:.2f} ms, signed {signed:+.2f} ms"
+        )
 
 
 if __name__ == "__main__":

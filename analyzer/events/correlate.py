@@ -67,6 +67,14 @@ def canonical(conversation_id: pl.Expr) -> pl.Expr:
     return pl.when(is_base64).then(url_safe).otherwise(text)
 
 
+def with_canonical_ids(events: pl.DataFrame) -> pl.DataFrame:
+    """Events with every conversation id in its one spelling; each distinct id is judged once."""
+    ids = events.select(found=pl.col("conversation_id").unique()).drop_nulls()
+    known = ids.with_columns(canonical=canonical(pl.col("found")))
+    spelled = dict(known.filter(pl.col("found") != pl.col("canonical")).rows())
+    return events.with_columns(pl.col("conversation_id").replace(spelled)) if spelled else events
+
+
 #: what correlation itself looks at
 _NARROW = ("seq", "source", "line", "kind", "tube_id", "conversation_id", "label", "state")
 
@@ -126,7 +134,8 @@ def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
     best_of_tube = pl.col("rank").min().over("tube_id")
     best_of_conversation = pl.col("rank").min().over("conversation_id")
     kept = found.filter(
-        ~((pl.col("rank") == label) & (best_of_tube < label)),
+        # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's
+        ~((pl.col("rank") == label) & (best_of_tube < label) & (best_of_conversation >= label)),
         ~((pl.col("rank") == place) & ((best_of_tube < place) | (best_of_conversation < place))),
     )
     return kept.with_columns(

@@ -6,6 +6,7 @@ message the pattern of a kind, in batches.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -14,15 +15,15 @@ import polars as pl
 
 from analyzer.events.targets import stem
 from analyzer.grammar import known
-from analyzer.grammar.pattern import heads, is_literal, options, tail
+from analyzer.grammar.pattern import Choice, heads, is_literal, options, tail
 from analyzer.grammar.regex import DELIMITERS, prefix_regex, test_regex
 
 #: what became of a record
 EVENT, NOISE, UNMATCHED, REJECTED = "event", "noise", "unmatched", "rejected"
 #: messages are told apart by their first words, up to where a value may begin, and by no more than this
-HEAD_CHARS = 64
+HEAD_CHARS = 40
 _VALUE_BEGINS = "0123456789('\""
-_HEAD = rf"^([^{_VALUE_BEGINS}]*)"
+_WORDS = re.compile(f"[^{_VALUE_BEGINS}]*")
 
 _SUFFIX = r"( \([^()]*\.rs:[0-9]+\)\s*)$"
 _CACHE = r"^(?:.*registry/src/[^/]*/|<cargo registry>/)"
@@ -72,10 +73,17 @@ def _vocabulary(name: str) -> tuple[tuple[str, str | None, _Pattern | None], ...
         plain = tailed and is_literal((kind.sequence[:-1],))
         pattern = None if plain else _Pattern(key, test_regex(kind.sequence), whole=not tailed)
         found += [(text, key, pattern) for text in heads(kind.sequence)]
-    for option in options(grammar.noise or ()):
-        pattern = None if is_literal((option,)) else _Pattern(None, prefix_regex(option), whole=False)
-        found += [(text, None, pattern) for text in heads(option)]
+    noise = options(grammar.noise or ())
+    # all noise that is more than text shares one pattern: compiling many costs more than running one
+    spelled = tuple(option for option in noise if not is_literal((option,)))
+    shared = _Pattern(None, prefix_regex((Choice(spelled),)), whole=False) if spelled else None
+    found += [(text, None, shared if option in spelled else None) for option in noise for text in heads(option)]
     return tuple(found)
+
+
+def _words(text: str) -> str:
+    words = _WORDS.match(text)
+    return words.group() if words else ""
 
 
 def _agrees(head: str, text: str) -> bool:
@@ -131,12 +139,12 @@ def recognise(records: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     """Tell `target:kind` (null where no kind takes it) and the fate of each record, in order."""
     message = records["message"]
     begun = (
-        records.select("target", head=pl.col("message").str.head(HEAD_CHARS).str.extract(_HEAD, 1).fill_null(""))
+        records.select("target", head=pl.col("message").str.head(HEAD_CHARS).fill_null(""))
         .with_row_index("at")
         .group_by("target", "head")
         .agg("at")
     )
-    told = [_beginning(target, head) for target, head in begun.select("target", "head").rows()]
+    told = [_beginning(target, _words(head)) for target, head in begun.select("target", "head").rows()]
     by_text = _by_text(begun, told, message).select("at", "key")
     found = pl.concat([by_text, *_by_pattern(begun, told, message)])
     quiet, taken = found.filter(pl.col("key").is_null())["at"], found.drop_nulls("key")

@@ -89,7 +89,9 @@ class _Lowering:
 
     def written_out(self, name: str, tree: Any, column: str | None, env: _Env) -> Sequence:
         if name in self.open:
-            raise self.refuse(f"{name} contains itself", "a rule of a log line is regular: spell the repetition in a terminal")
+            raise self.refuse(
+                f"{name} contains itself", "a rule of a log line is regular: spell the repetition in a terminal"
+            )
         self.open.append(name)
         try:
             return self.sequence(tree, column, env)

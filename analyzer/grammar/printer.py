@@ -82,8 +82,8 @@ def _best(options: tuple[Sequence, ...], left: Mapping[str, str]) -> Sequence:
 def _tail(columns: tuple[Column, ...], left: dict[str, str]) -> str:
     segments = []
     for column in columns:
-        for text in left.pop(column.name).split("\n") if column.name in left else ():
-            segments.append("".join(_printed(column.sequence, {column.name: text})))
+        texts = left.pop(column.name).split("\n") if column.name in left else ()
+        segments += ["".join(_printed(column.sequence, {column.name: text})) for text in texts]
     return f" ({', '.join(segments)})" if segments else ""
 
 

@@ -171,7 +171,7 @@ def _failure(stem: str, kind: EventKind, message: str) -> Failure | None:
     literals = {term.name: term.pattern.value for term in terminals if isinstance(term.pattern, PatternStr)}
     columns = {str(item.expect.name): column_name(str(item.rule.origin.name)) for item in items}
     # Lark sees a literal as one piece: the caret goes to the first letter that differs
-    agreed = {name: len(commonprefix([literals.get(name, ""), message[at:]])) for name in names}
+    agreed = {name: len(commonprefix([literals.get(name, ""), message[at:]])) for name in names}  # noqa: RUF071 - character by character is meant
     most = max(agreed.values(), default=0)
     expected = {_spelled(name, literals, columns) for name in names if agreed[name] == most}
     return Failure(kind, at + most, tuple(sorted(expected)))

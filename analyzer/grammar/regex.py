@@ -28,7 +28,7 @@ class Regex:
 
 
 def escape(text: str) -> str:
-    """Escape literal text for the Rust engine, which refuses needless escapes such as `\\ `."""
+    """Escape literal text for the Rust engine, which refuses needless escapes such as that of a space."""
     return re.sub(r"([\\.+*?()|\[\]{}^$#&~-])", r"\\\1", text)
 
 

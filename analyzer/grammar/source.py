@@ -119,9 +119,7 @@ def parse(stem: str, text: str) -> Source:
     if twice := (rules.keys() & shared.rules.keys()) | (terminals.keys() & shared.terminals.keys()):
         names = ", ".join(sorted(twice))
         raise GrammarError(f"grammars/{stem}.lark defines {names} again", f"grammars/{SHARED}.lark already does")
-    return Source(
-        stem, whole_text(text), {**shared.rules, **rules}, {**shared.terminals, **terminals}, _notes(text)
-    )
+    return Source(stem, whole_text(text), {**shared.rules, **rules}, {**shared.terminals, **terminals}, _notes(text))
 
 
 @cache

@@ -19,8 +19,8 @@ CONVERSATIONS = Table(
     row="One conversation, all its tubes and sides together.",
     columns=(
         Column("conversation_id", pl.String(), "Conversation: url-safe base64 without padding, or as spelled where it is no base64."),
-        Column("started_at", TIMESTAMP, "First event of any of its tubes; null without times."),
-        Column("ended_at", TIMESTAMP, "Last event of any of its tubes; null without times."),
+        Column("started_at", TIMESTAMP, "Its first event: of its tube, or of the conversation where it joined a tube of another; null without times."),
+        Column("ended_at", TIMESTAMP, "Its last event; null without times."),
         Column("sides", pl.List(pl.String()), "Sides whose logs were read: client (offerer), gateway (answerer)."),
         Column("tube_ids", pl.List(pl.String()), "Its tubes."),
         Metric("connected", pl.Boolean(),
@@ -76,8 +76,6 @@ def reduce(facts: Facts) -> pl.DataFrame:
     )
     lost = pl.col("was_connected") & (pl.col("last_state").is_in(["disconnected", "failed"]) | pl.col("timed_out"))
     told = linked.group_by("conversation_id", maintain_order=True).agg(
-        started_at=pl.col("begins_at").min(),
-        ended_at=pl.col("ends_at").max(),
         sides=pl.col("side").drop_nulls().unique().sort(),
         tube_ids=pl.col("tube_id").unique().sort(),
         any_connected=pl.col("was_connected").any(),
@@ -89,7 +87,7 @@ def reduce(facts: Facts) -> pl.DataFrame:
     named = (
         facts.streams.events.filter(pl.col("conversation_id").is_not_null())
         .group_by("conversation_id")
-        .agg(first_at=pl.col("ts").min(), last_at=pl.col("ts").max())
+        .agg(started_at=pl.col("ts").min(), ended_at=pl.col("ts").max())
     )
     rows = (
         named.join(told, on="conversation_id", how="full", coalesce=True)
@@ -97,8 +95,6 @@ def reduce(facts: Facts) -> pl.DataFrame:
         .with_columns(
             pl.col("any_connected", "any_failed", "any_closed", "any_lost").fill_null(False),
             pl.col("sides", "tube_ids").fill_null([]),
-            started_at=pl.coalesce("started_at", "first_at"),
-            ended_at=pl.coalesce("ended_at", "last_at"),
         )
     )
     return CONVERSATIONS.select(rows)

@@ -220,9 +220,12 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             was_closed=_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"]).any() | (peer & (state == "closed")).any(),
             close_reason=pl.col("close_reason").filter(_KIND == "tube_closing").drop_nulls().first(),
             closed_at=pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(),
+            channel_received_at=first("channel_received"),
             channel_open_at=pl.col("ts").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).min(),
             channel_open_origin=pl.col("origin").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).first(),
             credential_fetch_ms=pl.col("duration_ms").filter(_KIND == "credentials_fetched").first(),
+            credentials_requested_at=first("credentials_requested"),
+            credentials_fetched_at=first("credentials_fetched"),
             credential_fetch_origin=origin_of("credentials_fetched"),
             credentials_fetched=(_KIND == "credentials_fetched").sum(),
             credentials_failed=(_KIND == "credentials_failed").sum(),
@@ -255,6 +258,15 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
         .join(_side(events), on="tube_id", how="left")
         .join(resolution, on="source", how="left")
         .with_columns(sub_second=pl.col("resolution_ms").fill_null(1e9) < 1000)
+        .with_columns(
+            # 0.2.24 prints no duration: the times of request and answer hold it
+            credential_fetch_ms=pl.coalesce(
+                "credential_fetch_ms",
+                pl.when(pl.col("sub_second")).then(elapsed_ms("credentials_requested_at", "credentials_fetched_at")),
+            ),
+            # the answerer of early releases tells no opening; that the channel arrived is the same moment
+            channel_open_at=pl.coalesce("channel_open_at", "channel_received_at"),
+        )
     )
 
 

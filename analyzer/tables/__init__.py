@@ -1,0 +1,1 @@
+"""The declaration language of tables, and the dataset on disk."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -59,7 +60,8 @@ def _sync_directory(path: Path) -> None:
 def _write_json(path: Path, value: object) -> None:
     """Write, sync, and rename into place: the file is whole or absent."""
     temporary = path.with_suffix(".tmp")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
         json.dump(value, stream, indent=1, sort_keys=True)
         stream.flush()
         os.fsync(stream.fileno())
@@ -77,7 +79,9 @@ def read_manifest(out: Path) -> Manifest:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DatasetError(f"{out} holds no dataset", "write one with `analyzer ingest LOGS --out` that folder") from None
+        raise DatasetError(
+            f"{out} holds no dataset", "write one with `analyzer ingest LOGS --out` that folder"
+        ) from None
     except (OSError, json.JSONDecodeError) as error:
         raise DatasetError(f"{path} cannot be read ({error})", "ingest into a new folder") from None
     if raw.get("format") != FORMAT or raw.get("schema_version") != SCHEMA_VERSION:
@@ -104,7 +108,7 @@ class Commit:
         self.files: dict[str, dict[str, Any]] = dict(manifest.files)
         self.sources: dict[str, dict[str, Any]] = dict(manifest.sources)
         self._staged: dict[str, str] = {}
-        self._count = 0
+        self._numbers = itertools.count()
 
     @property
     def stage(self) -> Path:
@@ -112,9 +116,8 @@ class Commit:
         return self.out / STATE / STAGE
 
     def stage_frame(self, table: Table, frame: pl.DataFrame) -> Staged:
-        """Write a frame to the stage, not yet part of the commit."""
-        path = self.stage / f"{self._count}.part"
-        self._count += 1
+        """Write a frame to the stage, not yet part of the commit; safe to call from several threads."""
+        path = self.stage / f"{next(self._numbers)}.part"
         arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(table.arrow_schema())
         digest = self._write_parquet(path, arrow)
         return Staged(path, table.name, digest, len(frame))
@@ -134,7 +137,8 @@ class Commit:
         self.place(self.stage_frame(table, frame), name)
 
     def _write_parquet(self, path: Path, table: pa.Table) -> str:
-        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w+b") as stream:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w+b") as stream:
             pq.write_table(table, stream, compression="zstd", compression_level=1, row_group_size=ROW_GROUP_ROWS)
             stream.flush()
             os.fsync(stream.fileno())
@@ -198,7 +202,9 @@ def _lock(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"another run is writing {state.parent}", "wait for it, or write to another --out") from None
+            raise BusyError(
+                f"another run is writing {state.parent}", "wait for it, or write to another --out"
+            ) from None
         yield
 
 
@@ -233,4 +239,6 @@ def writing(out: Path) -> Iterator[Commit]:
             finally:
                 shutil.rmtree(state / STAGE, ignore_errors=True)
     except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror or error})", "check space and permissions") from error
+        raise OutputError(
+            f"{out} cannot be written ({error.strerror or error})", "check space and permissions"
+        ) from error

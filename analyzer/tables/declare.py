@@ -40,7 +40,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the dataset: what a row is, its columns in order, and what orders its rows (nothing: they come in order)."""
+    """A table of the dataset: what a row is, its columns in order, and what sorts its rows (nothing: they come sorted)."""
 
     name: str
     row: str
@@ -72,7 +72,7 @@ class Table:
         complete = frame.with_columns(
             pl.lit(None, dtype=dtype).alias(name) for name, dtype in self.schema.items() if name not in frame.columns
         )
-        shaped = complete.select(self.schema.names()).cast(dict(self.schema))
+        shaped = complete.select(self.schema.names()).cast(self.schema)
         return shaped.sort(self.sort, nulls_last=True) if self.sort else shaped
 
     def empty(self) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import math
 import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO, TypeAlias
 
 WIDTH = 100
@@ -99,7 +99,7 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 def moment(ts: datetime | None) -> str:
     """Write a time in UTC to the millisecond."""
-    return ts.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if ts else NOTHING
+    return ts.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if ts else NOTHING
 
 
 # -- layout -----------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def _value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_value(one) for one in value]
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -166,11 +166,13 @@ def _events(commit: Commit) -> pl.DataFrame:
 
     `source` is the identity here: two inputs may share a name, never their bytes.
     """
-    paths = dict(zip(sorted(path for path in commit.files if path.startswith(f"{EVENTS.name}/")), commit.paths(EVENTS.name), strict=True))
-    owners = {part: identity for identity, entry in commit.sources.items() for part in entry["parts"]}
+    places = commit.places()
+    # in the order in which correlation wants them, so that it need not move rows
+    sources = sorted(commit.sources.items(), key=lambda one: (one[1]["row"]["first_ts"] or "", one[0]))
     parts = (
-        pl.read_parquet(path, columns=list(COLUMNS)).with_columns(source=pl.lit(owners.get(part)))
-        for part, path in paths.items()
+        pl.read_parquet(places[part], columns=list(COLUMNS)).with_columns(source=pl.lit(identity))
+        for identity, entry in sources
+        for part in entry["parts"]
     )
     return pl.concat([EVENTS.empty().select(COLUMNS), *(thin(part) for part in parts)])
 

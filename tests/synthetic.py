@@ -37,26 +37,20 @@ _Happening = tuple[int, str, str, dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One hour of a log, and what is in it."""
-
-    text: bytes
-    lines: int
-    noise: int
-    #: events by logger and kind
-    events: Counter[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
 class Written:
-    """A log as it was written."""
+    """What is in a log as it was written."""
 
     bytes: int
     lines: int
-    records: int
     noise: int
     conversations: int
+    #: by logger and kind
     events: Counter[tuple[str, str]]
+
+    @property
+    def records(self) -> int:
+        """Events and noise; there is nothing else."""
+        return self.noise + self.events.total()
 
 
 def _candidate(random: Random, candidate_type: str) -> dict[str, str]:
@@ -74,9 +68,7 @@ def _beginning(random: Random, *, trickle: bool) -> Iterator[_Happening]:
     relay_ms, count = random.randint(40, 160), 0
     yield 0, "metrics.collector", "connection_registered", {}
     yield 0, "metrics.handle", "metrics_attached", {}
-    yield 0, "tube_registry", "credentials_requested", {}
     yield 1, "tube_registry", "credentials_fetched", {"duration_ms": "0.9ms"}
-    yield 1, "tube_registry", "server_added", {}
     yield 1, "tube", "peer_connection_requested", {"trickle_ice": str(trickle).lower(), "turn_only": "false"}
     yield 2, "tube", "side_declared", {"is_server_mode": "false"}
     yield 2, "tube_registry", "client_tube_created", {}
@@ -161,15 +153,15 @@ def _end(at: int) -> Iterator[_Happening]:
 
 def _message(kind: EventKind, known: dict[str, str], ids: dict[str, str], random: Random) -> str:
     """Print one event: what the life says, ids as the real line has them, anything else made up."""
-    if kind.name == "session_described":  # over several lines, as no pattern can print it
+    # over several lines, as the printer prints none
+    if kind.name == "session_described":
         return kind.samples[-1].replace("abc-123", ids["tube_id"])
     columns = {capture.column for capture in captures(kind.sequence)}
-    told = set(ids)
-    if kind.target == "metrics.collector" and kind.name != "connection_registered":
-        told -= {"tube_id"}
-    if not kind.target.startswith("channel."):
-        told -= {"channel_label"}
-    told |= required(kind.sequence) & set(ids)
+    told = {"conversation_id"} | (required(kind.sequence) & set(ids))
+    if kind.target.startswith("channel."):
+        told |= {"channel_label"}
+    elif kind.target != "metrics.collector" or kind.name == "connection_registered":
+        told |= {"tube_id"}
     values = {name: text for name, text in sample_values(kind, random).items() if name not in ids}
     given = {name: text for name, text in known.items() if name in columns}
     return render(kind.sequence, values | given | {name: ids[name] for name in told & columns})
@@ -212,16 +204,15 @@ def _line(at: int, level: str, stem: str, message: str, place: int) -> str:
     return render(_STD.sequence, values)
 
 
-def block(seed: int = SEED, noise: float = NOISE, conversations: int = CONVERSATIONS) -> Block:
-    """Make up one hour of a log."""
+def block(seed: int = SEED, noise: float = NOISE) -> tuple[bytes, Written]:
+    """Make up one hour of a log, and tell what is in it."""
     random = Random(seed)
     kinds = {(kind.target, kind.name): kind for grammar in shipped().values() for kind in grammar.kinds}
     places = {key: random.randint(20, 3500) for key in kinds}
     nothing = [(stem, text, random.randint(20, 3500)) for stem, text in _noise()]
     lines: list[tuple[int, str]] = []
     events: Counter[tuple[str, str]] = Counter()
-    unsaid = 0
-    for _ in range(conversations):
+    for _ in range(CONVERSATIONS):
         conversation = _NUMBER + "".join(random.choices(_ID_CHARS, k=14))
         tube = _NUMBER + str(UUID(int=random.getrandbits(128), version=4))[8:]
         ids = {"tube_id": tube, "conversation_id": conversation, "channel_label": conversation}
@@ -232,31 +223,25 @@ def block(seed: int = SEED, noise: float = NOISE, conversations: int = CONVERSAT
             message = _message(kinds[stem, name], known, ids, random)
             lines.append((begin + after, _line(begin + after, level, stem, message, places[stem, name])))
             events[logger(stem), name] += 1
-        unsaid = round(sum(events.values()) * noise / (1 - noise)) - (len(lines) - sum(events.values()))
+        unsaid = round(events.total() * noise / (1 - noise)) - (len(lines) - events.total())
         for _ in range(unsaid):
             stem, text, place = random.choice(nothing)
             at = begin + random.choice(life)[0] + random.randrange(3)
             lines.append((at, _line(at, "DEBUG", stem, _with_ids(stem, text, ids), place)))
     lines.sort(key=lambda line: line[0])
     text = "".join(f"{line}\n" for _, line in lines)
-    return Block(text.encode(), text.count("\n"), len(lines) - sum(events.values()), events)
+    unsaid, raw = len(lines) - events.total(), text.encode()
+    return raw, Written(len(raw), text.count("\n"), unsaid, CONVERSATIONS, events)
 
 
 def write(path: Path, size: int, *, noise: float = NOISE, seed: int = SEED) -> Written:
     """Write a log of about `size` bytes: whole blocks, at least one."""
-    one = block(seed, noise)
-    count = max(1, round(size / len(one.text)))
+    raw, one = block(seed, noise)
+    count = max(1, round(size / one.bytes))
     with path.open("wb") as stream:
         for number in range(count):
             hour = (_BEGIN + timedelta(hours=number)).strftime("%Y-%m-%d %H")
-            text = one.text.replace(_NUMBER.encode(), f"{number:08x}".encode())
+            text = raw.replace(_NUMBER.encode(), f"{number:08x}".encode())
             stream.write(text.replace(_HOUR.encode(), hour.encode()))
     events = Counter({key: count * seen for key, seen in one.events.items()})
-    return Written(
-        bytes=count * len(one.text),
-        lines=count * one.lines,
-        records=count * (one.noise + sum(one.events.values())),
-        noise=count * one.noise,
-        conversations=count * CONVERSATIONS,
-        events=events,
-    )
+    return Written(count * one.bytes, count * one.lines, count * one.noise, count * one.conversations, events)

@@ -90,8 +90,10 @@ SECRETS = [
     f"{TUBE}: ICE gathering started HUNTER2",
     f"{TUBE}: Tube HUNTER2 closed with password=HUNTER2",
     f"{TUBE}: HUNTER2",
-    "keeper_pam_webrtc_rs.webrtc_core: ICE candidate gathered"
-    " (tube_id: a, candidate: candidate:1 1 udp 1 10.0.0.1 1 typ host ufrag HUNTER2)",
+    (
+        "keeper_pam_webrtc_rs.webrtc_core: ICE candidate gathered"
+        " (tube_id: a, candidate: candidate:1 1 udp 1 10.0.0.1 1 typ host ufrag HUNTER2)"
+    ),
     "keeper_pam_webrtc_rs.nowhere: token=HUNTER2",
     "urllib3.connectionpool: HUNTER2",
 ]

@@ -132,7 +132,8 @@ def estimate_errors(capture: Capture) -> list[tuple[str, str, str, float]]:
 def summary(errors: list[tuple[str, str, str, float]], by: int = 1) -> dict[str, tuple[int, float, float, float]]:
     """Per leg (`by` 2: per method): number, median and 90th percentile of the absolute error, signed median."""
     found = {}
-    for key in LEGS if by == 1 else sorted({error[by] for error in errors}):
+    keys = LEGS if by == 1 else sorted({str(error[by]) for error in errors})
+    for key in keys:
         values = [error[-1] for error in errors if error[by] == key]
         if values:
             sizes = sorted(map(abs, values))
@@ -146,16 +147,18 @@ def main() -> None:
     """Print the comparison for the captures at hand, or for the folders named."""
     paths = [Path(argument) for argument in sys.argv[1:]] or folders()
     errors: list[tuple[str, str, str, float]] = []
+    estimates: list[tuple[str, str, str, float]] = []
     for path in paths:
         with tempfile.TemporaryDirectory() as scratch:
             capture = rebuild(path, Path(scratch) / "metrics")
         found = leg_errors(capture)
         errors += found
+        estimates += estimate_errors(capture)
         print("/".join(path.parts[-2:]), *(f"{leg}:{method}:{error:+.1f}" for _, leg, method, error in found))
-    for leg, (number, median, p90, signed) in summary(errors).items():
-        print(
-            f"{leg:20} n={number:3} median |error| {median:.2f} ms, 90th percentile {p90:.2f} ms, signed {signed:+.2f} ms"
-        )
+    for title, by, values in (("legs, as shown", 1, errors), ("methods, every sound estimate", 2, estimates)):
+        print(f"{title:31}  number  median |error|  90th percentile  signed median, ms")
+        for key, (number, median, p90, signed) in summary(values, by).items():
+            print(f"  {key:29}  {number:6}  {median:14.1f}  {p90:15.1f}  {signed:+13.1f}")
 
 
 if __name__ == "__main__":

@@ -67,32 +67,33 @@ def canonical(conversation_id: pl.Expr) -> pl.Expr:
     return pl.when(is_base64).then(url_safe).otherwise(text)
 
 
-def with_canonical_ids(events: pl.DataFrame) -> pl.DataFrame:
-    """Events with every conversation id in its one spelling; each distinct id is judged once."""
-    ids = events.select(found=pl.col("conversation_id").unique()).drop_nulls()
-    known = ids.with_columns(canonical=canonical(pl.col("found")))
+def _spelled_once(ids: pl.Series) -> pl.Series:
+    """Ids in their one spelling; each distinct id is judged once."""
+    found = ids.unique().drop_nulls()
+    known = pl.DataFrame({"found": found}).with_columns(canonical=canonical(pl.col("found")))
     spelled = dict(known.filter(pl.col("found") != pl.col("canonical")).rows())
-    return events.with_columns(pl.col("conversation_id").replace(spelled)) if spelled else events
+    return ids.replace(spelled) if spelled else ids
 
 
-#: what correlation itself looks at
-_NARROW = ("seq", "source", "line", "kind", "tube_id", "conversation_id", "label", "state")
+def with_canonical_ids(events: pl.DataFrame) -> pl.DataFrame:
+    """Events with every conversation id in its one spelling."""
+    return events.with_columns(_spelled_once(events["conversation_id"]))
 
 
 def _ordered(events: pl.DataFrame) -> pl.DataFrame:
-    """Give each event its place: sources by their first time (rotated parts follow one another), then by line."""
-    begins = events.group_by("source").agg(source_begins=pl.col("ts").min())
-    return (
-        events.join(begins, on="source", how="left")
-        .sort("source_begins", "source", "line", nulls_last=False)
-        .drop("source_begins")
-        .with_row_index("seq")
-        .with_columns(
-            conversation_id=canonical(pl.col("conversation_id")),
-            label=canonical(pl.col("channel_label").replace(CONTROL, None)),
-        )
-        .with_columns(conversation_id=pl.col("conversation_id").replace(CONTROL, None))
-    )
+    """Events in their order: sources by their first time (rotated parts follow one another), then by line."""
+    keys = events.select("source", "line", begins=pl.col("ts").min().over("source"))
+    order = keys.with_row_index("at").sort("begins", "source", "line", nulls_last=False)["at"]
+    # they mostly come in order, and moving whole rows is what costs
+    return events if order.is_sorted() else events[order]
+
+
+def _narrow(ordered: pl.DataFrame) -> pl.DataFrame:
+    """What correlation itself looks at: places, ids, states."""
+    label = _spelled_once(ordered["channel_label"]).alias("label")
+    narrow = ordered.select("source", "line", "kind", "tube_id", "conversation_id", "state").with_columns(label)
+    ids = pl.col("conversation_id", "label")
+    return narrow.with_row_index("seq").with_columns(pl.when(ids != CONTROL).then(ids))
 
 
 def _adjacent(events: pl.DataFrame) -> pl.DataFrame:
@@ -230,9 +231,10 @@ def correlate(events: pl.DataFrame) -> Streams:
     `events` needs the columns of the envelope, the ids and `state`. Events come out in order of `seq`.
     """
     ordered = _ordered(events)
-    adjacent = _adjacent(ordered)
-    links = _links(ordered, adjacent)
-    streams = _attributed(ordered.select(_NARROW), adjacent.select("seq", found="tube_id"))
+    narrow = _narrow(ordered)
+    adjacent = _adjacent(narrow)
+    links = _links(narrow, adjacent)
+    streams = _attributed(narrow, adjacent.select("seq", found="tube_id"))
     streams = _generations(_attributed(streams, _by_conversation(streams, links)))
     complete = (pl.col("kind") == "gathering_completed") | (
         (pl.col("kind") == "gathering_state_changed") & (pl.col("state") == "Complete")
@@ -248,7 +250,7 @@ def correlate(events: pl.DataFrame) -> Streams:
             windows = _windows(near.with_columns(generation=per), begins, ends)
             streams = _attributed(streams, _sole_owner(anonymous, windows))
     placed = _with_conversation(_generations(streams), links)
-    return Streams(ordered.drop("label").with_columns(placed.select("tube_id", "conversation_id", "generation")), links)
+    return Streams(ordered.with_columns(placed.select("seq", "tube_id", "conversation_id", "generation")), links)
 
 
 def _with_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:

@@ -85,7 +85,8 @@ def reduce(facts: Facts) -> pl.DataFrame:
         close_reason=pl.col("close_reason").sort_by("closed_at", nulls_last=True).drop_nulls().first(),
     )
     named = (
-        facts.streams.events.filter(pl.col("conversation_id").is_not_null())
+        facts.streams.events.select("conversation_id", "ts")
+        .drop_nulls("conversation_id")
         .group_by("conversation_id")
         .agg(started_at=pl.col("ts").min(), ended_at=pl.col("ts").max())
     )

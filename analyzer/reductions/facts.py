@@ -134,9 +134,9 @@ def _side(events: pl.DataFrame) -> pl.DataFrame:
         "reported": pl.col("reported_side").drop_nulls().first().replace_strict({"Commander": "client", "Gateway": "gateway"}, return_dtype=pl.String),
     }  # fmt: skip
     return (
-        events.filter(pl.col("tube_id").is_not_null())
-        .group_by("tube_id")
+        events.group_by("tube_id")
         .agg(**first_known)
+        .filter(pl.col("tube_id").is_not_null())
         .select("tube_id", side=pl.coalesce(*first_known))
     )
 
@@ -160,8 +160,7 @@ def _candidate_times(candidates: pl.DataFrame) -> pl.DataFrame:
 def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     complete = pl.col("state").str.to_lowercase() == "complete"
     facts = (
-        events.filter(pl.col("tube_id").is_not_null())
-        .group_by(PEER)
+        events.group_by(PEER)
         .agg(
             source=pl.col("source").first(),
             started_at=first("gathering_started"),
@@ -191,6 +190,8 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
             agent_connected_at=entered("agent_state_changed", "connected"),
         )
     )
+    # events without a tube are dropped here: their group is one row, they are many
+    facts = facts.filter(pl.col("tube_id").is_not_null())
     return facts.join(_candidate_times(candidates), on=PEER, how="left").with_columns(
         first_candidate_at=pl.coalesce("first_candidate_at", "candidate_at")
     )
@@ -201,8 +202,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
     peer, ice = _KIND == "peer_state_changed", _KIND == "ice_state_changed"
     local = pl.col("direction") == "local"
     facts = (
-        events.filter(pl.col("tube_id").is_not_null())
-        .group_by("tube_id")
+        events.group_by("tube_id")
         .agg(
             source=pl.col("source").first(),
             begins_at=pl.col("ts").min(),
@@ -254,7 +254,8 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
         transports=pl.col("transport").filter(local).unique().sort(),
     )  # fmt: skip
     return (
-        facts.join(counted, on="tube_id", how="left")
+        facts.filter(pl.col("tube_id").is_not_null())
+        .join(counted, on="tube_id", how="left")
         .join(_side(events), on="tube_id", how="left")
         .join(resolution, on="source", how="left")
         .with_columns(sub_second=pl.col("resolution_ms").fill_null(1e9) < 1000)

@@ -39,7 +39,7 @@ REPORTED = Table(
 
 def reduce(facts: Facts) -> pl.DataFrame:
     """List what was reported, each change of a value once."""
-    events = facts.streams.events
+    events = facts.streams.events.filter(pl.col("kind").is_in([kind for _, kind, _ in REPORTED_FIELDS]))
     rows = pl.concat(
         events.filter(pl.col("kind") == kind, pl.col(column).is_not_null()).select(
             "seq", "conversation_id", "tube_id", "ts", "origin", field=pl.lit(field), value=pl.col(column).cast(pl.String)

@@ -149,11 +149,10 @@ class Commit:
         """Drop one live file with the next publish."""
         self.files.pop(relative, None)
 
-    def paths(self, table: str) -> list[Path]:
-        """Files a table will have, where they lie now: staged ones in the stage, kept ones in place."""
-        places = {relative: self.stage / staged for staged, relative in self._staged.items()}
-        live = sorted(path for path, entry in self.files.items() if entry["table"] == table)
-        return [places.get(path, self.out / path) for path in live]
+    def places(self) -> dict[str, Path]:
+        """Where each file of the dataset to be lies now: staged ones in the stage, kept ones in place."""
+        staged = {relative: self.stage / name for name, relative in self._staged.items()}
+        return {relative: staged.get(relative, self.out / relative) for relative in self.files}
 
     def publish(self) -> bool:
         """Seal and publish; false when nothing changed."""

@@ -40,7 +40,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the dataset: what a row is, its columns in order, and what sorts its rows (nothing: they come sorted)."""
+    """A table of the dataset: what a row is, its columns in order, and what sorts its rows (nothing: they stay)."""
 
     name: str
     row: str

@@ -1,0 +1,290 @@
+"""The reducer as an executable definition: small, slow and obvious. One definition for readers, one for machines.
+
+A peer connection is the fold of its events, `evolve(state, event) -> state`; its row in a table is a function of that
+state. Written from what the tables' columns say of themselves. Times are milliseconds on any clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import NamedTuple
+
+LOST = ("ConnectionLost", "ConnectionFailed")
+OWN_LEG = {"client": "client_to_krelay", "gateway": "krelay_to_gateway"}
+HANDSHAKE_ROUND_TRIPS = {"client": 2, "gateway": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What one tube's log said at one moment; `kind` is the event kind of the grammars."""
+
+    at: int
+    kind: str
+    text: str = ""
+    number: float = 0.0
+    sent: int = 0
+    received: int = 0
+    candidates: tuple[tuple[str, int], ...] = ()
+    flag: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One gathering of one tube, from its start to the next."""
+
+    started: int | None = None
+    #: the library's own line for it
+    first_candidate: int | None = None
+    completed: int | None = None
+    printed_ms: float | None = None
+    ended: bool = False
+    #: (type, port) of distinct local candidates, and when each was first seen; None inside a description
+    candidates: tuple[tuple[tuple[str, int], int | None], ...] = ()
+    refusals: tuple[int, ...] = ()
+    checking: int | None = None
+    ice_connected: int | None = None
+    peer_connected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tube:
+    """One peer connection of one process, as far as its log was read."""
+
+    tube_id: str
+    conversation_id: str
+    side: str | None = None
+    generations: tuple[Generation, ...] = (Generation(),)
+    trickle: bool = False
+    candidates_reported: float = 0
+    fetches: tuple[float, ...] = ()
+    fetch_failures: int = 0
+    turn_given: bool = False
+    connected: bool = False
+    failed: bool = False
+    path_lost: bool = False
+    closed_at: int | None = None
+    close_reason: str | None = None
+    sent: int | None = None
+    received: int | None = None
+    transport: tuple[int, int] | None = None
+    times: tuple[int, ...] = ()
+
+
+def _earliest(known: int | None, now: int) -> int:
+    return now if known is None else min(known, now)
+
+
+def _grown(known: int | None, now: int) -> int:
+    return now if known is None else max(known, now)
+
+
+def _seen(generation: Generation, found: Iterable[tuple[str, int]], at: int | None) -> Generation:
+    known = dict(generation.candidates)
+    return replace(generation, candidates=tuple(({one: at for one in found} | known).items()))
+
+
+def _in_generation(now: Generation, event: Event) -> Generation:
+    match event.kind, event.text.lower():
+        case "gathering_started", _:
+            return replace(now, started=event.at)
+        case "first_candidate_gathered", _:
+            return replace(now, first_candidate=_earliest(now.first_candidate, event.at))
+        case "candidate_gathered", _:
+            return _seen(now, event.candidates, event.at)
+        case "session_described", _:
+            return _seen(now, event.candidates, None)
+        case ("gathering_completed", _) | ("gathering_state_changed", "complete"):
+            return replace(now, completed=_earliest(now.completed, event.at), ended=True)
+        case "gathering_reported", _:
+            return replace(now, ended=True)
+        case "gathering_completed_reported", _ if now.printed_ms is None and 0 < event.number <= 600_000:
+            return replace(now, printed_ms=event.number)
+        case "allocation_failed", _:
+            return replace(now, refusals=(*now.refusals, event.at))
+        case "ice_state_changed", "checking":
+            return replace(now, checking=_earliest(now.checking, event.at))
+        case "ice_state_changed", "connected":
+            return replace(now, ice_connected=_earliest(now.ice_connected, event.at))
+        case "peer_state_changed", "connected":
+            return replace(now, peer_connected=_earliest(now.peer_connected, event.at))
+    return now
+
+
+def _in_tube(tube: Tube, event: Event) -> Tube:
+    state = event.text.lower()
+    match event.kind:
+        case "side_declared":
+            return replace(tube, side="client" if event.flag else "gateway")
+        case "peer_connection_requested":
+            return replace(tube, trickle=bool(event.flag))
+        case "gathering_reported":
+            return replace(tube, candidates_reported=max(tube.candidates_reported, event.number))
+        case "credentials_fetched":
+            return replace(tube, fetches=(*tube.fetches, event.number))
+        case "credentials_failed":
+            return replace(tube, fetch_failures=tube.fetch_failures + 1)
+        case "credentials_given":
+            return replace(tube, turn_given=True)
+        case "channel_opened":
+            return replace(tube, connected=True)
+        case "ice_state_changed" | "peer_state_changed":
+            by_peer = event.kind == "peer_state_changed"
+            lost = {"connected": False, "disconnected": True, "failed": True}.get(state, tube.path_lost)
+            closed = _earliest(tube.closed_at, event.at) if by_peer and state == "closed" else tube.closed_at
+            return replace(
+                tube,
+                connected=tube.connected or (by_peer and state == "connected"),
+                failed=tube.failed or state == "failed",
+                path_lost=lost,
+                closed_at=closed,
+            )
+        case "tube_closing" | "tube_closed" | "tube_removed":
+            reason = tube.close_reason or event.text or None
+            return replace(tube, closed_at=_earliest(tube.closed_at, event.at), close_reason=reason)
+        case "bytes_sent_counted":
+            return replace(tube, sent=_grown(tube.sent, event.sent))
+        case "bytes_received_counted":
+            return replace(tube, received=_grown(tube.received, event.received))
+        case "transport_bytes_counted":
+            sent, received = tube.transport or (0, 0)
+            return replace(tube, transport=(max(sent, event.sent), max(received, event.received)))
+    return tube
+
+
+def evolve(tube: Tube, event: Event) -> Tube:
+    """What is known of a tube after one more event."""
+    past, now = tube.generations[:-1], tube.generations[-1]
+    if event.kind == "gathering_started" and now.started is not None:
+        past, now = (*past, now), Generation()
+    generations = (*past, _in_generation(now, event))
+    return replace(_in_tube(tube, event), generations=generations, times=(*tube.times, event.at))
+
+
+def fold(tube_id: str, conversation_id: str, events: Iterable[Event]) -> Tube:
+    """One peer connection from all its events, in order."""
+    return reduce(evolve, events, Tube(tube_id, conversation_id))
+
+
+def _first_of(generation: Generation, *kinds: str) -> int | None:
+    return min((at for (found, _), at in generation.candidates if found in kinds and at is not None), default=None)
+
+
+def _first_candidate(generation: Generation) -> int | None:
+    told = generation.first_candidate
+    return _first_of(generation, "host", "srflx", "relay") if told is None else told
+
+
+def _span(start: int | None, end: int | None) -> float | None:
+    """A duration that can be one: an end before its start, or ten minutes after, belongs to something else."""
+    return float(end - start) if start is not None and end is not None and 0 <= end - start < 600_000 else None
+
+
+def _first_sound(spans: Iterable[float | None]) -> float | None:
+    return next((span for span in spans if span is not None), None)
+
+
+def ice_stats(tube: Tube) -> dict[str, object]:
+    """The row of a tube in `ice_stats`, its main columns."""
+    generations = tube.generations
+    found = [kind for one in generations for (kind, _), _ in one.candidates]
+    none_found = tube.trickle and any(one.ended for one in generations) and not tube.candidates_reported
+    counted = bool(found) or none_found
+    relays, fetched = found.count("relay"), len(tube.fetches)
+    with_turn = bool(tube.fetches) or tube.turn_given
+    # gathering ended, its candidates are in the log, a TURN server was there, and neither grant nor refusal came
+    silent = [
+        one
+        for one in generations
+        if with_turn and counted and one.ended and not one.refusals and not any(k == "relay" for (k, _), _ in one.candidates)
+    ]
+    refused = sum(len(one.refusals) for one in generations) + len(silent)
+    granted, tried = (relays, relays + refused) if relays + refused else (fetched, fetched + tube.fetch_failures)
+    completed = _first_sound(_span(one.started, one.completed) for one in generations)
+    return {
+        "conversation_id": tube.conversation_id,
+        "tube_id": tube.tube_id,
+        "side": tube.side,
+        "total_candidates": len(found) if counted else None,
+        **{f"{kind}_candidates": found.count(kind) if counted else None for kind in ("host", "srflx", "relay")},
+        "first_candidate_time_ms": _first_sound(_span(one.started, _first_candidate(one)) for one in generations),
+        "gathering_complete_time_ms": _first_sound([completed, *(one.printed_ms for one in generations)]),
+        "turn_credential_fetch_ms": tube.fetches[0] if tube.fetches else None,
+        "turn_allocations_attempted": tried or None,
+        "turn_allocation_success_rate": granted / tried if tried else None,
+        "connection_time_ms": _first_sound(_span(one.checking, one.ice_connected) for one in generations),
+        "pair_bytes_sent": tube.transport[0] if tube.transport else None,
+        "pair_bytes_received": tube.transport[1] if tube.transport else None,
+        "generations": len(generations),
+    }
+
+
+class Estimate(NamedTuple):
+    """One sound estimate of a leg; the least of a leg is the best."""
+
+    standing: int
+    generation: int
+    value_ms: float
+    method: str
+
+
+def _estimates(tube: Tube) -> Iterable[tuple[str, Estimate]]:
+    if tube.side is None:
+        return
+    own = OWN_LEG[tube.side]
+    for number, one in enumerate(tube.generations, 1):
+        srflx, relay = _first_of(one, "srflx"), _first_of(one, "relay")
+        refused = min(one.refusals, default=None)
+        handshake = HANDSHAKE_ROUND_TRIPS[tube.side]
+        spans = (
+            (own, 1, "gathering_srflx", one.started, srflx, 1),
+            (own, 1, "gathering_relay", one.started, relay, 2),
+            (own, 1, "gathering_allocation_error", one.started, refused, 2),
+            (own, 2, "gathering_relay_minus_srflx", srflx, relay, 1),
+            ("end_to_end", 1, "dtls_handshake", one.ice_connected, one.peer_connected, handshake),
+        )
+        for leg, standing, method, start, end, round_trips in spans:
+            if start is not None and end is not None and 0 < (end - start) / round_trips <= 5000:
+                yield leg, Estimate(standing, number, (end - start) / round_trips, method)
+
+
+def legs(tubes: Sequence[Tube]) -> dict[str, tuple[float, set[str]]]:
+    """The chosen direct estimate of each leg of a conversation, with its method (several where they tie)."""
+    found = [pair for tube in tubes for pair in _estimates(tube)]
+    best = {leg: min(one[:3] for of, one in found if of == leg) for leg in {leg for leg, _ in found}}
+    return {
+        leg: (value[2], {one.method for of, one in found if of == leg and one[:3] == value}) for leg, value in best.items()
+    }
+
+
+def _total(tubes: Sequence[Tube], side: str, way: str) -> int | None:
+    """A counter starts anew with each tube."""
+    counts = [getattr(tube, way) for tube in tubes if tube.side == side and getattr(tube, way) is not None]
+    return sum(counts) if counts else None
+
+
+def conversation(tubes: Sequence[Tube]) -> dict[str, object]:
+    """The row of a conversation in `conversations`; `close_reason` holds all that may be called the first."""
+    connected, failed = any(tube.connected for tube in tubes), any(tube.failed for tube in tubes)
+    closes = [(tube.closed_at, tube.close_reason) for tube in tubes if tube.closed_at is not None]
+    told = [(at, reason) for at, reason in closes if reason is not None]
+    reasons = {reason for at, reason in told if at == min(told)[0]}
+    lost = any(tube.connected and tube.path_lost for tube in tubes) or bool(reasons & set(LOST))
+    if connected:
+        outcome = "connected_lost" if lost else "connected_closed" if closes else "connected_open"
+    else:
+        outcome = "failed" if failed else "never_connected" if closes else "unknown"
+    sent, received = _total(tubes, "client", "sent"), _total(tubes, "client", "received")
+    return {
+        "conversation_id": tubes[0].conversation_id,
+        "started_at": min(at for tube in tubes for at in tube.times),
+        "ended_at": max(at for tube in tubes for at in tube.times),
+        "sides": sorted({tube.side for tube in tubes if tube.side}),
+        "tube_ids": sorted(tube.tube_id for tube in tubes),
+        "connected": True if connected else False if failed or closes else None,
+        "outcome": outcome,
+        "close_reason": reasons or {None},
+        "bytes_sent": _total(tubes, "gateway", "received") if sent is None else sent,
+        "bytes_received": _total(tubes, "gateway", "sent") if received is None else received,
+    }

@@ -1,0 +1,34 @@
+"""What an installation has: every package, every grammar, the command, the version."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import metadata, resources
+
+from analyzer.grammar.source import stems
+from tests.truth import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_package_is_listed() -> None:
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "analyzer").rglob("__init__.py")}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == there | {"analyzer.grammars"}
+
+
+def test_every_grammar_is_installed() -> None:
+    installed = {entry.name for entry in resources.files("analyzer.grammars").iterdir()}
+    assert {path.name for path in (ROOT / "grammars").glob("*.lark")} <= installed
+    assert {f"{stem}.lark" for stem in stems()} <= installed
+    assert {path.suffix for path in (ROOT / "grammars").iterdir() if path.is_file()} == {".lark", ".py"}
+
+
+def test_the_command_and_the_version_are_those_declared() -> None:
+    distribution = metadata.distribution(PROJECT["project"]["name"])
+    (command,) = distribution.entry_points.select(group="console_scripts", name="analyzer")
+    assert command.value == "analyzer.cli:main"
+    assert distribution.version == PROJECT["project"]["version"]
+
+
+def test_types_are_shipped() -> None:
+    assert resources.files("analyzer").joinpath("py.typed").is_file()

@@ -1,0 +1,186 @@
+"""The tables equal the fold of each tube's events, however the logs were split, ordered, mixed, repeated or packed."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analyzer.pipeline import ingest
+from tests.oracle import fold
+from tests.oracle.scenarios import BASE, Life, Line, rendered, scenarios, text
+
+SIDES = ("client", "gateway")
+#: tables of conversations, and the columns that say where a line stood
+TABLES = ("conversations", "ice_stats", "connection_legs", "leg_measurements", "candidates", "candidate_pairs", "reported")
+PLACE = ("origin",)
+Tables = dict[str, pl.DataFrame]
+few = settings(max_examples=8, deadline=None, derandomize=True)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def logs(lives: Sequence[Life]) -> dict[str, list[Line]]:
+    """The log of each side's process."""
+    written = {side: rendered(life for life in lives if life.side == side) for side in SIDES}
+    return {side: lines for side, lines in written.items() if lines}
+
+
+def rebuilt(files: dict[str, bytes], *, order: Sequence[str] | None = None) -> Tables:
+    """Write files (name → bytes) and ingest them in one go."""
+    with scratch() as folder:
+        for name, data in files.items():
+            path = folder / "logs" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        ingest([str(folder / "logs" / name) for name in order] if order else [str(folder / "logs")], folder / "out")
+        return opened(folder / "out")
+
+
+def opened(out: Path) -> Tables:
+    return {name: pl.read_parquet(out / name) for name in TABLES}
+
+
+def placeless(tables: Tables) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each table but for where their lines stood, in an order that does not depend on it."""
+    return {
+        name: sorted(frame.drop([one for one in PLACE if one in frame.columns]).to_dicts(), key=repr)
+        for name, frame in tables.items()
+    }
+
+
+def whole(lives: Sequence[Life]) -> dict[str, bytes]:
+    return {f"{side}/app.log": text(lines) for side, lines in logs(lives).items()}
+
+
+# -- against the fold ---------------------------------------------------------------------------------------------------
+
+
+def expected(lives: Sequence[Life]) -> dict[str, list[fold.Tube]]:
+    tubes: dict[str, list[fold.Tube]] = {}
+    for life in lives:
+        tubes.setdefault(life.conversation_id, []).append(life.folded())
+    return tubes
+
+
+def _same(found: dict[str, Any], told: dict[str, Any], what: str) -> None:
+    wrong = {
+        name: (found[name], value)
+        for name, value in told.items()
+        if found[name] != (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value)
+    }
+    assert not wrong, f"{what}: (table, fold) differ in {wrong}"
+
+
+def check_tubes(tables: Tables, lives: Sequence[Life]) -> None:
+    rows = {(row["conversation_id"], row["tube_id"]): row for row in tables["ice_stats"].to_dicts()}
+    assert rows.keys() == {(life.conversation_id, life.tube_id) for life in lives}
+    for life in lives:
+        told = fold.ice_stats(life.folded())
+        _same(rows[life.conversation_id, life.tube_id], told, f"ice_stats of {life.tube_id}")
+
+
+def check_conversations(tables: Tables, lives: Sequence[Life]) -> None:
+    rows = {row["conversation_id"]: row for row in tables["conversations"].to_dicts()}
+    assert rows.keys() == expected(lives).keys()
+    for conversation_id, tubes in expected(lives).items():
+        told, row = fold.conversation(tubes), rows[conversation_id]
+        for name in ("started_at", "ended_at"):
+            told[name] = BASE + timedelta(milliseconds=told[name])  # type: ignore[arg-type]
+        assert row["close_reason"] in told.pop("close_reason"), conversation_id  # type: ignore[operator]
+        _same(row, told, conversation_id)
+
+
+def check_legs(tables: Tables, lives: Sequence[Life]) -> None:
+    chosen = tables["leg_measurements"].filter("chosen").to_dicts()
+    shown = {row["conversation_id"]: row for row in tables["connection_legs"].to_dicts()}
+    for conversation_id, tubes in expected(lives).items():
+        told = fold.legs(tubes)
+        found = {row["leg"]: row for row in chosen if row["conversation_id"] == conversation_id}
+        assert found.keys() == told.keys(), conversation_id
+        for leg, (value, methods) in told.items():
+            assert (found[leg]["value_ms"], found[leg]["method"] in methods) == (pytest.approx(value), True), conversation_id
+            # what a log measured itself is never replaced by what follows from other legs
+            assert shown[conversation_id][f"{leg}_latency_ms"] == pytest.approx(value), conversation_id
+            assert shown[conversation_id][f"{leg}_method"] in methods, conversation_id
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(scenarios())
+def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
+    tables = rebuilt(whole(lives))
+    check_tubes(tables, lives)
+    check_conversations(tables, lives)
+    check_legs(tables, lives)
+
+
+# -- whatever happened to the logs --------------------------------------------------------------------------------------
+
+
+@few
+@given(scenarios(), st.data())
+def test_rotation_changes_nothing_but_places(lives: list[Life], data: st.DataObject) -> None:
+    files = {}
+    for side, lines in logs(lives).items():
+        older, newer = sorted(data.draw(st.tuples(*[st.integers(0, len(lines))] * 2)))
+        parts = {"app.log.2": lines[:older], "app.log.1": lines[older:newer], "app.log": lines[newer:]}
+        files |= {f"{side}/{name}": text(part) for name, part in parts.items() if part}
+    assert placeless(rebuilt(files)) == placeless(rebuilt(whole(lives)))
+
+
+@few
+@given(scenarios())
+def test_the_order_of_arguments_changes_nothing(lives: list[Life]) -> None:
+    files = {f"{side}.log": text(lines) for side, lines in logs(lives).items()}
+    ways = [rebuilt(files, order=order) for order in (sorted(files), sorted(files, reverse=True))]
+    assert all(ways[0][name].equals(ways[1][name]) for name in TABLES)
+
+
+@few
+@given(scenarios(largest=2), scenarios(largest=3, prefix="foreign-"))
+def test_foreign_conversations_change_nothing(lives: list[Life], foreign: list[Life]) -> None:
+    ours = {life.conversation_id for life in lives}
+    lives = [life for life in lives if all(event.kind != "allocation_failed" for event in life.events)]
+    mixed = {
+        name: frame.filter(pl.col("conversation_id").is_in(ours)) for name, frame in rebuilt(whole([*lives, *foreign])).items()
+    }
+    if lives:
+        assert placeless(mixed) == placeless(rebuilt(whole(lives)))
+
+
+@few
+@given(scenarios(), st.sampled_from(["app.log.gz", "copy.log", "z/app.log"]))
+def test_a_file_given_twice_or_packed_adds_nothing(lives: list[Life], copy: str) -> None:
+    once = whole(lives)
+    twice = dict(once)
+    for name, data in once.items():
+        twice[f"{name.split('/')[0]}/{copy}"] = gzip.compress(data, mtime=0) if copy.endswith(".gz") else data
+    assert placeless(rebuilt(twice)) == placeless(rebuilt(once))
+
+
+@few
+@given(scenarios(), st.booleans())
+def test_one_ingest_or_several_is_the_same(lives: list[Life], backwards: bool) -> None:
+    once = {f"{side}.log": text(lines) for side, lines in logs(lives).items()}
+    with scratch() as folder:
+        for name in sorted(once, reverse=backwards):
+            (folder / name).write_bytes(once[name])
+            ingest([str(folder / name)], folder / "out")
+        several = opened(folder / "out")
+        ingest([str(folder / name) for name in once], folder / "again")
+        assert all(several[name].equals(frame) for name, frame in opened(folder / "again").items())
+        shutil.rmtree(folder / "out")

@@ -22,8 +22,8 @@ from analyzer.events.thin import thin
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import Dialect, forced, split
 from analyzer.reductions import reduce
-from analyzer.reductions.facts import COLUMNS
 from analyzer.reductions.accounting import SOURCES, merge_shapes, merge_tallies, producer, shapes, tally
+from analyzer.reductions.facts import COLUMNS
 from analyzer.tables.dataset import Commit, Staged, writing
 
 #: called with the decompressed bytes read since the last call

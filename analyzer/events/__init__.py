@@ -1,0 +1,1 @@
+"""Records → events → streams: recognition by the plan, and correlation."""

@@ -98,7 +98,7 @@ def parse_candidates(text: pl.Series) -> pl.DataFrame:
     )
     return parsed.with_columns(extensions=_kept_extensions(parsed["extension_text"]), violations=_violations()).select(
         CANDIDATE_SCHEMA.names()
-    ).cast(dict(CANDIDATE_SCHEMA))
+    ).cast(CANDIDATE_SCHEMA)
 
 
 def _kept_extensions(text: pl.Series) -> pl.Series:

@@ -17,6 +17,7 @@ from analyzer.grammar import grammar
 from analyzer.grammar.pattern import Column, EventKind, tail
 from analyzer.grammar.regex import DELIMITERS, Regex, collects, message_regex, segment_regex
 from analyzer.grammar.types import TYPES
+
 __all__ = ["EVENT", "NOISE", "REJECTED", "UNMATCHED", "Extracted", "extract", "without_suffix"]
 
 
@@ -138,7 +139,7 @@ def extract(records: pl.DataFrame) -> Extracted:
             origin=pl.format("{}:{}", "source", "line"),
         )
         .select(*events_schema().names(), *_handed_through(hits))
-        .cast(dict(events_schema()))
+        .cast(events_schema())
     )
     return Extracted(events, _fates(found))
 

@@ -210,6 +210,9 @@ def block(seed: int = SEED, noise: float = NOISE) -> tuple[bytes, Written]:
     kinds = {(kind.target, kind.name): kind for grammar in shipped().values() for kind in grammar.kinds}
     places = {key: random.randint(20, 3500) for key in kinds}
     nothing = [(stem, text, random.randint(20, 3500)) for stem, text in _noise()]
+    random.shuffle(nothing)
+    # a few lines make most of a log, as in the captures: the n-th is written a n-th as often
+    weights = [1 / rank for rank in range(1, len(nothing) + 1)]
     lines: list[tuple[int, str]] = []
     events: Counter[tuple[str, str]] = Counter()
     for _ in range(CONVERSATIONS):
@@ -224,8 +227,7 @@ def block(seed: int = SEED, noise: float = NOISE) -> tuple[bytes, Written]:
             lines.append((begin + after, _line(begin + after, level, stem, message, places[stem, name])))
             events[logger(stem), name] += 1
         unsaid = round(events.total() * noise / (1 - noise)) - (len(lines) - events.total())
-        for _ in range(unsaid):
-            stem, text, place = random.choice(nothing)
+        for stem, text, place in random.choices(nothing, weights, k=max(0, unsaid)):
             at = begin + random.choice(life)[0] + random.randrange(3)
             lines.append((at, _line(at, "DEBUG", stem, _with_ids(stem, text, ids), place)))
     lines.sort(key=lambda line: line[0])

@@ -67,7 +67,7 @@ def whole(lives: Sequence[Life]) -> dict[str, bytes]:
     return {f"{side}/app.log": text(lines) for side, lines in logs(lives).items()}
 
 
-# -- against the fold ---------------------------------------------------------------------------------------------------
+# -- against the fold --------------------------------------------------------------------------------------------------
 
 
 def expected(lives: Sequence[Life]) -> dict[str, list[fold.Tube]]:
@@ -100,8 +100,8 @@ def check_conversations(tables: Tables, lives: Sequence[Life]) -> None:
     for conversation_id, tubes in expected(lives).items():
         told, row = fold.conversation(tubes), rows[conversation_id]
         for name in ("started_at", "ended_at"):
-            told[name] = BASE + timedelta(milliseconds=told[name])  # type: ignore[arg-type]
-        assert row["close_reason"] in told.pop("close_reason"), conversation_id  # type: ignore[operator]
+            told[name] = BASE + timedelta(milliseconds=told[name])  # type: ignore[arg-type] # told as a plain dict
+        assert row["close_reason"] in told.pop("close_reason"), conversation_id  # type: ignore[operator] # told as a plain dict
         _same(row, told, conversation_id)
 
 
@@ -128,13 +128,13 @@ def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
     check_legs(tables, lives)
 
 
-# -- whatever happened to the logs --------------------------------------------------------------------------------------
+# -- whatever happened to the logs ------------------------------------------------------------------------------------
 
 
 @few
 @given(scenarios(), st.data())
 def test_rotation_changes_nothing_but_places(lives: list[Life], data: st.DataObject) -> None:
-    files = {}
+    files: dict[str, bytes] = {}
     for side, lines in logs(lives).items():
         older, newer = sorted(data.draw(st.tuples(*[st.integers(0, len(lines))] * 2)))
         parts = {"app.log.2": lines[:older], "app.log.1": lines[older:newer], "app.log": lines[newer:]}

@@ -47,7 +47,9 @@ _REFLEXIVE = ("srflx", "prflx", "relay")
 
 def address_class(address: pl.Expr) -> pl.Expr:
     """Class of an address: what diagnosis needs of it, without the address."""
-    return pl.coalesce(*(pl.when(address.str.contains(pattern)).then(pl.lit(name)) for name, pattern in ADDRESS_CLASSES))
+    return pl.coalesce(
+        *(pl.when(address.str.contains(pattern)).then(pl.lit(name)) for name, pattern in ADDRESS_CLASSES)
+    )
 
 
 def _extension(name: str) -> pl.Expr:
@@ -96,9 +98,11 @@ def parse_candidates(text: pl.Series) -> pl.DataFrame:
         related_port=_extension("rport").cast(pl.Int64, strict=False),
         tcp_type=_extension("tcptype"),
     )
-    return parsed.with_columns(extensions=_kept_extensions(parsed["extension_text"]), violations=_violations()).select(
-        CANDIDATE_SCHEMA.names()
-    ).cast(CANDIDATE_SCHEMA)
+    return (
+        parsed.with_columns(extensions=_kept_extensions(parsed["extension_text"]), violations=_violations())
+        .select(CANDIDATE_SCHEMA.names())
+        .cast(CANDIDATE_SCHEMA)
+    )
 
 
 def _kept_extensions(text: pl.Series) -> pl.Series:

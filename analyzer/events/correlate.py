@@ -119,7 +119,9 @@ def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
         return_dtype=pl.Int64,
     )
     named = events.filter(pl.col("tube_id").is_not_null())
-    by_id = named.filter(pl.col("conversation_id").is_not_null()).select("conversation_id", "tube_id", "seq", rank=family)
+    by_id = named.filter(pl.col("conversation_id").is_not_null()).select(
+        "conversation_id", "tube_id", "seq", rank=family
+    )
     by_label = named.filter(pl.col("label").is_not_null()).select(
         "tube_id", "seq", conversation_id="label", rank=pl.lit(_RANK["channel_label"], pl.Int64)
     )
@@ -127,7 +129,10 @@ def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
     found = (
         pl.concat([by_id, by_label, by_place], how="diagonal")
         # the library itself passes a tube id where a conversation id belongs: no conversation
-        .filter(pl.col("conversation_id").is_not_null(), ~pl.col("conversation_id").is_in(named["tube_id"].unique().to_list()))
+        .filter(
+            pl.col("conversation_id").is_not_null(),
+            ~pl.col("conversation_id").is_in(named["tube_id"].unique().to_list()),
+        )
         .group_by("conversation_id", "tube_id")
         .agg(pl.col("rank").min(), pl.col("seq").min())
     )
@@ -182,7 +187,10 @@ def _windows(events: pl.DataFrame, begins: pl.Expr, ends: pl.Expr) -> pl.DataFra
     )
     return (
         spans.group_by("source", "tube_id", "generation")
-        .agg(begin=pl.col("line").filter("begins").min(), end=pl.col("line").filter("ends").min())
+        .agg(
+            begin=pl.col("line").filter("begins").min(),
+            end=pl.col("line").filter(pl.col("ends") & (pl.col("line") > pl.col("line").filter("begins").min())).min(),
+        )
         .filter(pl.col("begin").is_not_null())
     )
 
@@ -210,7 +218,7 @@ def _sole_owner(anonymous: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _generations(events: pl.DataFrame) -> pl.DataFrame:
-    """Number the ICE generations of each tube: each start of gathering begins one, events before the first are in it."""
+    """Number the ICE generations of each tube: each start of gathering begins one, what came before is in the first."""
     starts = (pl.col("kind") == "gathering_started").cum_sum().over("tube_id")
     return events.with_columns(
         generation=pl.when(pl.col("tube_id").is_not_null()).then(pl.max_horizontal(starts, pl.lit(1))).cast(pl.Int64)
@@ -234,7 +242,9 @@ def correlate(events: pl.DataFrame) -> Streams:
     narrow = _narrow(ordered)
     adjacent = _adjacent(narrow)
     links = _links(narrow, adjacent)
-    streams = _attributed(narrow, adjacent.select("seq", found="tube_id"))
+    # next to a line of another conversation's tube a report only happens to stand
+    apt = adjacent.join(links, on=["conversation_id", "tube_id"], how="semi")
+    streams = _attributed(narrow, apt.select("seq", found="tube_id"))
     streams = _generations(_attributed(streams, _by_conversation(streams, links)))
     complete = (pl.col("kind") == "gathering_completed") | (
         (pl.col("kind") == "gathering_state_changed") & (pl.col("state") == "Complete")
@@ -255,7 +265,11 @@ def correlate(events: pl.DataFrame) -> Streams:
 
 def _with_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """Conversation of events that name only a tube: the first that was tied to the tube."""
-    original = links.sort("seq").unique("tube_id", keep="first", maintain_order=True).select("tube_id", original="conversation_id")
+    original = (
+        links.sort("seq")
+        .unique("tube_id", keep="first", maintain_order=True)
+        .select("tube_id", original="conversation_id")
+    )
     return events.join(original, on="tube_id", how="left", maintain_order="left").with_columns(
         conversation_id=pl.coalesce("conversation_id", "original")
     )

@@ -25,7 +25,7 @@ HEAD_CHARS = 40
 _VALUE_BEGINS = "0123456789('\""
 _WORDS = re.compile(f"[^{_VALUE_BEGINS}]*")
 
-_SUFFIX = r"( \([^()]*\.rs:[0-9]+\)\s*)$"
+_SUFFIX = r" \([^()]*\.rs:[0-9]+\)\s*$"
 _CACHE = r"^(?:.*registry/src/[^/]*/|<cargo registry>/)"
 #: how an unordered tail goes on after the head; `regex` says the same
 _GOES_ON = rf"^(?::| *[{DELIMITERS}]| ?$)"
@@ -33,11 +33,16 @@ _GOES_ON = rf"^(?::| *[{DELIMITERS}]| ?$)"
 
 def without_suffix(message: pl.Series) -> pl.DataFrame:
     """Part messages from the place in the producer's source that ends each since release 1.6: message, location."""
-    frame = pl.DataFrame({"message": message, "suffix": message.str.extract(_SUFFIX, 1)})
+    # an offset is found several times faster than a capture is made; it counts bytes
+    at, raw = message.str.find(_SUFFIX), message.cast(pl.Binary)
+    frame = pl.DataFrame({"message": message, "raw": raw, "at": at})
+    ended = pl.col("at").is_not_null()
+    head = pl.col("raw").bin.head(pl.col("at")).cast(pl.String)
+    suffix = pl.col("raw").bin.slice(pl.col("at")).cast(pl.String)
     return frame.select(
-        message=pl.col("message").str.strip_suffix(pl.col("suffix").fill_null("\n")),
+        message=pl.when(ended).then(head).otherwise(pl.col("message").str.strip_suffix("\n")),
         # a place below somebody's build cache starts at the crate
-        location=pl.col("suffix").str.strip_chars(" ()\r\n").str.replace(_CACHE, ""),
+        location=pl.when(ended).then(suffix.str.strip_chars(" ()\r\n").str.replace(_CACHE, "")),
     )
 
 

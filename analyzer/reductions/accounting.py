@@ -53,7 +53,11 @@ def skeleton(message: pl.Expr) -> pl.Expr:
 
     Values stand behind `: ` or `=`, in quotes or brackets, or are no plain word; a secret is any of these.
     """
-    head = message.str.replace(r" \([^()]*\.rs:[0-9]+\)\s*$", "").str.head(4 * SKELETON_CHARS).str.extract(r"^([^\r\n]*)", 1)
+    head = (
+        message.str.replace(r" \([^()]*\.rs:[0-9]+\)\s*$", "")
+        .str.head(4 * SKELETON_CHARS)
+        .str.extract(r"^([^\r\n]*)", 1)
+    )
     return (
         head.str.replace_all(r"\"[^\"]*\"?|'[^']*'?|\{.*|\[[^\]]{12,}\]?", "<*>")
         .str.replace_all(r"(: ?|=)[^,()|]+", "${1}<*>")

@@ -29,9 +29,13 @@ CANDIDATE_PAIRS = Table(
 
 def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
     """List the selected pairs whose types or addresses are known at least on one end."""
-    rtt = measurements.filter(
-        pl.col("leg") == "end_to_end", pl.col("refused_reason").is_null(), pl.col("tube_id").is_not_null()
-    ).group_by("conversation_id", "tube_id").agg(rtt_ms=pl.col("value_ms").min())
+    rtt = (
+        measurements.filter(
+            pl.col("leg") == "end_to_end", pl.col("refused_reason").is_null(), pl.col("tube_id").is_not_null()
+        )
+        .group_by("conversation_id", "tube_id")
+        .agg(rtt_ms=pl.col("value_ms").min())
+    )
     known = selected.filter(pl.col("selected_pair_method").is_not_null())
     pairs = facts.streams.links.select("conversation_id", "tube_id").join(known, on="tube_id")
     return CANDIDATE_PAIRS.conform(

@@ -41,9 +41,13 @@ CANDIDATES = Table(
 def reduce(facts: Facts) -> pl.DataFrame:
     """List the candidates, for every conversation of their tube."""
     started = facts.generations.select(*PEER, "started_at", "sub_second")
-    timed = facts.candidates.drop("conversation_id").join(started, on=PEER, how="left").with_columns(
-        ms_since_gathering_start=pl.when(pl.col("direction") == "local", pl.col("sub_second")).then(
-            elapsed_ms("started_at", "ts")
+    timed = (
+        facts.candidates.drop("conversation_id")
+        .join(started, on=PEER, how="left")
+        .with_columns(
+            ms_since_gathering_start=pl.when(pl.col("direction") == "local", pl.col("sub_second")).then(
+                elapsed_ms("started_at", "ts")
+            )
         )
     )
     placed = facts.streams.links.select("conversation_id", "tube_id").join(timed, on="tube_id", how="inner")

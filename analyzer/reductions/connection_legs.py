@@ -85,7 +85,8 @@ def _paths(placed: pl.DataFrame) -> pl.DataFrame:
     local, remote = pl.col("selected_pair_local_type"), pl.col("selected_pair_remote_type")
     is_gateway = pl.col("side") == "gateway"
     ends = placed.with_columns(
-        client_end=pl.when(is_gateway).then(remote).otherwise(local), gateway_end=pl.when(is_gateway).then(local).otherwise(remote)
+        client_end=pl.when(is_gateway).then(remote).otherwise(local),
+        gateway_end=pl.when(is_gateway).then(local).otherwise(remote),
     )
     joined = ends.group_by("conversation_id").agg(
         client_end=pl.col("client_end").drop_nulls().first(),
@@ -94,8 +95,11 @@ def _paths(placed: pl.DataFrame) -> pl.DataFrame:
     )
     known = pl.col("client_end").is_not_null() | pl.col("gateway_end").is_not_null()
     return joined.with_columns(
-        path=pl.when(known).then(pl.format("{}->{}", pl.col("client_end").fill_null("?"), pl.col("gateway_end").fill_null("?"))),
-        path_is_single_relay=(pl.col("client_end") == "relay").fill_null(False) ^ (pl.col("gateway_end") == "relay").fill_null(False),
+        path=pl.when(known).then(
+            pl.format("{}->{}", pl.col("client_end").fill_null("?"), pl.col("gateway_end").fill_null("?"))
+        ),
+        path_is_single_relay=(pl.col("client_end") == "relay").fill_null(False)
+        ^ (pl.col("gateway_end") == "relay").fill_null(False),
     )
 
 
@@ -145,5 +149,3 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, ice
         .join(_setup(placed, ice_stats), on="conversation_id", how="left")
     )
     return CONNECTION_LEGS.select(rows)
-
-

@@ -71,8 +71,10 @@ def _bytes(facts: Facts) -> pl.DataFrame:
 
 def reduce(facts: Facts) -> pl.DataFrame:
     """Sum up every conversation; one named by lines that no tube can be tied to has only its id and times."""
-    linked = facts.streams.links.select("conversation_id", "tube_id").join(facts.tubes, on="tube_id").sort(
-        "begins_at", "tube_id", nulls_last=True
+    linked = (
+        facts.streams.links.select("conversation_id", "tube_id")
+        .join(facts.tubes, on="tube_id")
+        .sort("begins_at", "tube_id", nulls_last=True)
     )
     lost = pl.col("was_connected") & (pl.col("last_state").is_in(["disconnected", "failed"]) | pl.col("timed_out"))
     told = linked.group_by("conversation_id", maintain_order=True).agg(

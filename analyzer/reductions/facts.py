@@ -167,7 +167,9 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
             started_origin=origin_of("gathering_started"),
             first_candidate_at=first("first_candidate_gathered"),
             completed_at=pl.min_horizontal(first("gathering_completed"), first("gathering_state_changed", complete)),
-            gathered=(_KIND.is_in(["gathering_completed", "gathering_reported"])).any(),
+            gathered=(
+                _KIND.is_in(["gathering_completed", "gathering_reported"]) | ((_KIND == "gathering_state_changed") & complete)
+            ).any(),
             held_back_at=first("gathering_held_back"),
             delay_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
             reported_total=pl.col("total_candidates").max(),
@@ -208,7 +210,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             begins_at=pl.col("ts").min(),
             ends_at=pl.col("ts").max(),
             generations=pl.col("generation").max(),
-            gathered=_KIND.is_in(["gathering_completed", "gathering_reported"]).any(),
+            gathered=(_KIND.is_in(["gathering_completed", "gathering_reported"]) | ((_KIND == "gathering_state_changed") & (state == "complete"))).any(),
             trickle=pl.col("trickle_ice").drop_nulls().first(),
             turn_only=pl.col("turn_only").drop_nulls().first(),
             reported_total=pl.col("total_candidates").max(),

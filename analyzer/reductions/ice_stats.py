@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.facts import PEER, Facts, elapsed_ms
 from analyzer.tables.declare import Column, Metric, Table
 
 _seen = pl.col("local_seen").fill_null(False)
@@ -119,22 +119,39 @@ def _sound(name: str, start: str, end: str) -> pl.Expr:
 def _per_tube(facts: Facts) -> pl.DataFrame:
     """Durations of the first generation that has them, and counts over all generations."""
     held = pl.col("held_back_at").is_not_null() & (elapsed_ms("held_back_at", "ice_connected_at") > -50)
-    durations = facts.generations.with_columns(
-        _sound("first_candidate_ms", "started_at", "first_candidate_at"),
-        _sound("completed_ms", "started_at", "completed_at"),
-        _sound("relay_ms", "started_at", "relay_at"),
-        _sound("srflx_ms", "started_at", "srflx_at"),
-        _sound("turn_transaction_ms", "turn_requested_at", "turn_allocated_at"),
-        pl.coalesce(
-            _sound("agent", "agent_checking_at", "agent_connected_at"),
-            pl.when(~held).then(_sound("told", "checking_at", "ice_connected_at")),
-        ).alias("connection_ms"),
-    ).sort("tube_id", "generation")
-    firsts = ("first_candidate_ms", "completed_ms", "relay_ms", "turn_transaction_ms", "connection_ms", "reported_duration_ms")
+    local_relay = (pl.col("direction") == "local") & (pl.col("candidate_type") == "relay")
+    relays = facts.candidates.filter(local_relay).group_by(PEER).agg(relays=pl.len())
+    durations = (
+        facts.generations.with_columns(
+            _sound("first_candidate_ms", "started_at", "first_candidate_at"),
+            _sound("completed_ms", "started_at", "completed_at"),
+            _sound("relay_ms", "started_at", "relay_at"),
+            _sound("srflx_ms", "started_at", "srflx_at"),
+            _sound("turn_transaction_ms", "turn_requested_at", "turn_allocated_at"),
+            pl.coalesce(
+                _sound("agent", "agent_checking_at", "agent_connected_at"),
+                pl.when(~held).then(_sound("told", "checking_at", "ice_connected_at")),
+            ).alias("connection_ms"),
+        )
+        .join(relays, on=PEER, how="left")
+        .sort("tube_id", "generation")
+    )
+    firsts = (
+        "first_candidate_ms",
+        "completed_ms",
+        "relay_ms",
+        "turn_transaction_ms",
+        "connection_ms",
+        "reported_duration_ms",
+    )
     return durations.group_by("tube_id", maintain_order=True).agg(
         *(pl.col(name).drop_nulls().first() for name in firsts),
         srflx_times=pl.when(pl.col("srflx_ms").is_not_null().any()).then(pl.col("srflx_ms").drop_nulls().implode()),
         failed_told=pl.col("allocation_failures").sum(),
+        # generations that ended with neither a grant nor a refusal
+        without_allocation=(
+            pl.col("gathered") & pl.col("relays").is_null() & (pl.col("allocation_failures") == 0)
+        ).sum(),
     )
 
 
@@ -143,21 +160,25 @@ def tube_facts(facts: Facts, selected: pl.DataFrame) -> pl.DataFrame:
     tubes = facts.tubes.join(_per_tube(facts), on="tube_id", how="left").join(
         selected.drop("side", "was_connected"), on="tube_id", how="left"
     )
-    missing = pl.col("turn_configured") & _seen.or_(_none_found) & (pl.col("relay_count").fill_null(0) == 0) & pl.col("gathered")
+    missing = pl.when(pl.col("turn_configured") & _seen.or_(_none_found)).then("without_allocation")
     return tubes.with_columns(
         relay_allocations=pl.col("relay_count").fill_null(0),
         # a refusal is told by a line without ids, or by a relay candidate that never came
-        failed_allocations=pl.max_horizontal(pl.col("failed_told").fill_null(0), missing.cast(pl.Int64)),
+        failed_allocations=pl.col("failed_told").fill_null(0) + missing.fill_null(0).cast(pl.Int64),
     )
 
 
 def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
     """Rebuild ICEStats for every tube of every conversation."""
     sound = measurements.filter(pl.col("leg") == "end_to_end", pl.col("refused_reason").is_null())
-    rtt = sound.sort("bias_ms", "value_ms", nulls_last=True).group_by("conversation_id", "tube_id", maintain_order=True).agg(
-        current_rtt_ms=pl.col("value_ms").first(),
-        current_rtt_method=pl.col("method").first(),
-        total_rtt_measurements=pl.len().cast(pl.Int64),
+    rtt = (
+        sound.sort("bias_ms", "value_ms", nulls_last=True)
+        .group_by("conversation_id", "tube_id", maintain_order=True)
+        .agg(
+            current_rtt_ms=pl.col("value_ms").first(),
+            current_rtt_method=pl.col("method").first(),
+            total_rtt_measurements=pl.len().cast(pl.Int64),
+        )
     )
     rows = (
         facts.streams.links.join(tube_facts(facts, selected), on="tube_id", how="inner")

@@ -106,7 +106,11 @@ def _refusal(estimator: Estimator) -> pl.Expr:
 
 def _estimates(generations: pl.DataFrame, estimator: Estimator) -> pl.DataFrame:
     span = elapsed_ms(estimator.start, estimator.end)
-    leg = pl.lit(estimator.leg) if estimator.leg else pl.col("side").replace_strict(OWN_LEG, default=None, return_dtype=pl.String)
+    leg = (
+        pl.lit(estimator.leg)
+        if estimator.leg
+        else pl.col("side").replace_strict(OWN_LEG, default=None, return_dtype=pl.String)
+    )
     rows = generations if estimator.side is None else generations.filter(pl.col("side") == estimator.side)
     return (
         rows.filter(span.is_not_null())
@@ -145,7 +149,9 @@ def _reported(facts: Facts) -> pl.DataFrame:
 
 def _with_choice(estimates: pl.DataFrame) -> pl.DataFrame:
     """Mark per conversation and leg the best sound estimate: by standing, then the first generation, then the lowest."""
-    ranked = estimates.sort("standing", "generation", "value_ms", "tube_id", "method", nulls_last=True).with_row_index("rank")
+    ranked = estimates.sort("standing", "generation", "value_ms", "tube_id", "method", nulls_last=True).with_row_index(
+        "rank"
+    )
     sound = pl.col("refused_reason").is_null() & pl.col("leg").is_not_null()
     best = pl.col("rank").filter(sound).min().over("conversation_id", "leg")
     return ranked.with_columns(chosen=sound & (pl.col("rank") == best).fill_null(False)).drop("rank", "standing")
@@ -154,7 +160,8 @@ def _with_choice(estimates: pl.DataFrame) -> pl.DataFrame:
 def measure(facts: Facts) -> pl.DataFrame:
     """All direct estimates of all legs, one row each, per conversation of the tube."""
     estimates = pl.concat(
-        [*(_estimates(facts.generations, estimator) for estimator in ESTIMATORS), _reported(facts)], how="diagonal_relaxed"
+        [*(_estimates(facts.generations, estimator) for estimator in ESTIMATORS), _reported(facts)],
+        how="diagonal_relaxed",
     )
     placed = facts.streams.links.select("conversation_id", "tube_id").join(estimates, on="tube_id", how="inner")
     return LEG_MEASUREMENTS.conform(_with_choice(placed))

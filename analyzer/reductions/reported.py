@@ -42,7 +42,13 @@ def reduce(facts: Facts) -> pl.DataFrame:
     events = facts.streams.events.filter(pl.col("kind").is_in([kind for _, kind, _ in REPORTED_FIELDS]))
     rows = pl.concat(
         events.filter(pl.col("kind") == kind, pl.col(column).is_not_null()).select(
-            "seq", "conversation_id", "tube_id", "ts", "origin", field=pl.lit(field), value=pl.col(column).cast(pl.String)
+            "seq",
+            "conversation_id",
+            "tube_id",
+            "ts",
+            "origin",
+            field=pl.lit(field),
+            value=pl.col(column).cast(pl.String),
         )
         for field, kind, column in REPORTED_FIELDS
     )

@@ -33,7 +33,12 @@ def _without_nat(candidates: pl.DataFrame) -> pl.DataFrame:
     remote = candidates.filter(pl.col("direction") == "remote", pl.col("address").is_not_null())
     hosts = remote.filter(pl.col("candidate_type") == "host").select("tube_id", "address")
     mapped = remote.filter(pl.col("candidate_type") == "srflx").select("tube_id", "address")
-    return hosts.join(mapped, on=["tube_id", "address"]).select("tube_id").unique().with_columns(remote_without_nat=pl.lit(True))
+    return (
+        hosts.join(mapped, on=["tube_id", "address"])
+        .select("tube_id")
+        .unique()
+        .with_columns(remote_without_nat=pl.lit(True))
+    )
 
 
 def _other_end(facts: Facts) -> pl.DataFrame:
@@ -63,8 +68,12 @@ def resolve(facts: Facts) -> pl.DataFrame:
         "held_back_at",
         wait_ms=elapsed_ms("checking_at", "ice_connected_at"),
     )
-    local = {key: expr.alias(f"agent_local_{key}") for key, expr in parse_pair_candidate(pl.col("selected_local")).items()}
-    remote = {key: expr.alias(f"agent_remote_{key}") for key, expr in parse_pair_candidate(pl.col("selected_remote")).items()}
+    local = {
+        key: expr.alias(f"agent_local_{key}") for key, expr in parse_pair_candidate(pl.col("selected_local")).items()
+    }
+    remote = {
+        key: expr.alias(f"agent_remote_{key}") for key, expr in parse_pair_candidate(pl.col("selected_remote")).items()
+    }
     tubes = (
         facts.tubes.join(first.drop("sub_second"), on="tube_id", how="left")
         .join(_without_nat(facts.candidates), on="tube_id", how="left")
@@ -72,7 +81,9 @@ def resolve(facts: Facts) -> pl.DataFrame:
         .with_columns(*local.values(), *remote.values())
         .with_columns(
             # held-back callbacks make the wait meaningless, and so do whole seconds
-            wait_ms=pl.when(pl.col("sub_second"), pl.col("held_back_at").is_null(), pl.col("wait_ms") >= 0).then("wait_ms"),
+            wait_ms=pl.when(pl.col("sub_second"), pl.col("held_back_at").is_null(), pl.col("wait_ms") >= 0).then(
+                "wait_ms"
+            ),
             remote_types=pl.coalesce(pl.col("remote_types").list.drop_nulls(), "other_types"),
         )
     )

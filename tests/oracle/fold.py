@@ -82,7 +82,7 @@ def _grown(known: int | None, now: int) -> int:
 
 def _seen(generation: Generation, found: Iterable[tuple[str, int]], at: int | None) -> Generation:
     known = dict(generation.candidates)
-    return replace(generation, candidates=tuple(({one: at for one in found} | known).items()))
+    return replace(generation, candidates=tuple((dict.fromkeys(found, at) | known).items()))
 
 
 def _in_generation(now: Generation, event: Event) -> Generation:

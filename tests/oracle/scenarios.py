@@ -40,7 +40,7 @@ class Line:
     text: str
 
 
-# -- events → lines -----------------------------------------------------------------------------------------------------
+# -- events → lines ---------------------------------------------------------------------------------------------------
 
 
 def _candidate(kind: str, port: int) -> str:
@@ -88,16 +88,21 @@ _TUBE_LINES: dict[str, Callable[[Event], tuple[str, str, list[str]]]] = {
 #: event kind → logger and head of lines that name their tube in the midst of it; `{}` is the tube's id
 _NAMED_LINES: dict[str, Callable[[Event], tuple[str, str, list[str]]]] = {
     "peer_connection_requested": lambda e: (
-        "tube", f"[TUBE_DEBUG] Tube {{}}: create_peer_connection called. trickle_ice: {str(e.flag).lower()},"
-        " turn_only: false", []
+        "tube",
+        f"[TUBE_DEBUG] Tube {{}}: create_peer_connection called. trickle_ice: {str(e.flag).lower()}, turn_only: false",
+        [],
     ),
     "tube_closing": lambda e: ("tube", "Tube {} explicit close starting", [f"reason: {e.text}"] if e.text else []),
-    "tube_closed": lambda e: ("tube", "Tube {} closed successfully", ["peer connection closed", "total time: 1.608653ms"]),
+    "tube_closed": lambda e: (
+        "tube", "Tube {} closed successfully", ["peer connection closed", "total time: 1.608653ms"]
+    ),
     "tube_removed": lambda e: ("tube_registry", "Tube {} removed from registry - Drop will verify cleanup", []),
 }  # fmt: skip
 #: event kind → head and pairs of lines of the collector, which knows conversations only
 _COLLECTOR_LINES: dict[str, Callable[[Event], tuple[str, list[str]]]] = {
-    "bytes_sent_counted": lambda e: ("Recording data channel sent activity", ["messages_sent: 6", f"bytes_sent: {e.sent}"]),
+    "bytes_sent_counted": lambda e: (
+        "Recording data channel sent activity", ["messages_sent: 6", f"bytes_sent: {e.sent}"]
+    ),
     "bytes_received_counted": lambda e: (
         "Recording data channel received activity", ["messages_received: 6", f"bytes_received: {e.received}"]
     ),
@@ -140,7 +145,10 @@ def _said(life: Life, event: Event, place: int) -> Iterable[tuple[str, str]]:
     elif event.kind == "allocation_failed":
         yield (
             "webrtc_ice.agent.agent_gather",
-            "[controlled]: Failed to allocate on turn.Client krelay.test:3478 Allocate error response (error 401: Unauthorized)",
+            (
+                "[controlled]: Failed to allocate on turn.Client krelay.test:3478"
+                " Allocate error response (error 401: Unauthorized)"
+            ),
         )
     else:
         raise ValueError(event.kind)
@@ -168,7 +176,7 @@ def text(lines: Iterable[Line]) -> bytes:
     return "".join(f"{line.text}\n" for line in lines).encode()
 
 
-# -- made-up lives ------------------------------------------------------------------------------------------------------
+# -- made-up lives ----------------------------------------------------------------------------------------------------
 
 _TOLD, _REPORTED = "gathering_completed", "gathering_completed_reported"
 _GAPS = st.one_of(st.integers(0, 3), st.integers(0, 400), st.integers(0, 400), st.sampled_from([1000, 7000]))
@@ -283,7 +291,8 @@ def scenarios(draw: st.DrawFn, *, largest: int = 4, prefix: str = "") -> list[Li
     eras = {side: draw(st.sampled_from([REGISTERED, INSERTED])) if era != ADJACENT else era for side in ("client", "gateway")}
     found: list[Life] = []
     for number in range(conversations):
-        spoken = draw(st.sampled_from([("client",), ("gateway",), ("client", "gateway"), ("client", "gateway")]))
+        both = [("client", "gateway")] * 2 if era != ADJACENT else []
+        spoken = draw(st.sampled_from([("client",), ("gateway",), *both]))
         for side in spoken:
             start = draw(st.integers(0, 2000))
             for turn in range(draw(st.sampled_from([1, 1, 1, 2])) if eras[side] != ADJACENT else 1):

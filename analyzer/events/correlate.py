@@ -192,6 +192,9 @@ def _windows(events: pl.DataFrame, begins: pl.Expr, ends: pl.Expr) -> pl.DataFra
             end=pl.col("line").filter(pl.col("ends") & (pl.col("line") > pl.col("line").filter("begins").min())).min(),
         )
         .filter(pl.col("begin").is_not_null())
+        # the next generation ends one whose end was not told
+        .sort("begin")
+        .with_columns(end=pl.min_horizontal("end", pl.col("begin").shift(-1).over("source", "tube_id")))
     )
 
 

@@ -48,9 +48,9 @@ def _texts(kind: EventKind) -> dict[str, pl.Expr]:
     """Text of every column of a kind, over `message` and the captures of its `head`; the head's word stands first."""
     found: dict[str, list[pl.Expr]] = {}
     seen: Counter[str] = Counter()
-    for column in message_regex(kind.sequence).columns:
-        seen[column] += 1
-        found.setdefault(column, []).append(pl.col("head").struct.field(f"{column}__{seen[column]}"))
+    for name in message_regex(kind.sequence).columns:
+        seen[name] += 1
+        found.setdefault(name, []).append(pl.col("head").struct.field(f"{name}__{seen[name]}"))
     for column in tail(kind.sequence):
         found.setdefault(column.name, []).append(_segment(column))
     return {name: pl.coalesce(texts) for name, texts in found.items()}

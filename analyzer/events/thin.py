@@ -31,14 +31,18 @@ REPEATED = (
 CUMULATIVE = ("bytes_sent_counted", "bytes_received_counted", "transport_bytes_counted")
 _SAID = ("reported_local_type", "reported_remote_type", "reported_rtt_ms")
 _COUNTED = ("bytes_sent", "bytes_received")
-_KEY = ["kind", "source", "conversation_id", "tube_id"]
+_KEY = ["kind", "source", "conversation_id", "bearer"]
+#: a counter that names its conversation only is that of the tube last named with it; the next tube's starts anew
+_BEARER = pl.coalesce("tube_id", pl.when(pl.col("conversation_id").is_not_null()).then(
+    pl.col("tube_id").forward_fill().over("conversation_id")
+))  # fmt: skip
 
 
 def thin(events: pl.DataFrame) -> pl.DataFrame:
     """Drop repetitions from the events of one part of a source, in order."""
     repeated = pl.col("kind").is_in(REPEATED)
     cumulative = pl.col("kind").is_in(CUMULATIVE)
-    periodic = events.with_row_index("at").filter(repeated | cumulative)
+    periodic = events.with_row_index("at").with_columns(bearer=_BEARER).filter(repeated | cumulative)
     if periodic.is_empty():
         return events
     said = pl.struct(_SAID).hash()

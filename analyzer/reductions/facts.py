@@ -67,12 +67,20 @@ def _attribute_rows(events: pl.DataFrame) -> pl.DataFrame:
     direction = {"candidate_gathered": "local", "remote_candidate_added": "remote", "session_described": "local"}
     rows = events.filter(_KIND.is_in(list(direction)))
     rows = rows.with_columns(
-        attribute=pl.when(_KIND == "session_described").then(pl.col("sdp_candidates")).otherwise(pl.concat_list("candidate"))
+        attribute=pl.when(_KIND == "session_described")
+        .then(pl.col("sdp_candidates"))
+        .otherwise(pl.concat_list("candidate"))
     ).explode("attribute", empty_as_null=True)
     rows = rows.filter(pl.col("attribute").is_not_null())
     parsed = parse_candidates(rows["attribute"])
     placed = rows.select(
-        "seq", "ts", "origin", *PEER, "conversation_id", "kind", direction=_KIND.replace_strict(direction, return_dtype=pl.String)
+        "seq",
+        "ts",
+        "origin",
+        *PEER,
+        "conversation_id",
+        "kind",
+        direction=_KIND.replace_strict(direction, return_dtype=pl.String),
     )
     # descriptions repeat each address for RTCP
     return pl.concat([placed, parsed], how="horizontal").filter(
@@ -93,7 +101,13 @@ def _described_rows(events: pl.DataFrame) -> pl.DataFrame:
 
 
 #: ways a candidate can be seen, the fullest first: a poorer one counts only where no fuller one was seen
-_FULLNESS = ("candidate_gathered", "remote_candidate_added", "session_described", "candidate_described", "remote_candidate_numbered")
+_FULLNESS = (
+    "candidate_gathered",
+    "remote_candidate_added",
+    "session_described",
+    "candidate_described",
+    "remote_candidate_numbered",
+)
 
 
 def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
@@ -113,11 +127,19 @@ def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
     )
     classes = address_class(pl.col("address"))
     missing = [
-        pl.lit(None, dtype=dtype).alias(name) for name, dtype in CANDIDATE_SCHEMA.items() if name not in distinct.columns
+        pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in CANDIDATE_SCHEMA.items()
+        if name not in distinct.columns
     ]
-    return distinct.with_columns(*missing).with_columns(
-        address_class=classes, violations=pl.col("violations").fill_null([]), extensions=pl.col("extensions").fill_null([])
-    ).drop("rank", "numbered")
+    return (
+        distinct.with_columns(*missing)
+        .with_columns(
+            address_class=classes,
+            violations=pl.col("violations").fill_null([]),
+            extensions=pl.col("extensions").fill_null([]),
+        )
+        .drop("rank", "numbered")
+    )
 
 
 # -- generations and tubes ----------------------------------------------------------------------------------------------
@@ -159,38 +181,36 @@ def _candidate_times(candidates: pl.DataFrame) -> pl.DataFrame:
 
 def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     complete = pl.col("state").str.to_lowercase() == "complete"
-    facts = (
-        events.group_by(PEER)
-        .agg(
-            source=pl.col("source").first(),
-            started_at=first("gathering_started"),
-            started_origin=origin_of("gathering_started"),
-            first_candidate_at=first("first_candidate_gathered"),
-            completed_at=pl.min_horizontal(first("gathering_completed"), first("gathering_state_changed", complete)),
-            gathered=(
-                _KIND.is_in(["gathering_completed", "gathering_reported"]) | ((_KIND == "gathering_state_changed") & complete)
-            ).any(),
-            held_back_at=first("gathering_held_back"),
-            delay_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
-            reported_total=pl.col("total_candidates").max(),
-            reported_duration_ms=pl.col("duration_ms")
-            .filter(_KIND == "gathering_completed_reported", pl.col("duration_ms").is_between(0, 600_000, closed="right"))
-            .first(),
-            allocation_failures=(_KIND == "allocation_failed").sum(),
-            refused_at=first("allocation_failed", pl.col("error_code").is_not_null()),
-            refused_origin=origin_of("allocation_failed", pl.col("error_code").is_not_null()),
-            turn_requested_at=first("turn_requested", pl.col("transaction") == 1),
-            turn_requested_origin=origin_of("turn_requested"),
-            turn_challenged_at=first("turn_requested", pl.col("transaction") == 2),
-            turn_allocated_at=first("turn_allocated"),
-            checking_at=entered("ice_state_changed", "checking"),
-            ice_connected_at=entered("ice_state_changed", "connected"),
-            ice_connected_origin=origin_of("ice_state_changed", pl.col("state") == "Connected"),
-            peer_connected_at=entered("peer_state_changed", "connected"),
-            peer_connected_origin=origin_of("peer_state_changed", pl.col("state") == "Connected"),
-            agent_checking_at=entered("agent_state_changed", "checking"),
-            agent_connected_at=entered("agent_state_changed", "connected"),
-        )
+    facts = events.group_by(PEER).agg(
+        source=pl.col("source").first(),
+        started_at=first("gathering_started"),
+        started_origin=origin_of("gathering_started"),
+        first_candidate_at=first("first_candidate_gathered"),
+        completed_at=pl.min_horizontal(first("gathering_completed"), first("gathering_state_changed", complete)),
+        gathered=(
+            _KIND.is_in(["gathering_completed", "gathering_reported"])
+            | ((_KIND == "gathering_state_changed") & complete)
+        ).any(),
+        held_back_at=first("gathering_held_back"),
+        delay_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
+        reported_total=pl.col("total_candidates").max(),
+        reported_duration_ms=pl.col("duration_ms")
+        .filter(_KIND == "gathering_completed_reported", pl.col("duration_ms").is_between(0, 600_000, closed="right"))
+        .first(),
+        allocation_failures=(_KIND == "allocation_failed").sum(),
+        refused_at=first("allocation_failed", pl.col("error_code").is_not_null()),
+        refused_origin=origin_of("allocation_failed", pl.col("error_code").is_not_null()),
+        turn_requested_at=first("turn_requested", pl.col("transaction") == 1),
+        turn_requested_origin=origin_of("turn_requested"),
+        turn_challenged_at=first("turn_requested", pl.col("transaction") == 2),
+        turn_allocated_at=first("turn_allocated"),
+        checking_at=entered("ice_state_changed", "checking"),
+        ice_connected_at=entered("ice_state_changed", "connected"),
+        ice_connected_origin=origin_of("ice_state_changed", pl.col("state") == "Connected"),
+        peer_connected_at=entered("peer_state_changed", "connected"),
+        peer_connected_origin=origin_of("peer_state_changed", pl.col("state") == "Connected"),
+        agent_checking_at=entered("agent_state_changed", "checking"),
+        agent_connected_at=entered("agent_state_changed", "connected"),
     )
     # events without a tube are dropped here: their group is one row, they are many
     facts = facts.filter(pl.col("tube_id").is_not_null())

@@ -197,7 +197,11 @@ def ice_stats(tube: Tube) -> dict[str, object]:
     silent = [
         one
         for one in generations
-        if with_turn and counted and one.ended and not one.refusals and not any(k == "relay" for (k, _), _ in one.candidates)
+        if with_turn
+        and counted
+        and one.ended
+        and not one.refusals
+        and not any(k == "relay" for (k, _), _ in one.candidates)
     ]
     refused = sum(len(one.refusals) for one in generations) + len(silent)
     granted, tried = (relays, relays + refused) if relays + refused else (fetched, fetched + tube.fetch_failures)
@@ -254,7 +258,8 @@ def legs(tubes: Sequence[Tube]) -> dict[str, tuple[float, set[str]]]:
     found = [pair for tube in tubes for pair in _estimates(tube)]
     best = {leg: min(one[:3] for of, one in found if of == leg) for leg in {leg for leg, _ in found}}
     return {
-        leg: (value[2], {one.method for of, one in found if of == leg and one[:3] == value}) for leg, value in best.items()
+        leg: (value[2], {one.method for of, one in found if of == leg and one[:3] == value})
+        for leg, value in best.items()
     }
 
 

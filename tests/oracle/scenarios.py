@@ -14,6 +14,7 @@ from tests.oracle.fold import Event, Tube, fold
 BASE = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
 #: how much a line says of its conversation: only by the place it stands in, only where it is registered, everywhere
 ADJACENT, REGISTERED, INSERTED = "adjacent", "registered", "inserted"
+SIDES = ("client", "gateway")
 LIBRARY = "keeper_pam_webrtc_rs"
 REASONS = ("Normal", "ConnectionLost", "ConnectionFailed", "AdminClosed", "Timeout")
 
@@ -138,7 +139,10 @@ def _said(life: Life, event: Event, place: int) -> Iterable[tuple[str, str]]:
         head, pairs = _COLLECTOR_LINES[event.kind](event)
         yield collector, head + _keys([conversation, *pairs])
     elif event.kind == "connection_registered":
-        yield collector, "Registered connection for metrics tracking" + _keys([conversation, f"tube_id: {life.tube_id}"])
+        yield (
+            collector,
+            "Registered connection for metrics tracking" + _keys([conversation, f"tube_id: {life.tube_id}"]),
+        )
     elif event.kind == "channel_opened":
         keys = _keys(inserted([f"tube_id: {life.tube_id}"]))
         yield f"{LIBRARY}.tube", f"Data channel '{life.conversation_id}' opened, setting tube status to Ready{keys}"
@@ -166,7 +170,9 @@ def rendered(lives: Iterable[Life]) -> list[Line]:
         for logger, message in _said(life, event, place)
     ]
     return [
-        replace(line, text=f"{(BASE + timedelta(milliseconds=line.at)).strftime('%Y-%m-%d %H:%M:%S,%f')[:-3]} {line.text}")
+        replace(
+            line, text=f"{(BASE + timedelta(milliseconds=line.at)).strftime('%Y-%m-%d %H:%M:%S,%f')[:-3]} {line.text}"
+        )
         for line in sorted(written, key=lambda line: line.at)
     ]
 
@@ -213,7 +219,9 @@ def _counters(draw: st.DrawFn, before: list[Event]) -> list[Event]:
     """Cumulative counters, as they are written every few seconds; they go on from those before."""
     sent = max((event.sent for event in before if event.kind == "bytes_sent_counted"), default=0)
     received = max((event.received for event in before if event.kind == "bytes_received_counted"), default=0)
-    both = max(((event.sent, event.received) for event in before if event.kind == "transport_bytes_counted"), default=(0, 0))
+    both = max(
+        ((event.sent, event.received) for event in before if event.kind == "transport_bytes_counted"), default=(0, 0)
+    )
     sent, received = max(sent, both[0] // 2), max(received, both[1] // 2)
     events = []
     for _ in range(draw(st.integers(0, 4))):
@@ -274,7 +282,9 @@ def lives(draw: st.DrawFn, tube_id: str, conversation_id: str, side: str, era: s
     events += [event for event in ends if draw(st.booleans())]
     if era == ADJACENT:
         # the place of such a line is all that it says
-        events = [one for before, one in pairwise([events[0], *events]) if one.kind != _REPORTED or before.kind == _TOLD]
+        events = [
+            one for before, one in pairwise([events[0], *events]) if one.kind != _REPORTED or before.kind == _TOLD
+        ]
     at, placed = start, []
     for event in events:
         at += 0 if event.kind == _REPORTED else draw(_GAPS)
@@ -283,21 +293,23 @@ def lives(draw: st.DrawFn, tube_id: str, conversation_id: str, side: str, era: s
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, *, largest: int = 4, prefix: str = "") -> list[Life]:
-    """A handful of conversations, each with the logs of one or both sides, on one or several tubes in turn."""
+def scenarios(draw: st.DrawFn, *, largest: int = 4, prefix: str = "", plain: bool = False) -> list[Life]:
+    """A handful of conversations, each with the logs of one or both sides, on one or several tubes in turn.
+
+    Of `plain` ones each has one tube, and every line names its tube or a conversation that is tied to it by name.
+    """
     conversations = draw(st.integers(1, largest))
-    era = draw(st.sampled_from([ADJACENT, REGISTERED, INSERTED]))
+    era = draw(st.sampled_from([REGISTERED, INSERTED] if plain else [ADJACENT, REGISTERED, INSERTED]))
     # sides of different releases: both register, or none does
-    eras = {side: draw(st.sampled_from([REGISTERED, INSERTED])) if era != ADJACENT else era for side in ("client", "gateway")}
+    eras = {side: draw(st.sampled_from([REGISTERED, INSERTED])) if era != ADJACENT else era for side in SIDES}
+    one, both = [(side,) for side in SIDES], [] if plain or era == ADJACENT else [SIDES, SIDES]
     found: list[Life] = []
     for number in range(conversations):
-        both = [("client", "gateway")] * 2 if era != ADJACENT else []
-        spoken = draw(st.sampled_from([("client",), ("gateway",), *both]))
-        for side in spoken:
+        for side in draw(st.sampled_from([*one, *both])):
             start = draw(st.integers(0, 2000))
-            for turn in range(draw(st.sampled_from([1, 1, 1, 2])) if eras[side] != ADJACENT else 1):
+            for turn in range(1 if plain or era == ADJACENT else draw(st.sampled_from([1, 1, 1, 2]))):
                 tube_id = f"{prefix}tube-{number}-{side}-{turn}"
-                alone = conversations == 1 and not prefix
+                alone = conversations == 1 and not prefix and not plain
                 life = draw(lives(tube_id, f"{prefix}conv-{number}", side, eras[side], start, alone))
                 found.append(life)
                 start = life.events[-1].at + draw(st.integers(1, 5000))

@@ -32,6 +32,7 @@ BLOCK_BYTES = 16 << 20
 MAX_LINE_CHARS = 1 << 20
 _READ_BYTES = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,8 @@ def _text(block: bytes) -> pl.Series:
 
 
 def _frame(block: bytes, tally: Tally) -> pl.DataFrame:
-    text = _text(block).alias("text")
+    # some editors and shells mark the first line of a file as UTF-8
+    text = _text(block if tally.lines else block.removeprefix(_BYTE_ORDER_MARK)).alias("text")
     cut = text.str.len_bytes() > MAX_LINE_CHARS
     if cut.any():
         tally.cut_lines += int(cut.sum())

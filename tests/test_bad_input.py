@@ -163,7 +163,7 @@ def test_a_sealed_commit_is_finished_by_the_next_run(tmp_path: Path, monkeypatch
     gateway = GOOD.with_name("gateway.log")
     with monkeypatch.context() as patched:
         patched.setattr(dataset, "_roll_forward", dies)
-        patched.setattr(dataset.shutil, "rmtree", lambda *_, **__: None)
+        patched.setattr("analyzer.tables.dataset.shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             ingest([str(gateway)], out)
     # sealed and not published: a reader of the files sees the old dataset, whole

@@ -127,3 +127,15 @@ def test_a_wrap_changes_nothing(form: str, rebuilt: Rebuild, tmp_path: Path) -> 
     ingest([str(tmp_path / "client.log"), str(tmp_path / "gateway.log")], tmp_path / "metrics")
     for name in ("conversations", "ice_stats", "connection_legs", "leg_measurements", "candidates", "reported"):
         assert pl.read_parquet(tmp_path / "metrics" / name).equals(plain.tables[name]), name
+
+
+def test_the_size_of_a_batch_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analyzer import reductions
+    from analyzer.pipeline import ingest
+
+    logs = sorted(str(path) for path in (truth.ROOT / "fixtures/captured/2.2.9").glob("*/*.log*"))
+    ingest(logs, tmp_path / "whole")
+    monkeypatch.setattr(reductions, "BATCH_EVENTS", 700)
+    ingest(logs, tmp_path / "parts")
+    for path in sorted((tmp_path / "whole").rglob("*.parquet")):
+        assert (tmp_path / "parts" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes(), path

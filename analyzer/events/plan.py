@@ -83,9 +83,8 @@ def _values(hits: pl.DataFrame) -> pl.DataFrame:
     for (key,), rows in hits.select("row", "key", "message").partition_by("key", as_dict=True).items():
         kind = _kind(str(key))
         head = message_regex(kind.sequence)
-        if head.columns:
-            rows = rows.with_columns(head=pl.col("message").str.extract_groups(head.text))
-        parts.append(rows.select("row", *_reading(kind)))
+        groups = [pl.col("message").str.extract_groups(head.text).alias("head")] if head.columns else []
+        parts.append(rows.with_columns(groups).select("row", *_reading(kind)))
     values = pl.concat([pl.DataFrame(schema={"row": hits.schema["row"]}), *parts], how="diagonal").sort("row")
     schema = {**typed_columns(), "fields": pl.List(FIELD)}
     missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in schema.items() if name not in values.columns]

@@ -150,10 +150,10 @@ def open(  # noqa: A001 - read as analyzer.open
     wanted = [TABLES[name] for name in tables]
     sealed = out / STATE / COMMIT
     for _ in range(ATTEMPTS):
-        manifest = read_manifest(out)
-        if sealed.exists():
+        if sealed.exists():  # before there is a manifest, where it was the first commit
             _finish(out)
             continue
+        manifest = read_manifest(out)
         frames, problem = {}, None
         try:
             frames = {table.name: _read(out, manifest, table) for table in wanted}

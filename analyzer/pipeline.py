@@ -216,8 +216,9 @@ def ingest(
                 known.append(name)
         _keep_readable(commit)
         sources_table = _sources_table(commit)
-        streams = correlate(_events(commit))
-        tables = reduce(streams, sources_table.select(source="identity", resolution_ms="resolution_ms"))
+        tables = reduce(
+            correlate(_events(commit)), sources_table.select(source="identity", resolution_ms="resolution_ms")
+        )
         tables |= {"sources": sources_table, "unmatched": _unmatched_table(commit)}
         for name, frame in tables.items():
             commit.write(TABLES[name], "part-0", frame)

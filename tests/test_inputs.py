@@ -1,4 +1,4 @@
-"""Whatever is given as input: it is read as far as it can be, every line is accounted for, or one sentence says why not."""
+"""Whatever is given as input: it is read as far as it can be, every line accounted for, or a sentence says why not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read(data: bytes, folder: Path, *, block_bytes: int = lines.BLOCK_BYTES) -> 
     return tally, [frame for _, frame in records.split(blocks)]
 
 
-# -- what cannot be read ------------------------------------------------------------------------------------------------
+# -- what cannot be read ----------------------------------------------------------------------------------------------
 
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_links_and_pipes_do_not_hang_or_repeat(tmp_path: Path) -> None:
     assert [row["records"] for row in sources(tmp_path / "out").values()] == [3]
 
 
-# -- what breaks off ----------------------------------------------------------------------------------------------------
+# -- what breaks off --------------------------------------------------------------------------------------------------
 
 
 def test_a_broken_archive_keeps_what_came_before(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_archives_one_behind_the_other_are_read_on(tmp_path: Path) -> None:
     assert (row["records"], row["problem"]) == (7, None)
 
 
-# -- what is no log of ours ---------------------------------------------------------------------------------------------
+# -- what is no log of ours -------------------------------------------------------------------------------------------
 
 
 def test_a_binary_file_is_rejected_line_by_line(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_dialect_that_is_none_is_refused(tmp_path: Path) -> None:
         ingested(tmp_path, log(1), dialect="klingon")
 
 
-# -- any bytes ----------------------------------------------------------------------------------------------------------
+# -- any bytes --------------------------------------------------------------------------------------------------------
 
 ODD = {
     "invalid": b"\xff\xfe\x80",
@@ -249,7 +249,7 @@ def test_lines_before_the_first_header_are_rejected(tmp_path: Path) -> None:
     assert (tally.lines, frame["lines"].sum()) == (7, 7)
 
 
-# -- blocks -------------------------------------------------------------------------------------------------------------
+# -- blocks -----------------------------------------------------------------------------------------------------------
 
 PIECES = st.one_of(
     st.integers(0, 999).map(lambda n: STARTED.format(n, n, n)),
@@ -299,7 +299,7 @@ def test_a_record_larger_than_a_block_is_one_record(tmp_path: Path) -> None:
     assert pl.concat(found)["lines"].to_list() == [501, 1]
 
 
-# -- times --------------------------------------------------------------------------------------------------------------
+# -- times ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def whole(lives: Sequence[Life]) -> dict[str, bytes]:
     return {f"{side}/app.log": text(lines) for side, lines in logs(lives).items()}
 
 
-# -- against the fold --------------------------------------------------------------------------------------------------
+# -- against the fold ------------------------------------------------------------------------------------------------
 
 
 def expected(lives: Sequence[Life]) -> dict[str, list[fold.Tube]]:
@@ -137,12 +137,12 @@ def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
     check_legs(tables, lives)
 
 
-# -- whatever happened to the logs ------------------------------------------------------------------------------------
+# -- whatever happened to the logs ----------------------------------------------------------------------------------
 
 
 def rotated(lives: Sequence[Life], data: st.DataObject) -> dict[str, bytes]:
     """The log of each side in up to three parts, cut anywhere, the newest with the shortest name."""
-    files = {}
+    files: dict[str, bytes] = {}
     for side, lines in logs(lives).items():
         older, newer = sorted(data.draw(st.tuples(*[st.integers(0, len(lines))] * 2)))
         parts = {"app.log.2": lines[:older], "app.log.1": lines[older:newer], "app.log": lines[newer:]}

@@ -93,7 +93,9 @@ def _narrow(ordered: pl.DataFrame) -> pl.DataFrame:
     label = _spelled_once(ordered["channel_label"]).alias("label")
     narrow = ordered.select("source", "line", "kind", "tube_id", "conversation_id", "state").with_columns(label)
     ids = pl.col("conversation_id", "label")
-    return narrow.with_row_index("seq").with_columns(pl.when(ids != CONTROL).then(ids))
+    named = narrow.with_row_index("seq").with_columns(pl.when(ids != CONTROL).then(ids))
+    # a word that stands in a million rows is one word: codes are a quarter of the size
+    return named.with_columns(pl.col(pl.String).cast(pl.Categorical))
 
 
 def _adjacent(events: pl.DataFrame) -> pl.DataFrame:
@@ -113,10 +115,14 @@ def _adjacent(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
-    family = pl.col("kind").replace_strict(
-        {kind: _RANK[name] for name, kinds in LINK_FAMILIES for kind in kinds},
-        default=_RANK["keyed"],
-        return_dtype=pl.Int64,
+    family = (
+        pl.col("kind")
+        .cast(pl.String)
+        .replace_strict(
+            {kind: _RANK[name] for name, kinds in LINK_FAMILIES for kind in kinds},
+            default=_RANK["keyed"],
+            return_dtype=pl.Int64,
+        )
     )
     named = events.filter(pl.col("tube_id").is_not_null())
     by_id = named.filter(pl.col("conversation_id").is_not_null()).select(
@@ -128,10 +134,11 @@ def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
     by_place = adjacent.select("conversation_id", "tube_id", "seq", rank=pl.lit(_RANK["adjacency"], pl.Int64))
     found = (
         pl.concat([by_id, by_label, by_place], how="diagonal")
+        .with_columns(pl.col("conversation_id", "tube_id").cast(pl.String))
         # the library itself passes a tube id where a conversation id belongs: no conversation
         .filter(
             pl.col("conversation_id").is_not_null(),
-            ~pl.col("conversation_id").is_in(named["tube_id"].unique().to_list()),
+            ~pl.col("conversation_id").is_in(named["tube_id"].unique().cast(pl.String).to_list()),
         )
         .group_by("conversation_id", "tube_id")
         .agg(pl.col("rank").min(), pl.col("seq").min())
@@ -204,7 +211,7 @@ def _sole_owner(anonymous: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
     Open windows are counted by running sums over the lines; while one is open, the sum of their numbers names it.
     """
     if anonymous.is_empty() or windows.is_empty():
-        return anonymous.select("seq").clear().with_columns(found=pl.lit(None, pl.String))
+        return anonymous.select("seq").clear().with_columns(found=pl.lit(None, pl.Categorical))
     numbered = windows.with_row_index("number", 1).with_columns(pl.col("number").cast(pl.Int64))
     opened = numbered.select("source", line="begin", count=pl.lit(1), number="number")
     closed = numbered.filter(pl.col("end").is_not_null()).select(
@@ -245,10 +252,11 @@ def correlate(events: pl.DataFrame) -> Streams:
     narrow = _narrow(ordered)
     adjacent = _adjacent(narrow)
     links = _links(narrow, adjacent)
+    coded = links.with_columns(pl.col("conversation_id", "tube_id").cast(pl.Categorical))
     # next to a line of another conversation's tube a report only happens to stand
-    apt = adjacent.join(links, on=["conversation_id", "tube_id"], how="semi")
+    apt = adjacent.join(coded, on=["conversation_id", "tube_id"], how="semi")
     streams = _attributed(narrow, apt.select("seq", found="tube_id"))
-    streams = _generations(_attributed(streams, _by_conversation(streams, links)))
+    streams = _generations(_attributed(streams, _by_conversation(streams, coded)))
     complete = (pl.col("kind") == "gathering_completed") | (
         (pl.col("kind") == "gathering_state_changed") & (pl.col("state") == "Complete")
     )
@@ -262,8 +270,11 @@ def correlate(events: pl.DataFrame) -> Streams:
             near = streams.filter(pl.col("source").is_in(anonymous["source"].unique().to_list()))
             windows = _windows(near.with_columns(generation=per), begins, ends)
             streams = _attributed(streams, _sole_owner(anonymous, windows))
-    placed = _with_conversation(_generations(streams), links)
-    return Streams(ordered.with_columns(placed.select("seq", "tube_id", "conversation_id", "generation")), links)
+    placed = _with_conversation(_generations(streams), coded)
+    return Streams(
+        ordered.with_columns(placed.select("seq", pl.col("tube_id", "conversation_id").cast(pl.String), "generation")),
+        links,
+    )
 
 
 def _with_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:

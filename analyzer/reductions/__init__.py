@@ -19,7 +19,6 @@ from analyzer.reductions import (
 )
 from analyzer.reductions.facts import gather
 
-
 REBUILT = (
     conversations.CONVERSATIONS,
     ice_stats.ICE_STATS,
@@ -30,7 +29,7 @@ REBUILT = (
     reported.REPORTED,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
-BATCH_EVENTS = 200_000
+BATCH_EVENTS = 100_000
 
 
 def _components(links: pl.DataFrame) -> pl.DataFrame:
@@ -72,7 +71,9 @@ def reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFrame
     parts = [_reduce(batch, resolution) for batch in _batches(streams)]
     if len(parts) == 1:
         return parts[0]
-    return {table.name: table.conform(pl.concat(part[table.name] for part in parts)) for table in REBUILT}
+    # a million events and twice their tables need not be held together
+    del streams
+    return {table.name: table.conform(pl.concat([part.pop(table.name) for part in parts])) for table in REBUILT}
 
 
 def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -197,7 +197,7 @@ def _roll_forward(out: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(state: Path) -> Iterator[None]:
-    with (state / "lock").open("w", encoding="utf-8") as handle:
+    with os.fdopen(os.open(state / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -236,7 +236,9 @@ def writing(out: Path) -> Iterator[Commit]:
             try:
                 yield Commit(out, manifest)
             finally:
-                shutil.rmtree(state / STAGE, ignore_errors=True)
+                # a sealed commit that could not be finished now needs its files later
+                if not (state / COMMIT).exists():
+                    shutil.rmtree(state / STAGE, ignore_errors=True)
     except OSError as error:
         raise OutputError(
             f"{out} cannot be written ({error.strerror or error})", "check space and permissions"

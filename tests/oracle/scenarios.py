@@ -41,7 +41,7 @@ class Line:
     text: str
 
 
-# -- events → lines ---------------------------------------------------------------------------------------------------
+# -- events → lines -------------------------------------------------------------------------------------------------
 
 
 def _candidate(kind: str, port: int) -> str:
@@ -182,7 +182,7 @@ def text(lines: Iterable[Line]) -> bytes:
     return "".join(f"{line.text}\n" for line in lines).encode()
 
 
-# -- made-up lives ----------------------------------------------------------------------------------------------------
+# -- made-up lives --------------------------------------------------------------------------------------------------
 
 _TOLD, _REPORTED = "gathering_completed", "gathering_completed_reported"
 _GAPS = st.one_of(st.integers(0, 3), st.integers(0, 400), st.integers(0, 400), st.sampled_from([1000, 7000]))

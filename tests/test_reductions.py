@@ -32,7 +32,7 @@ TABLES = (
 )
 PLACE = ("origin",)
 Tables = dict[str, pl.DataFrame]
-few = settings(max_examples=8, deadline=None, derandomize=True)
+few = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def check_legs(tables: Tables, lives: Sequence[Life]) -> None:
             assert shown[conversation_id][f"{leg}_method"] in methods, conversation_id
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(scenarios())
 def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
     tables = rebuilt(whole(lives))
@@ -163,8 +163,7 @@ def test_rotation_changes_nothing_but_places(lives: list[Life], data: st.DataObj
 
 
 # lines without a tube are placed by the lines around them, and correlation looks for those in the same file only
-@pytest.mark.xfail(raises=AssertionError, reason="lines without a tube are not placed across the cut of a rotated log")
-@settings(max_examples=100, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=60, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(scenarios(largest=2), st.data())
 def test_rotation_does_not_part_lines_from_those_that_place_them(lives: list[Life], data: st.DataObject) -> None:
     check_rotation(lives, data)

@@ -114,16 +114,18 @@ def _estimates(generations: pl.DataFrame, estimator: Estimator) -> pl.DataFrame:
     rows = generations if estimator.side is None else generations.filter(pl.col("side") == estimator.side)
     return (
         rows.filter(span.is_not_null())
-        .with_columns(value_ms=span / estimator.round_trips)
+        .with_columns(value_ms=(span / estimator.round_trips).round(6))
         .select(
             *PEER,
             "side",
             "value_ms",
             leg=leg,
             method=pl.lit(estimator.method),
-            bias_ms=pl.lit(estimator.bias_ms / estimator.round_trips),
-            low_ms=pl.max_horizontal(pl.lit(0.0), (span - LAG_MS - SETUP_MS) / estimator.round_trips),
-            high_ms=(span + LAG_MS) / estimator.round_trips,
+            bias_ms=pl.lit(round(estimator.bias_ms / estimator.round_trips, 6)),
+            low_ms=pl.max_horizontal(pl.lit(0.0), ((span - LAG_MS - SETUP_MS) / estimator.round_trips).round(6)).round(
+                6
+            ),
+            high_ms=((span + LAG_MS) / estimator.round_trips).round(6),
             refused_reason=_refusal(estimator),
             standing=pl.lit(estimator.standing),
             ts=pl.col(estimator.end),

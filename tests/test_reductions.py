@@ -162,13 +162,6 @@ def test_rotation_changes_nothing_but_places(lives: list[Life], data: st.DataObj
     check_rotation(lives, data)
 
 
-# lines without a tube are placed by the lines around them, and correlation looks for those in the same file only
-@settings(max_examples=60, deadline=None, derandomize=True, phases=[Phase.generate])
-@given(scenarios(largest=2), st.data())
-def test_rotation_does_not_part_lines_from_those_that_place_them(lives: list[Life], data: st.DataObject) -> None:
-    check_rotation(lives, data)
-
-
 @few
 @given(scenarios())
 def test_the_order_of_arguments_changes_nothing(lives: list[Life]) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from analyzer.pipeline import ingest
 from tests.oracle import fold
-from tests.oracle.scenarios import BASE, SIDES, Life, Line, rendered, scenarios, text
+from tests.oracle.scenarios import BASE, REGISTERED, SIDES, Life, Line, rendered, scenarios, text
 
 #: tables of conversations, and the columns that say where a line stood
 TABLES = (
@@ -181,6 +181,19 @@ def test_foreign_conversations_change_nothing(lives: list[Life], foreign: list[L
     }
     if lives:
         assert placeless(mixed) == placeless(rebuilt(whole(lives)))
+
+
+def test_a_number_does_not_depend_on_its_neighbours() -> None:
+    told = (
+        fold.Event(0, "connection_registered"),
+        fold.Event(0, "side_declared", flag=False),
+        fold.Event(0, "ice_state_changed", "Connected"),
+        fold.Event(7000, "peer_state_changed", "Connected"),  # three round trips: a third has no last digit
+    )
+    lives = [Life(f"tube-{n}", f"conv-{n}", "gateway", REGISTERED, told) for n in range(9)]
+    among = rebuilt(whole(lives))
+    mine = {name: frame.filter(pl.col("conversation_id") == "conv-0") for name, frame in among.items()}
+    assert placeless(mine) == placeless(rebuilt(whole(lives[:1])))
 
 
 @few

@@ -218,3 +218,19 @@ def test_one_ingest_or_several_is_the_same(lives: list[Life], backwards: bool) -
         ingest([str(folder / name) for name in once], folder / "again")
         assert all(several[name].equals(frame) for name, frame in opened(folder / "again").items())
         shutil.rmtree(folder / "out")
+
+
+def test_a_counter_behind_a_cut_is_never_the_other_sides() -> None:
+    at = "2026-11-22 13:00:0{},000 DEBUG keeper_pam_webrtc_rs."
+    registered = "metrics.collector: Registered connection for metrics tracking (conversation_id: c-1, tube_id: {0})\n"
+    declared = "tube: [DATA_CHANNEL_SETUP] Registering on_data_channel callback (tube_id: {0}, is_server_mode: {1})\n"
+    counted = "metrics.collector: Recording data channel sent activity (conversation_id: c-1, bytes_sent: {})\n"
+    tube, sent = at.format(1) + registered + at.format(1) + declared, at.format(3) + counted
+    files = {
+        "client.log": tube.format("tc", "true") + sent.format(7),
+        "gateway.log.1": tube.format("tg", "false"),
+        "gateway.log": sent.format(500),
+    }
+    (row,) = rebuilt({name: text.encode() for name, text in files.items()})["conversations"].to_dicts()
+    assert row["bytes_sent"] == 7
+    assert row["bytes_received"] in (None, 500)

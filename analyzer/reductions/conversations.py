@@ -50,8 +50,13 @@ CONVERSATIONS = Table(
 
 def _bytes(facts: Facts) -> pl.DataFrame:
     """Last cumulative counters per side; a counter starts anew with each tube."""
+    # a counter that no tube can be told for is nobody's where several could have written it
+    sole = facts.streams.links.filter(pl.len().over("conversation_id") == 1).select("conversation_id", only="tube_id")
     counted = (
         facts.streams.events.filter(pl.col("kind").is_in(["bytes_sent_counted", "bytes_received_counted"]))
+        .join(sole, on="conversation_id", how="left")
+        .with_columns(tube_id=pl.coalesce("tube_id", "only"))
+        .filter(pl.col("tube_id").is_not_null())
         .join(facts.tubes.select("tube_id", "side"), on="tube_id", how="left")
         .with_columns(side=pl.col("side").fill_null("client"))
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.events.envelope import ENVELOPE, FIELD, typed_columns
-from analyzer.grammar.source import SHARED, source
+from analyzer.grammar.text import SHARED, notes_of
 from analyzer.reductions.accounting import SOURCES, UNMATCHED
 from analyzer.reductions.candidate_pairs import CANDIDATE_PAIRS
 from analyzer.reductions.candidates import CANDIDATES
@@ -20,7 +20,7 @@ _UNITS = {"_ms": "ms", "_mbps": "Mbit/s", "_kbps": "kbit/s", "bytes_sent": "By",
 
 
 def _events_table() -> Table:
-    notes = source(SHARED).notes
+    notes = notes_of(SHARED)
     unit = {
         name: next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "") for name in typed_columns()
     }

@@ -19,12 +19,12 @@ import polars as pl
 from analyzer.errors import InputError
 from analyzer.events.candidate import parse_candidates
 from analyzer.events.envelope import typed_columns
-from analyzer.events.plan import EVENT, NOISE, REJECTED, UNMATCHED, extract, without_suffix
+from analyzer.events.plan import EVENT, NOISE, REJECTED, UNMATCHED, extract, sift, without_suffix
 from analyzer.events.targets import LIBRARY, stem
 from analyzer.grammar import Grammar, candidate_forms, grammar, known
 from analyzer.grammar.pattern import Capture, EventKind, Literal, Skip, paths
 from analyzer.grammar.reference import explain_failure
-from analyzer.grammar.source import source
+from analyzer.grammar.text import notes_of
 from analyzer.lines import Input, Tally, read
 from analyzer.records import Dialect, dialect_names, forced, split
 
@@ -84,7 +84,7 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
     """
     chosen, record = _record(Path(path), line_number, forced(dialect) if dialect else None)
     row = record.row(0, named=True)
-    done = extract(record.with_columns(source=pl.lit(Path(path).name)))
+    done = extract(sift(record.with_columns(source=pl.lit(Path(path).name))))
     fate = str(done.fates["fate"][0])
     name = None if row["target"] is None else stem(row["target"])
     told: dict[str, object] = {}
@@ -150,7 +150,7 @@ def _candidate_remarks(event: dict[str, object]) -> Iterable[str]:
 def _noise(name: str | None, target: str) -> str:
     if name is None:
         return f"{target} is another program's logger, not {LIBRARY} or a crate of it"
-    note = source(name).notes["noise"]
+    note = notes_of(name)["noise"]
     return f"grammars/{name}.lark:{note.line} declares it noise: a known line that informs nothing"
 
 

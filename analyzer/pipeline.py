@@ -1,7 +1,8 @@
 """The whole program on one page: lines → records → events → streams → tables.
 
-Sources are read in blocks, blocks are split into records, batches of records become events. Events of a source are
-spilled to the dataset's stage as they come; the tables are then rebuilt from all events, old and new.
+Sources are read in blocks, and blocks are split into records. What the first words of a record settle is counted at
+once; the rest is collected into batches, and those become events. Events of a source are spilled to the dataset's stage
+as they come; the tables are then rebuilt from all events, old and new.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ import polars as pl
 
 from analyzer.catalogue import EVENTS, TABLES
 from analyzer.events.correlate import correlate, with_canonical_ids
-from analyzer.events.plan import extract
+from analyzer.events.plan import extract, fates, sift
 from analyzer.events.thin import thin
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import Dialect, forced, split
 from analyzer.reductions import reduce
-from analyzer.reductions.accounting import SOURCES, merge_shapes, merge_tallies, producer, shapes, tally
+from analyzer.reductions.accounting import SOURCES, merge_shapes, merge_tallies, release_marks, shapes, tally
 from analyzer.reductions.facts import COLUMNS
 from analyzer.tables.dataset import Commit, Staged, writing
 
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
+#: records that are not settled at once are read this many, or this many bytes, at a time
 BATCH_RECORDS = 100_000
+BATCH_BYTES = 32 << 20
 WORKERS = 2
 
 
@@ -54,43 +57,58 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one batch of records gave: its events, spilled by source and part, and its counts."""
+    """What records gave: their events, spilled by source and part, and their counts."""
 
     parts: list[tuple[str, Staged]]
     tallies: pl.DataFrame
     shapes: pl.DataFrame
 
 
-def _process(commit: Commit, records: pl.DataFrame) -> _Batch:
-    extracted = extract(records)
+def _process(commit: Commit, sifted: pl.DataFrame) -> _Batch:
+    extracted = extract(sifted)
     events = with_canonical_ids(extracted.events)
     parts = [
         (str(name), commit.stage_frame(EVENTS, EVENTS.conform(mine.drop("part"))))
         for (name, _), mine in events.group_by("source", "part", maintain_order=True)
     ]
-    return _Batch(parts, tally(extracted.fates, producer(records)), shapes(extracted.fates))
+    return _Batch(parts, tally(extracted.fates, release_marks(sifted)), shapes(extracted.fates))
 
 
-def _records(
-    sources: Sequence[_Source], zone: str, dialect: Dialect | None, progress: Progress
+def _enough(frames: Sequence[pl.DataFrame]) -> bool:
+    return sum(map(len, frames)) >= BATCH_RECORDS or sum(frame.estimated_size() for frame in frames) >= BATCH_BYTES
+
+
+def _portions(
+    sources: Sequence[_Source], zone: str, dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
 ) -> Iterator[pl.DataFrame]:
-    """Records of all sources, source after source and block after block, each row knowing which."""
+    """Records of all sources that are not settled at once, each row knowing its source and which `part` of it it is in.
+
+    Parts of a source depend on nothing but the source, and so do the files of its events.
+    """
     for source in sources:
-        seen = 0
-        blocks = split(read(source.input, source.tally), zone=zone, dialect=dialect)
-        for part, (found, records) in enumerate(blocks):
+        seen, part = 0, 0
+        waiting: list[pl.DataFrame] = []
+        for found, records in split(read(source.input, source.tally), zone=zone, dialect=dialect):
             source.dialect = found
-            yield records.with_columns(source=pl.lit(source.input.name), part=pl.lit(part))
+            sifted = sift(records.with_columns(source=pl.lit(source.input.name)))
+            settled = fates(sifted.filter(pl.col("fate").is_not_null()))
+            count(_Batch([], tally(settled), shapes(settled)))
+            waiting.append(sifted.filter(pl.col("fate").is_null()).drop("fate"))
+            if _enough(waiting):
+                yield pl.concat(waiting).with_columns(part=pl.lit(part))
+                waiting, part = [], part + 1
             progress(source.tally.bytes - seen)
             seen = source.tally.bytes
+        if waiting:
+            yield pl.concat(waiting).with_columns(part=pl.lit(part))
 
 
-def _batched(records: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def _batched(portions: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Join small frames and pass on large ones, so that a thousand small files are not a thousand batches."""
     waiting: list[pl.DataFrame] = []
-    for frame in records:
+    for frame in portions:
         waiting.append(frame)
-        if sum(map(len, waiting)) >= BATCH_RECORDS:
+        if _enough(waiting):
             yield pl.concat(waiting)
             waiting = []
     if waiting:
@@ -200,14 +218,15 @@ def ingest(
         marks = tuple(sorted({entry["row"]["bytes"] for entry in commit.sources.values()}))
         sources = [_Source(one, Tally(marks=marks)) for one in inputs]
         by_name = {source.input.name: source for source in sources}
-        tallies, unmatched = [], []
-        for batch in _extracted(commit, _batched(_records(sources, zone, layout, progress))):
+        done: list[_Batch] = []
+        portions = _portions(sources, zone, layout, progress, done.append)
+        for batch in _extracted(commit, _batched(portions)):
             for name, staged in batch.parts:
                 by_name[name].parts.append(staged)
-            tallies.append(batch.tallies)
-            unmatched.append(batch.shapes)
-        counts = {row.pop("source"): row for row in merge_tallies(tallies).to_dicts()} if tallies else {}
-        shapes_ = pl.concat(unmatched) if unmatched else None
+            done.append(batch)
+        tallies = merge_tallies([one.tallies for one in done]) if done else pl.DataFrame()
+        counts = {row.pop("source"): row for row in tallies.to_dicts()}
+        shapes_ = pl.concat([one.shapes for one in done]) if done else None
         known = []
         for source in sources:
             name = source.input.name

@@ -41,6 +41,7 @@ MB = 1_000_000
 STAGES: dict[str, tuple[str, tuple[tuple[object, str], ...]]] = {
     "read": ("bytes → lines", ((pipeline, "read"),)),
     "split": ("lines → records", ((pipeline, "split"),)),
+    "sift": ("records → settled, open", ((pipeline, "sift"),)),
     "extract": ("records → events, counts", ((pipeline, "_process"),)),
     "reduce": ("load, correlate, reduce", ((pipeline, "_events"), (pipeline, "correlate"), (pipeline, "reduce"))),
     "write": ("Parquet, digests, syncs", ((Commit, "stage_frame"), (Commit, "publish"))),

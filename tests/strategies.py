@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.lark import from_lark
 
 from analyzer import lines, records
-from analyzer.events.plan import EVENT, NOISE, extract, without_suffix
+from analyzer.events.plan import EVENT, NOISE, extract, sift, without_suffix
 from analyzer.events.targets import logger, stem
 from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.printer import render, sample_values
@@ -38,7 +38,7 @@ def read_by_plan(target: str, messages: Sequence[str]) -> list[Parsed | None]:
         },
         schema=RECORD_SCHEMA,
     ).with_columns(source=pl.lit("test"))
-    done = extract(frame)
+    done = extract(sift(frame))
     read: dict[int, Parsed | None] = {
         line: Parsed("noise", {}) if fate == NOISE else None for line, fate in done.fates.select("line", "fate").rows()
     }

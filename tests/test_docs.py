@@ -23,7 +23,8 @@ from analyzer.grammar import wraps
 from analyzer.grammar.laws import LAWS
 from analyzer.grammar.lower import lower
 from analyzer.grammar.regex import message_regex
-from analyzer.grammar.source import parse, read_text
+from analyzer.grammar.source import parse
+from analyzer.grammar.text import text_of
 from analyzer.pipeline import ingest
 from analyzer.records import dialect_names
 from analyzer.reductions.leg_measurements import ESTIMATORS
@@ -147,7 +148,7 @@ def test_the_example_of_a_log_line_is_lawful() -> None:
 def test_the_example_of_a_dialect_reads_its_sample() -> None:
     record, rule = blocks(CONTRIBUTING, "lark")[1].split("\n", 1)
     kinds = lower(
-        parse("prefix", re.sub(r"^\?record: .*", record, read_text("prefix"), flags=re.MULTILINE) + rule),
+        parse("prefix", re.sub(r"^\?record: .*", record, text_of("prefix"), flags=re.MULTILINE) + rule),
         "prefix",
         start="record",
     )

@@ -31,7 +31,8 @@ from analyzer.grammar.lower import lower
 from analyzer.grammar.pattern import EventKind, heads
 from analyzer.grammar.reference import kinds, lark
 from analyzer.grammar.regex import message_regex
-from analyzer.grammar.source import LAYOUTS, SHARED, parse, source
+from analyzer.grammar.source import parse, source
+from analyzer.grammar.text import LAYOUTS, SHARED
 from analyzer.grammar.types import TYPES
 
 TARGETS = tuple(shipped())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from importlib import metadata, resources
 
-from analyzer.grammar.source import stems
+from analyzer.grammar.text import stems
 from tests.truth import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

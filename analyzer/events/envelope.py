@@ -11,9 +11,8 @@ from functools import cache
 
 import polars as pl
 
-from analyzer.grammar.lower import lower_rule
+from analyzer.grammar import shared_columns
 from analyzer.grammar.pattern import EventKind, captures
-from analyzer.grammar.source import SHARED, source
 from analyzer.grammar.types import TIMESTAMP, TYPES
 
 ENVELOPE: dict[str, tuple[pl.DataType, str]] = {
@@ -26,8 +25,6 @@ ENVELOPE: dict[str, tuple[pl.DataType, str]] = {
     "origin": (pl.String(), "`source:line`."),
     "location": (pl.String(), "The producer's own source file and line, where it prints them."),
 }
-#: the rule of a tail's segments that spell no column
-OTHER = "other"
 FIELD = pl.Struct({"key": pl.String(), "value": pl.String()})
 
 
@@ -40,12 +37,10 @@ def typed_columns() -> dict[str, pl.DataType]:
 @cache
 def shared_types() -> dict[str, str]:
     """Terminal of every shared column, by column name, in the order of `fields.lark`."""
-    shared = source(SHARED)
     found: dict[str, str] = {}
-    for rule in shared.notes:
-        if not rule.startswith("_") and rule != OTHER:
-            for capture in captures(lower_rule(shared, rule, as_column=True)):
-                found.setdefault(capture.column, capture.terminal)
+    for column in shared_columns().values():
+        for capture in captures(column.sequence):
+            found.setdefault(capture.column, capture.terminal)
     return found
 
 

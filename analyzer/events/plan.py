@@ -1,6 +1,7 @@
 """Records → events: the plan. Polars runs the lowered patterns over whole batches; no Python per line.
 
 Each kind is read by a handful of expressions made once: its head's captures, and one search per column of its tail.
+Columns that most tails have, the ids, are searched for in all messages together.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from functools import cache
 import polars as pl
 
 from analyzer.events.envelope import FIELD, column_types, events_schema, typed_columns
-from analyzer.events.recognise import EVENT, NOISE, REJECTED, UNMATCHED, recognise, without_suffix
-from analyzer.grammar import grammar
-from analyzer.grammar.pattern import Column, EventKind, tail
+from analyzer.events.recognise import EVENT, NOISE, REJECTED, UNMATCHED, recognise, sift, without_suffix
+from analyzer.grammar import grammar, shared_columns
+from analyzer.grammar.pattern import TAIL_COLUMNS, Column, EventKind, tail
 from analyzer.grammar.regex import DELIMITERS, collects, message_regex, segment_regex
 from analyzer.grammar.types import TYPES
 
-__all__ = ["EVENT", "NOISE", "REJECTED", "UNMATCHED", "Extracted", "extract", "without_suffix"]
+__all__ = ["EVENT", "NOISE", "REJECTED", "UNMATCHED", "Extracted", "extract", "fates", "sift", "without_suffix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,18 @@ def _segment(column: Column) -> pl.Expr:
     return pl.coalesce(groups.field(f"{column.name}__{place}") for place in range(1, len(regex.columns) + 1))
 
 
+@cache
+def _everywhere() -> dict[tuple[str, str], Column]:
+    """Columns that every tail looks for, as most spell them: by name and regular expression."""
+    return {(name, segment_regex(shared_columns()[name]).text): shared_columns()[name] for name in TAIL_COLUMNS}
+
+
+def _found(column: Column) -> pl.Expr:
+    """Text of a tail's column, which may have been searched for already."""
+    key = column.name, segment_regex(column).text
+    return pl.col(f"tail_{column.name}") if key in _everywhere() else _segment(column)
+
+
 def _texts(kind: EventKind) -> dict[str, pl.Expr]:
     """Text of every column of a kind, over `message` and the captures of its `head`; the head's word stands first."""
     found: dict[str, list[pl.Expr]] = {}
@@ -52,7 +65,7 @@ def _texts(kind: EventKind) -> dict[str, pl.Expr]:
         seen[name] += 1
         found.setdefault(name, []).append(pl.col("head").struct.field(f"{name}__{seen[name]}"))
     for column in tail(kind.sequence):
-        found.setdefault(column.name, []).append(_segment(column))
+        found.setdefault(column.name, []).append(_found(column))
     return {name: pl.coalesce(texts) for name, texts in found.items()}
 
 
@@ -80,7 +93,9 @@ def _kind(key: str) -> EventKind:
 def _values(hits: pl.DataFrame) -> pl.DataFrame:
     """The columns of all hits, in their order; a kind at a time, because no two have the same."""
     parts = []
-    for (key,), rows in hits.select("row", "key", "message").partition_by("key", as_dict=True).items():
+    ids = {f"tail_{column.name}": _segment(column) for column in _everywhere().values()}
+    asked = hits.select("row", "key", "message", **ids)
+    for (key,), rows in asked.partition_by("key", as_dict=True, include_key=False).items():
         kind = _kind(str(key))
         head = message_regex(kind.sequence)
         groups = [pl.col("message").str.extract_groups(head.text).alias("head")] if head.columns else []
@@ -91,16 +106,16 @@ def _values(hits: pl.DataFrame) -> pl.DataFrame:
     return values.with_columns(missing).select(list(schema))
 
 
-def extract(records: pl.DataFrame) -> Extracted:
-    """Recognise the records of a batch.
+def extract(sifted: pl.DataFrame) -> Extracted:
+    """Read the records of a batch that come from `sift`, those it settled or not.
 
-    `records` has the columns of a record and `source`. Events come out in the order of the records; a further column
+    `sifted` has the columns of a record and `source`. Events come out in the order of the records; a further column
     `part` is handed through.
     """
     # rows are picked out by place again and again, which is slow over several chunks
-    records = records.rechunk()
-    keys, fate = recognise(records)
-    found = records.with_columns(keys, fate)
+    sifted = sifted.rechunk()
+    keys, fate = recognise(sifted)
+    found = sifted.with_columns(keys, fate)
     hits = found.filter(pl.col("fate") == EVENT).with_row_index("row")
     hits = hits.with_columns(without_suffix(hits["message"])).rechunk()
     values = _values(hits)
@@ -115,19 +130,21 @@ def extract(records: pl.DataFrame) -> Extracted:
         .select(*events_schema().names(), *_handed_through(hits))
         .cast(events_schema())
     )
-    return Extracted(events, _fates(found))
+    return Extracted(events, fates(found))
 
 
 def _handed_through(frame: pl.DataFrame) -> list[str]:
     return ["part"] if "part" in frame.columns else []
 
 
-def _fates(found: pl.DataFrame) -> pl.DataFrame:
+def fates(found: pl.DataFrame) -> pl.DataFrame:
+    """What became of records, as counted and shown: of a message only that of the unmatched is kept."""
     return found.select(
         "source",
         "line",
         "lines",
         "ts",
+        "level",
         "target",
         "fate",
         message=pl.when(pl.col("fate") == UNMATCHED).then(pl.col("message")),

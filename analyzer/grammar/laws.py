@@ -14,8 +14,9 @@ from typing import TypeAlias
 
 from lark.grammar import NonTerminal, Terminal
 
-from analyzer.grammar.lower import NOISE, TAIL_COLUMNS, column_name, lower, lower_rule
+from analyzer.grammar.lower import NOISE, column_name, lower, lower_rule
 from analyzer.grammar.pattern import (
+    TAIL_COLUMNS,
     Capture,
     Choice,
     Column,
@@ -31,8 +32,9 @@ from analyzer.grammar.pattern import (
     tail,
 )
 from analyzer.grammar.regex import DELIMITERS, TAIL
-from analyzer.grammar.source import SHARED, Source, source
+from analyzer.grammar.source import Source, source
 from analyzer.grammar.terminal import Chars, automaton, hides_longer, nests_repetition, runs_into, unportable
+from analyzer.grammar.text import SHARED
 from analyzer.grammar.types import TYPES
 
 _CUTS = frozenset(",()|\r\n")

@@ -16,14 +16,23 @@ from lark import Token, Tree
 from lark.grammar import NonTerminal, Terminal
 
 from analyzer.errors import GrammarError
-from analyzer.grammar.pattern import Capture, Choice, Column, EventKind, Item, Literal, Pairs, Sequence, Skip
+from analyzer.grammar.pattern import (
+    TAIL_COLUMNS,
+    Capture,
+    Choice,
+    Column,
+    EventKind,
+    Item,
+    Literal,
+    Pairs,
+    Sequence,
+    Skip,
+)
 from analyzer.grammar.source import Source
 from analyzer.grammar.types import TYPES
 
 NOISE = "noise"
 _TAIL = re.compile(r"_keys[0-9]*")
-#: columns every unordered tail looks for: the ids that correlation lives on
-TAIL_COLUMNS = ("tube_id", "conversation_id", "channel_label")
 _Env = dict[str, Any]
 
 

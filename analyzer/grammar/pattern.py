@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+#: columns every unordered tail looks for: the ids that correlation lives on
+TAIL_COLUMNS = ("tube_id", "conversation_id", "channel_label")
+
 
 @dataclass(frozen=True, slots=True)
 class Literal:

@@ -44,6 +44,7 @@ UNMATCHED = Table(
     ),
     sort=("target", "skeleton"),
 )
+_OWN = pl.col("target").str.starts_with("keeper_pam_webrtc_rs")
 #: skeletons keep this much of a message
 SKELETON_CHARS = 160
 
@@ -87,16 +88,19 @@ def merge_shapes(parts: pl.DataFrame) -> pl.DataFrame:
     return UNMATCHED.conform(merged.select("target", "skeleton", "count", origin=origin))
 
 
-def tally(fates: pl.DataFrame, producers: pl.DataFrame) -> pl.DataFrame:
-    """Count what became of the records of each source of a batch; mergeable. `producers` comes from `producer`."""
+def tally(fates: pl.DataFrame, marks: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Count what became of the records of each source of a batch; mergeable. `marks` comes from `release_marks`."""
     fate_of = {"events": "event", "noise": "noise", "unmatched": "unmatched", "rejected": "rejected"}
     counted = fates.group_by("source").agg(
         records=pl.len().cast(pl.Int64),
         **{name: (pl.col("fate") == fate).sum().cast(pl.Int64) for name, fate in fate_of.items()},
         first_ts=pl.col("ts").min(),
         last_ts=pl.col("ts").max(),
+        levels=pl.col("level").filter(_OWN).unique().sort(),
     )
-    return counted.join(producers, on="source", how="left")
+    if marks is None:
+        return counted.with_columns(mark=pl.lit(None, pl.String))
+    return counted.join(marks, on="source", how="left")
 
 
 def merge_tallies(parts: list[pl.DataFrame]) -> pl.DataFrame:
@@ -114,6 +118,8 @@ def merge_tallies(parts: list[pl.DataFrame]) -> pl.DataFrame:
     )
 
 
+#: so many records of a batch tell what release wrote them
+MARK_RECORDS = 5000
 #: marks of the producer's release in its own records, the newest first
 VERSION_MARKS: tuple[tuple[str, pl.Expr], ...] = (
     (">=2.1.22", pl.col("message").str.contains("conversation_id: -", literal=True)),
@@ -124,10 +130,10 @@ VERSION_MARKS: tuple[tuple[str, pl.Expr], ...] = (
 )
 
 
-def producer(records: pl.DataFrame) -> pl.DataFrame:
-    """Levels and release marks of the library's own records, per source of a batch: source, levels, version."""
-    own = records.filter(pl.col("target").str.starts_with("keeper_pam_webrtc_rs"))
-    return own.group_by("source").agg(levels=pl.col("level").unique().sort(), mark=_best_mark())
+def release_marks(records: pl.DataFrame) -> pl.DataFrame:
+    """The best mark of the producer's release per source of a batch, told by its first records: source, mark."""
+    own = records.filter(_OWN).group_by("source", maintain_order=True).head(MARK_RECORDS)
+    return own.group_by("source").agg(mark=_best_mark())
 
 
 def _best_mark() -> pl.Expr:

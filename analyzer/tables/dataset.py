@@ -32,6 +32,8 @@ from analyzer.tables.declare import SCHEMA_VERSION, Table
 STATE, MANIFEST, COMMIT, STAGE = "_analyzer", "manifest.json", "commit.json", "stage"
 FORMAT = 1
 ROW_GROUP_ROWS = 250_000
+#: columns of few words: all others are ids, times and numbers, which a dictionary only makes slower and larger
+WORDS = ("kind", "level", "target", "source", "location")
 
 
 @dataclass(slots=True)
@@ -118,8 +120,8 @@ class Commit:
     def stage_frame(self, table: Table, frame: pl.DataFrame) -> Staged:
         """Write a frame to the stage, not yet part of the commit; safe to call from several threads."""
         path = self.stage / f"{next(self._numbers)}.part"
-        arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(table.arrow_schema())
-        digest = self._write_parquet(path, arrow)
+        columns = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
+        digest = self._write_parquet(path, pa.Table.from_arrays(columns, schema=table.arrow_schema()))
         return Staged(path, table.name, digest, len(frame))
 
     def place(self, staged: Staged, name: str) -> None:
@@ -139,7 +141,14 @@ class Commit:
     def _write_parquet(self, path: Path, table: pa.Table) -> str:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "w+b") as stream:
-            pq.write_table(table, stream, compression="zstd", compression_level=1, row_group_size=ROW_GROUP_ROWS)
+            pq.write_table(
+                table,
+                stream,
+                compression="zstd",
+                compression_level=1,
+                row_group_size=ROW_GROUP_ROWS,
+                use_dictionary=[name for name in WORDS if name in table.column_names],
+            )
             stream.flush()
             os.fsync(stream.fileno())
             stream.seek(0)

@@ -81,7 +81,7 @@ class Table:
 
     def arrow_schema(self) -> pa.Schema:
         """Arrow schema with units, docs and the schema version in its metadata."""
-        bare = self.empty().to_arrow().schema
+        bare = self.empty().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
         fields = [
             bare.field(column.name).with_metadata(
                 {"doc": column.doc, **({"unit": column.unit} if column.unit else {}),

@@ -338,3 +338,15 @@ def test_logs_of_one_name_are_not_put_together() -> None:
     for name in ("b/app.log", "a/app.log.1"):
         found = rebuilt({"a/app.log": ours, name: theirs})["ice_stats"]
         assert found["turn_allocations_attempted"].null_count() == 2, name
+
+
+def test_adjacency_is_judged_by_its_own_log() -> None:
+    beside = [LIBRARY + STARTED.format("t-client"), LIBRARY + STARTED_REPORTED.format("c-1")]
+    registered = [LIBRARY + REGISTERED_AS.format("c-1", "t-gateway")]
+    links = rebuilt({"client.log": numbered(beside, 1), "gateway.log": numbered(registered, 1)})["ice_stats"]
+    assert links.select("conversation_id", "tube_id", "link_method").rows() == [
+        ("c-1", "t-client", "adjacency"),
+        ("c-1", "t-gateway", "registered"),
+    ]
+    links = rebuilt({"client.log": numbered([*registered, *beside], 1)})["ice_stats"]
+    assert links.select("tube_id", "link_method").rows() == [("t-gateway", "registered")]

@@ -101,11 +101,12 @@ def _adjacent(events: pl.DataFrame) -> pl.DataFrame:
         (pl.col("kind") == reported) & pl.col("before_kind").is_in(kinds) for reported, kinds in ADJACENT
     )
     return before.filter(fits & pl.col("tube_id").is_null() & pl.col("before_tube").is_not_null()).select(
-        "seq", "conversation_id", tube_id="before_tube"
+        "scope", "seq", "conversation_id", tube_id="before_tube"
     )
 
 
 def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
+    """Which tubes carry which conversations, by the strongest evidence, and where it was first seen."""
     family = (
         pl.col("kind")
         .cast(pl.String)
@@ -117,12 +118,12 @@ def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
     )
     named = events.filter(pl.col("tube_id").is_not_null())
     by_id = named.filter(pl.col("conversation_id").is_not_null()).select(
-        "conversation_id", "tube_id", "seq", rank=family
+        "scope", "conversation_id", "tube_id", "seq", rank=family
     )
     by_label = named.filter(pl.col("label").is_not_null()).select(
-        "tube_id", "seq", conversation_id="label", rank=pl.lit(_RANK["channel_label"], pl.Int64)
+        "scope", "tube_id", "seq", conversation_id="label", rank=pl.lit(_RANK["channel_label"], pl.Int64)
     )
-    by_place = adjacent.select("conversation_id", "tube_id", "seq", rank=pl.lit(_RANK["adjacency"], pl.Int64))
+    by_place = adjacent.with_columns(rank=pl.lit(_RANK["adjacency"], pl.Int64))
     found = (
         pl.concat([by_id, by_label, by_place], how="diagonal")
         .with_columns(pl.col("conversation_id", "tube_id").cast(pl.String))
@@ -131,20 +132,27 @@ def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
             pl.col("conversation_id").is_not_null(),
             ~pl.col("conversation_id").is_in(named["tube_id"].unique().cast(pl.String).to_list()),
         )
-        .group_by("conversation_id", "tube_id")
-        .agg(pl.col("rank").min(), pl.col("seq").min())
+        .group_by("scope", "conversation_id", "tube_id")
+        .agg(pl.col("rank", "seq").min())
     )
     label, place = _RANK["channel_label"], _RANK["adjacency"]
+    # over all logs: a tube is of one process, whoever tells of it, and only the peer may know a label as a conversation
     best_of_tube = pl.col("rank").min().over("tube_id")
     best_of_conversation = pl.col("rank").min().over("conversation_id")
+    # in one log: that the peer's, perhaps of another release, names its own tube says nothing of the tube in this one
+    best_in_scope = pl.col("rank").min().over("scope", "conversation_id")
     kept = found.filter(
         # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's
         ~((pl.col("rank") == label) & (best_of_tube < label) & (best_of_conversation >= label)),
-        ~((pl.col("rank") == place) & ((best_of_tube < place) | (best_of_conversation < place))),
+        # what only stands next to a tube's line counts where its own log tells no better
+        ~((pl.col("rank") == place) & ((best_of_tube < place) | (best_in_scope < place))),
     )
-    return kept.with_columns(
-        link_method=pl.col("rank").replace_strict(dict(enumerate(LINK_METHODS)), return_dtype=pl.String)
-    ).sort("conversation_id", "tube_id")
+    return (
+        kept.group_by("conversation_id", "tube_id")
+        .agg(pl.col("rank", "seq").min())
+        .with_columns(link_method=pl.col("rank").replace_strict(dict(enumerate(LINK_METHODS)), return_dtype=pl.String))
+        .sort("conversation_id", "tube_id")
+    )
 
 
 def _by_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:

@@ -19,6 +19,7 @@ import polars as pl
 from analyzer.catalogue import EVENTS, TABLES
 from analyzer.events.correlate import correlate, with_canonical_ids
 from analyzer.events.plan import extract, fates, sift
+from analyzer.events.rotation import Part, placed
 from analyzer.events.thin import thin
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import Dialect, forced, split
@@ -180,19 +181,22 @@ def _unmatched_table(commit: Commit) -> pl.DataFrame:
 
 
 def _events(commit: Commit) -> pl.DataFrame:
-    """The events that reductions read, from all sources of the commit, without mere repetitions.
+    """The events that reductions read, from all sources of the commit, in order, without mere repetitions.
 
-    `source` is the identity here: two inputs may share a name, never their bytes.
+    `source` is the identity here: two inputs may share a name, never their bytes. `scope` is the log it is a part of.
     """
     places = commit.places()
-    # in the order in which correlation wants them, so that it need not move rows
-    sources = sorted(commit.sources.items(), key=lambda one: (one[1]["row"]["first_ts"] or "", one[0]))
+    rows = {identity: entry["row"] for identity, entry in commit.sources.items() if entry["parts"]}
+    sources = placed(Part(one, row["name"], row["first_ts"], row["last_ts"]) for one, row in rows.items())
     parts = (
-        pl.read_parquet(places[part], columns=list(COLUMNS)).with_columns(source=pl.lit(identity))
-        for identity, entry in sources
-        for part in entry["parts"]
+        pl.read_parquet(places[part], columns=list(COLUMNS)).with_columns(
+            source=pl.lit(source.identity), scope=pl.lit(scope, pl.UInt32)
+        )
+        for source, scope in sources
+        for part in commit.sources[source.identity]["parts"]
     )
-    return pl.concat([EVENTS.empty().select(COLUMNS), *(thin(part) for part in parts)])
+    none = EVENTS.empty().select(*COLUMNS, scope=pl.lit(None, pl.UInt32))
+    return pl.concat([none, *(thin(part) for part in parts)])
 
 
 def ingest(

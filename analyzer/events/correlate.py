@@ -80,18 +80,10 @@ def with_canonical_ids(events: pl.DataFrame) -> pl.DataFrame:
     return events.with_columns(_spelled_once(events["conversation_id"]))
 
 
-def _ordered(events: pl.DataFrame) -> pl.DataFrame:
-    """Events in their order: sources by their first time (rotated parts follow one another), then by line."""
-    keys = events.select("source", "line", begins=pl.col("ts").min().over("source"))
-    order = keys.with_row_index("at").sort("begins", "source", "line", nulls_last=False)["at"]
-    # they mostly come in order, and moving whole rows is what costs
-    return events if order.is_sorted() else events[order]
-
-
-def _narrow(ordered: pl.DataFrame) -> pl.DataFrame:
+def _narrow(events: pl.DataFrame) -> pl.DataFrame:
     """What correlation itself looks at: places, ids, states."""
-    label = _spelled_once(ordered["channel_label"]).alias("label")
-    narrow = ordered.select("source", "line", "kind", "tube_id", "conversation_id", "state").with_columns(label)
+    label = _spelled_once(events["channel_label"]).alias("label")
+    narrow = events.select("scope", "kind", "tube_id", "conversation_id", "state").with_columns(label)
     ids = pl.col("conversation_id", "label")
     named = narrow.with_row_index("seq").with_columns(pl.when(ids != CONTROL).then(ids))
     # a word that stands in a million rows is one word: codes are a quarter of the size
@@ -102,19 +94,19 @@ def _adjacent(events: pl.DataFrame) -> pl.DataFrame:
     """Pairs (tube event, collector event) that stand next to each other: `seq` of the latter, and the tube."""
     following = events.filter(pl.col("kind").is_in([kind for kinds in ADJACENT for kind in (kinds[0], *kinds[1])]))
     before = following.with_columns(
-        before_kind=pl.col("kind").shift().over("source"),
-        before_tube=pl.col("tube_id").shift().over("source"),
-        before_line=pl.col("line").shift().over("source"),
+        before_kind=pl.col("kind").shift().over("scope"),
+        before_tube=pl.col("tube_id").shift().over("scope"),
     )
     fits = pl.any_horizontal(
         (pl.col("kind") == reported) & pl.col("before_kind").is_in(kinds) for reported, kinds in ADJACENT
     )
     return before.filter(fits & pl.col("tube_id").is_null() & pl.col("before_tube").is_not_null()).select(
-        "seq", "conversation_id", tube_id="before_tube"
+        "scope", "seq", "conversation_id", tube_id="before_tube"
     )
 
 
 def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
+    """Which tubes carry which conversations, by the strongest evidence, and where it was first seen."""
     family = (
         pl.col("kind")
         .cast(pl.String)
@@ -126,12 +118,12 @@ def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
     )
     named = events.filter(pl.col("tube_id").is_not_null())
     by_id = named.filter(pl.col("conversation_id").is_not_null()).select(
-        "conversation_id", "tube_id", "seq", rank=family
+        "scope", "conversation_id", "tube_id", "seq", rank=family
     )
     by_label = named.filter(pl.col("label").is_not_null()).select(
-        "tube_id", "seq", conversation_id="label", rank=pl.lit(_RANK["channel_label"], pl.Int64)
+        "scope", "tube_id", "seq", conversation_id="label", rank=pl.lit(_RANK["channel_label"], pl.Int64)
     )
-    by_place = adjacent.select("conversation_id", "tube_id", "seq", rank=pl.lit(_RANK["adjacency"], pl.Int64))
+    by_place = adjacent.with_columns(rank=pl.lit(_RANK["adjacency"], pl.Int64))
     found = (
         pl.concat([by_id, by_label, by_place], how="diagonal")
         .with_columns(pl.col("conversation_id", "tube_id").cast(pl.String))
@@ -140,39 +132,45 @@ def _links(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
             pl.col("conversation_id").is_not_null(),
             ~pl.col("conversation_id").is_in(named["tube_id"].unique().cast(pl.String).to_list()),
         )
-        .group_by("conversation_id", "tube_id")
-        .agg(pl.col("rank").min(), pl.col("seq").min())
+        .group_by("scope", "conversation_id", "tube_id")
+        .agg(pl.col("rank", "seq").min())
     )
     label, place = _RANK["channel_label"], _RANK["adjacency"]
+    # over all logs: a tube is of one process, whoever tells of it, and only the peer may know a label as a conversation
     best_of_tube = pl.col("rank").min().over("tube_id")
     best_of_conversation = pl.col("rank").min().over("conversation_id")
+    # in one log: that the peer's, perhaps of another release, names its own tube says nothing of the tube in this one
+    best_in_scope = pl.col("rank").min().over("scope", "conversation_id")
     kept = found.filter(
         # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's
         ~((pl.col("rank") == label) & (best_of_tube < label) & (best_of_conversation >= label)),
-        ~((pl.col("rank") == place) & ((best_of_tube < place) | (best_of_conversation < place))),
+        # what only stands next to a tube's line counts where its own log tells no better
+        ~((pl.col("rank") == place) & ((best_of_tube < place) | (best_in_scope < place))),
     )
-    return kept.with_columns(
-        link_method=pl.col("rank").replace_strict(dict(enumerate(LINK_METHODS)), return_dtype=pl.String)
-    ).sort("conversation_id", "tube_id")
+    return (
+        kept.group_by("conversation_id", "tube_id")
+        .agg(pl.col("rank", "seq").min())
+        .with_columns(link_method=pl.col("rank").replace_strict(dict(enumerate(LINK_METHODS)), return_dtype=pl.String))
+        .sort("conversation_id", "tube_id")
+    )
 
 
 def _by_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
-    """Tube of events that name only a conversation or a label: the one last tied to it in their source."""
+    """Tube of events that name only a conversation or a label: the one last tied to it in their scope."""
     key = pl.coalesce("conversation_id", "label")
-    waiting = events.filter(pl.col("tube_id").is_null(), key.is_not_null()).select("seq", "source", "line", key=key)
+    waiting = events.filter(pl.col("tube_id").is_null(), key.is_not_null()).select("seq", "scope", key=key)
     known = links.select("conversation_id", "tube_id").unique()
     ties = (
         events.filter(pl.col("tube_id").is_not_null())
-        .select("source", "line", "tube_id")
+        .select("scope", "seq", "tube_id")
         .join(known, on="tube_id", how="inner")
         .rename({"conversation_id": "key"})
-        .sort("line")
+        .sort("seq")
         # of a run of lines that say the same the first is enough
-        .filter(pl.col("tube_id").ne_missing(pl.col("tube_id").shift().over("source", "key")))
+        .filter(pl.col("tube_id").ne_missing(pl.col("tube_id").shift().over("scope", "key")))
     )
-    waiting = waiting.sort("line")
-    before = waiting.join_asof(ties, on="line", by=["source", "key"], strategy="backward", check_sortedness=False)
-    after = waiting.join_asof(ties, on="line", by=["source", "key"], strategy="forward", check_sortedness=False)
+    before = waiting.join_asof(ties, on="seq", by=["scope", "key"], strategy="backward", check_sortedness=False)
+    after = waiting.join_asof(ties, on="seq", by=["scope", "key"], strategy="forward", check_sortedness=False)
     only = (
         known.group_by("conversation_id")
         .agg(pl.col("tube_id").n_unique().alias("tubes"), pl.col("tube_id").first().alias("only"))
@@ -188,41 +186,41 @@ def _by_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
 
 
 def _windows(events: pl.DataFrame, begins: pl.Expr, ends: pl.Expr) -> pl.DataFrame:
-    """Spans of lines `(source, tube_id, begin, end)` between the first begin and the first end after it."""
+    """Spans of places `(scope, tube_id, begin, end)` between the first begin and the first end after it."""
     spans = events.filter(pl.col("tube_id").is_not_null()).select(
-        "source", "tube_id", "generation", "line", begins=begins, ends=ends
+        "scope", "tube_id", "generation", "seq", begins=begins, ends=ends
     )
     return (
-        spans.group_by("source", "tube_id", "generation")
+        spans.group_by("scope", "tube_id", "generation")
         .agg(
-            begin=pl.col("line").filter("begins").min(),
-            end=pl.col("line").filter(pl.col("ends") & (pl.col("line") > pl.col("line").filter("begins").min())).min(),
+            begin=pl.col("seq").filter("begins").min(),
+            end=pl.col("seq").filter(pl.col("ends") & (pl.col("seq") > pl.col("seq").filter("begins").min())).min(),
         )
         .filter(pl.col("begin").is_not_null())
         # the next generation ends one whose end was not told
         .sort("begin")
-        .with_columns(end=pl.min_horizontal("end", pl.col("begin").shift(-1).over("source", "tube_id")))
+        .with_columns(end=pl.min_horizontal("end", pl.col("begin").shift(-1).over("scope", "tube_id")))
     )
 
 
 def _sole_owner(anonymous: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
-    """Tube of events without any id that fall into the window of exactly one tube of their source.
+    """Tube of events without any id that fall into the window of exactly one tube of their scope.
 
-    Open windows are counted by running sums over the lines; while one is open, the sum of their numbers names it.
+    Open windows are counted by running sums over the places; while one is open, the sum of their numbers names it.
     """
     if anonymous.is_empty() or windows.is_empty():
         return anonymous.select("seq").clear().with_columns(found=pl.lit(None, pl.Categorical))
     numbered = windows.with_row_index("number", 1).with_columns(pl.col("number").cast(pl.Int64))
-    opened = numbered.select("source", line="begin", count=pl.lit(1), number="number")
+    opened = numbered.select("scope", seq="begin", count=pl.lit(1), number="number")
     closed = numbered.filter(pl.col("end").is_not_null()).select(
-        "source", line="end", count=pl.lit(-1), number=-pl.col("number")
+        "scope", seq="end", count=pl.lit(-1), number=-pl.col("number")
     )
-    asked = anonymous.select("source", "line", "seq", count=pl.lit(0), number=pl.lit(0, pl.Int64))
+    asked = anonymous.select("scope", "seq", count=pl.lit(0), number=pl.lit(0, pl.Int64), asked=pl.lit(True))
     running = (
         pl.concat([opened, closed, asked], how="diagonal")
-        .sort("source", "line")
-        .with_columns(pl.col("count", "number").cum_sum().over("source"))
-        .filter(pl.col("seq").is_not_null(), pl.col("count") == 1)
+        .sort("scope", "seq")
+        .with_columns(pl.col("count", "number").cum_sum().over("scope"))
+        .filter(pl.col("asked"), pl.col("count") == 1)
     )
     return running.join(numbered.select("number", "tube_id"), on="number").select("seq", found="tube_id")
 
@@ -246,10 +244,10 @@ def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 def correlate(events: pl.DataFrame) -> Streams:
     """Give every event its tube, conversation and generation.
 
-    `events` needs the columns of the envelope, the ids and `state`. Events come out in order of `seq`.
+    `events` needs `kind`, the ids, `channel_label`, `state`, and `scope`: a number for each log, whatever number of
+    files it was cut into. The events of a scope come in the order in which they were written; `seq` is their order.
     """
-    ordered = _ordered(events)
-    narrow = _narrow(ordered)
+    narrow = _narrow(events)
     adjacent = _adjacent(narrow)
     links = _links(narrow, adjacent)
     coded = links.with_columns(pl.col("conversation_id", "tube_id").cast(pl.Categorical))
@@ -267,12 +265,14 @@ def correlate(events: pl.DataFrame) -> Streams:
     ):
         anonymous = streams.filter(pl.col("kind").is_in(kinds), pl.col("tube_id").is_null())
         if len(anonymous):
-            near = streams.filter(pl.col("source").is_in(anonymous["source"].unique().to_list()))
+            near = streams.filter(pl.col("scope").is_in(anonymous["scope"].unique().to_list()))
             windows = _windows(near.with_columns(generation=per), begins, ends)
             streams = _attributed(streams, _sole_owner(anonymous, windows))
     placed = _with_conversation(_generations(streams), coded)
     return Streams(
-        ordered.with_columns(placed.select("seq", pl.col("tube_id", "conversation_id").cast(pl.String), "generation")),
+        events.drop("scope").with_columns(
+            placed.select("seq", pl.col("tube_id", "conversation_id").cast(pl.String), "generation")
+        ),
         links,
     )
 

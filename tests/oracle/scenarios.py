@@ -293,23 +293,20 @@ def lives(draw: st.DrawFn, tube_id: str, conversation_id: str, side: str, era: s
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, *, largest: int = 4, prefix: str = "", plain: bool = False) -> list[Life]:
-    """A handful of conversations, each with the logs of one or both sides, on one or several tubes in turn.
-
-    Of `plain` ones each has one tube, and every line names its tube or a conversation that is tied to it by name.
-    """
+def scenarios(draw: st.DrawFn, *, largest: int = 4, prefix: str = "") -> list[Life]:
+    """A handful of conversations, each with the logs of one or both sides, on one or several tubes in turn."""
     conversations = draw(st.integers(1, largest))
-    era = draw(st.sampled_from([REGISTERED, INSERTED] if plain else [ADJACENT, REGISTERED, INSERTED]))
+    era = draw(st.sampled_from([ADJACENT, REGISTERED, INSERTED]))
     # sides of different releases: both register, or none does
     eras = {side: draw(st.sampled_from([REGISTERED, INSERTED])) if era != ADJACENT else era for side in SIDES}
-    one, both = [(side,) for side in SIDES], [] if plain or era == ADJACENT else [SIDES, SIDES]
+    one, both = [(side,) for side in SIDES], [] if era == ADJACENT else [SIDES, SIDES]
     found: list[Life] = []
     for number in range(conversations):
         for side in draw(st.sampled_from([*one, *both])):
             start = draw(st.integers(0, 2000))
-            for turn in range(1 if plain or era == ADJACENT else draw(st.sampled_from([1, 1, 1, 2]))):
+            for turn in range(1 if era == ADJACENT else draw(st.sampled_from([1, 1, 1, 2]))):
                 tube_id = f"{prefix}tube-{number}-{side}-{turn}"
-                alone = conversations == 1 and not prefix and not plain
+                alone = conversations == 1 and not prefix
                 life = draw(lives(tube_id, f"{prefix}conv-{number}", side, eras[side], start, alone))
                 found.append(life)
                 start = life.events[-1].at + draw(st.integers(1, 5000))

@@ -27,7 +27,7 @@ import pyarrow as pa
 from analyzer.errors import InputError
 
 STDIN = "-"
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 #: a longer line is cut here; the rest of it is dropped and counted
 MAX_LINE_CHARS = 1 << 20
 _READ_BYTES = 1 << 20

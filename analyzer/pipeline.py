@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,20 +20,20 @@ import polars as pl
 from analyzer.catalogue import EVENTS, TABLES
 from analyzer.events.correlate import correlate, with_canonical_ids
 from analyzer.events.plan import extract, fates, sift
-from analyzer.events.rotation import Part, placed
-from analyzer.events.thin import thin
+from analyzer.events.rotation import Part as Rotated
+from analyzer.events.rotation import placed
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import Dialect, forced, split
 from analyzer.reductions import reduce
 from analyzer.reductions.accounting import SOURCES, merge_shapes, merge_tallies, release_marks, shapes, tally
-from analyzer.reductions.facts import COLUMNS
+from analyzer.stored import Part, outline, whole
 from analyzer.tables.dataset import Commit, Staged, writing
 
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
 #: records that are not settled at once are read this many, or this many bytes, at a time
 BATCH_RECORDS = 100_000
-BATCH_BYTES = 32 << 20
+BATCH_BYTES = 24 << 20
 WORKERS = 2
 
 
@@ -180,23 +181,22 @@ def _unmatched_table(commit: Commit) -> pl.DataFrame:
     return merge_shapes(pl.DataFrame(rows, schema=schema, orient="row"))
 
 
-def _events(commit: Commit) -> pl.DataFrame:
-    """The events that reductions read, from all sources of the commit, in order, without mere repetitions.
-
-    `source` is the identity here: two inputs may share a name, never their bytes. `scope` is the log it is a part of.
-    """
+def _stored(commit: Commit) -> list[Part]:
+    """The files of events of all sources of the commit, in the order in which they were written."""
     places = commit.places()
     rows = {identity: entry["row"] for identity, entry in commit.sources.items() if entry["parts"]}
-    sources = placed(Part(one, row["name"], row["first_ts"], row["last_ts"]) for one, row in rows.items())
-    parts = (
-        pl.read_parquet(places[part], columns=list(COLUMNS)).with_columns(
-            source=pl.lit(source.identity), scope=pl.lit(scope, pl.UInt32)
-        )
+    sources = placed(Rotated(one, row["name"], row["first_ts"], row["last_ts"]) for one, row in rows.items())
+    return [
+        Part(places[part], source.identity, scope)
         for source, scope in sources
         for part in commit.sources[source.identity]["parts"]
-    )
-    none = EVENTS.empty().select(*COLUMNS, scope=pl.lit(None, pl.UInt32))
-    return pl.concat([none, *(thin(part) for part in parts)])
+    ]
+
+
+def _rebuilt(parts: Sequence[Part], sources: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The tables of all conversations, from all events."""
+    resolution = sources.select(source="identity", resolution_ms="resolution_ms")
+    return reduce(correlate(outline(parts)), partial(whole, parts), resolution)
 
 
 def ingest(
@@ -239,9 +239,7 @@ def ingest(
                 known.append(name)
         _keep_readable(commit)
         sources_table = _sources_table(commit)
-        tables = reduce(
-            correlate(_events(commit)), sources_table.select(source="identity", resolution_ms="resolution_ms")
-        )
+        tables = _rebuilt(_stored(commit), sources_table)
         tables |= {"sources": sources_table, "unmatched": _unmatched_table(commit)}
         for name, frame in tables.items():
             commit.write(TABLES[name], "part-0", frame)

@@ -43,7 +43,7 @@ STAGES: dict[str, tuple[str, tuple[tuple[object, str], ...]]] = {
     "split": ("lines → records", ((pipeline, "split"),)),
     "sift": ("records → settled, open", ((pipeline, "sift"),)),
     "extract": ("records → events, counts", ((pipeline, "_process"),)),
-    "reduce": ("load, correlate, reduce", ((pipeline, "_events"), (pipeline, "correlate"), (pipeline, "reduce"))),
+    "reduce": ("load, correlate, reduce", ((pipeline, "_rebuilt"),)),
     "write": ("Parquet, digests, syncs", ((Commit, "stage_frame"), (Commit, "publish"))),
     "other": ("", ()),
 }

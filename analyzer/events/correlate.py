@@ -46,6 +46,11 @@ AGENT_KINDS = ("agent_started", "agent_state_changed", "pair_selected")
 ENDINGS = ("tube_closing", "tube_closed", "tube_removed")
 
 
+#: the columns of events that correlation reads, and those it finds
+NEEDED = ("scope", "kind", "tube_id", "conversation_id", "channel_label", "state")
+PLACE = ("tube_id", "conversation_id", "generation")
+
+
 @dataclass(frozen=True, slots=True)
 class Streams:
     """Events with their place: `tube_id`, `conversation_id`, `generation`, `seq` (order); and the links found."""
@@ -82,7 +87,7 @@ def with_canonical_ids(events: pl.DataFrame) -> pl.DataFrame:
 
 def _narrow(events: pl.DataFrame) -> pl.DataFrame:
     """What correlation itself looks at: places, ids, states."""
-    label = _spelled_once(events["channel_label"]).alias("label")
+    label = _spelled_once(events["channel_label"].cast(pl.String)).alias("label")
     narrow = events.select("scope", "kind", "tube_id", "conversation_id", "state").with_columns(label)
     ids = pl.col("conversation_id", "label")
     named = narrow.with_row_index("seq").with_columns(pl.when(ids != CONTROL).then(ids))
@@ -244,8 +249,9 @@ def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 def correlate(events: pl.DataFrame) -> Streams:
     """Give every event its tube, conversation and generation.
 
-    `events` needs `kind`, the ids, `channel_label`, `state`, and `scope`: a number for each log, whatever number of
-    files it was cut into. The events of a scope come in the order in which they were written; `seq` is their order.
+    `events` has the columns `NEEDED`; further ones are handed through. `scope` is a number for each log, whatever
+    number of files it was cut into. The events of a scope come in the order in which they were written; `seq` is their
+    order.
     """
     narrow = _narrow(events)
     adjacent = _adjacent(narrow)
@@ -269,12 +275,7 @@ def correlate(events: pl.DataFrame) -> Streams:
             windows = _windows(near.with_columns(generation=per), begins, ends)
             streams = _attributed(streams, _sole_owner(anonymous, windows))
     placed = _with_conversation(_generations(streams), coded)
-    return Streams(
-        events.drop("scope").with_columns(
-            placed.select("seq", pl.col("tube_id", "conversation_id").cast(pl.String), "generation")
-        ),
-        links,
-    )
+    return Streams(events.drop("scope").with_columns(placed.select("seq", *PLACE)), links)
 
 
 def _with_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:

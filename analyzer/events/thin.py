@@ -32,6 +32,8 @@ CUMULATIVE = ("bytes_sent_counted", "bytes_received_counted", "transport_bytes_c
 _SAID = ("reported_local_type", "reported_remote_type", "reported_rtt_ms")
 _COUNTED = ("bytes_sent", "bytes_received")
 _KEY = ["kind", "source", "conversation_id", "bearer"]
+#: the columns that tell a repetition
+READ = ("kind", "source", "conversation_id", "tube_id", *_SAID, *_COUNTED)
 #: a counter that names its conversation only is that of the tube last named with it; the next tube's starts anew
 _BEARER = pl.coalesce("tube_id", pl.when(pl.col("conversation_id").is_not_null()).then(
     pl.col("tube_id").forward_fill().over("conversation_id")
@@ -42,22 +44,23 @@ def thin(events: pl.DataFrame) -> pl.DataFrame:
     """Drop repetitions from the events of one part of a source, in order."""
     repeated = pl.col("kind").is_in(REPEATED)
     cumulative = pl.col("kind").is_in(CUMULATIVE)
-    columns = events.select(*_KEY[:-1], "tube_id", *_SAID, *_COUNTED).with_row_index("at")
-    periodic = columns.with_columns(bearer=_BEARER).filter(repeated | cumulative)
+    periodic = events.select(READ).with_row_index("at").with_columns(bearer=_BEARER).filter(repeated | cumulative)
     if periodic.is_empty():
         return events
     # rows of one key side by side and in order: neighbours are compared faster than windows are made
     runs = periodic.select(
         "at",
+        *_COUNTED,
         repeated=repeated,
         key=pl.struct(_KEY).hash(),
         said=pl.struct(_SAID).hash(),
-        counted=pl.sum_horizontal(_COUNTED),
     ).sort("key", maintain_order=True)
     follows, goes_on = (pl.col("key").eq(pl.col("key").shift(by)).fill_null(False) for by in (1, -1))
-    said, counted = pl.col("said"), pl.col("counted")
+    said = pl.col("said")
     same = follows & goes_on & (said == said.shift()) & (said == said.shift(-1))
-    grows = goes_on & (counted.shift(-1) >= counted)
+    # one counter may start anew while the other grows
+    grown = (pl.col(name).is_null() | (pl.col(name).shift(-1) >= pl.col(name)).fill_null(False) for name in _COUNTED)
+    grows = goes_on & pl.all_horizontal(grown)
     dropped = runs.filter(pl.when("repeated").then(same).otherwise(grows))["at"]
     kept = pl.Series([True]).new_from_index(0, len(events)).scatter(dropped, False)
     return events.filter(kept)

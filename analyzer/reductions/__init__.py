@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
@@ -30,6 +31,7 @@ REBUILT = (
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
 BATCH_EVENTS = 100_000
+WORKERS = 2
 
 
 def _components(links: pl.DataFrame) -> pl.DataFrame:
@@ -46,34 +48,51 @@ def _components(links: pl.DataFrame) -> pl.DataFrame:
 
 
 def _batches(streams: Streams) -> Iterator[Streams]:
-    """Split streams into some that share no conversation and no tube."""
-    count = -(-len(streams.events) // BATCH_EVENTS)
-    if count <= 1:
-        yield streams
-        return
-    linked = _components(streams.links).with_columns(batch=pl.col("component") % count)
-    by_tube = linked.select("tube_id", of_tube="batch").unique("tube_id")
-    by_conversation = linked.select("conversation_id", of_conversation="batch").unique("conversation_id")
-    batch = (
-        streams.events.select("tube_id", "conversation_id")
+    """Split streams into some that share no conversation and no tube, those that began together side by side."""
+    linked = _components(streams.links)
+    by_tube = linked.select(pl.col("tube_id").cast(pl.Categorical), of_tube="component").unique("tube_id")
+    by_conversation = linked.select(pl.col("conversation_id").cast(pl.Categorical), of_conversation="component").unique(
+        "conversation_id"
+    )
+    alone = pl.col("conversation_id").to_physical() + len(linked)
+    component = (
+        streams.events.select("seq", "tube_id", "conversation_id")
         .join(by_tube, on="tube_id", how="left", maintain_order="left")
         .join(by_conversation, on="conversation_id", how="left", maintain_order="left")
-        .select(pl.coalesce("of_tube", "of_conversation").fill_null(0))
-        .to_series()
+        .select("seq", component=pl.coalesce("of_tube", "of_conversation", alone))
+        # what belongs to no conversation is in no table
+        .drop_nulls()
     )
-    for number in range(count):
-        links = streams.links.filter(linked["batch"] == number)
-        yield Streams(streams.events.filter(batch == number), links)
+    batches = (
+        component.group_by("component")
+        .agg(pl.len(), pl.col("seq").min())
+        .sort("seq")
+        .select("component", batch=pl.col("len").cum_sum() // BATCH_EVENTS)
+    )
+    rows = component.join(batches, on="component", maintain_order="left")
+    linked = linked.join(batches, on="component", how="left", maintain_order="left")
+    for (number,), mine in rows.partition_by("batch", as_dict=True, maintain_order=True, include_key=False).items():
+        yield Streams(streams.events[mine["seq"]], streams.links.filter(linked["batch"] == number))
 
 
-def reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Rebuild every table of the conversations, by table name."""
-    parts = [_reduce(batch, resolution) for batch in _batches(streams)]
-    if len(parts) == 1:
-        return parts[0]
-    # a million events and twice their tables need not be held together
-    del streams
-    return {table.name: table.conform(pl.concat([part.pop(table.name) for part in parts])) for table in REBUILT}
+def reduce(
+    streams: Streams, whole: Callable[[pl.DataFrame], pl.DataFrame], resolution: pl.DataFrame
+) -> dict[str, pl.DataFrame]:
+    """Rebuild every table of the conversations, by table name.
+
+    `whole` gives the rows of `streams.events` all columns that facts are found from; `resolution` has `source` and
+    `resolution_ms` of its times.
+    """
+
+    def one(batch: Streams) -> dict[str, pl.DataFrame]:
+        return _reduce(Streams(whole(batch.events), batch.links), resolution)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        parts = list(pool.map(one, _batches(streams)))
+    return {
+        table.name: table.conform(pl.concat([table.empty(), *(part.pop(table.name) for part in parts)]))
+        for table in REBUILT
+    }
 
 
 def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -1,0 +1,59 @@
+"""Stored events → what correlation and reductions read of them.
+
+Correlation needs a few columns of all events, a reduction all columns of a few events. So the few columns are read
+first (`outline`), each row knowing where it stands, and the rows of one batch of conversations later (`whole`): memory
+grows with the number of events, by some ten bytes each, and not with what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from analyzer.catalogue import EVENTS
+from analyzer.events.correlate import NEEDED, PLACE
+from analyzer.events.thin import READ, thin
+from analyzer.reductions.facts import COLUMNS
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of events: where it is, the identity of its source, and the log that is a part of."""
+
+    path: Path
+    identity: str
+    scope: int
+
+
+def outline(parts: Sequence[Part]) -> pl.DataFrame:
+    """What correlation needs of all events, mere repetitions left out.
+
+    Beside `NEEDED`: `part`, a place in `parts`, and `at`, a row in its file. Texts are categorical: a word that stands
+    in a million rows is one word.
+    """
+    columns = list(dict.fromkeys((*NEEDED, *READ)))
+    types = EVENTS.schema
+    none = pl.DataFrame(schema={name: types.get(name, pl.UInt32()) for name in NEEDED})
+    frames = [none.with_columns(part=pl.lit(0, pl.UInt32), at=pl.lit(0, pl.UInt32)).clear()]
+    for number, part in enumerate(parts):
+        stored = pl.read_parquet(part.path, columns=[name for name in columns if name != "scope"])
+        kept = thin(stored.with_columns(scope=pl.lit(part.scope, pl.UInt32)).with_row_index("at"))
+        frames.append(kept.select(*NEEDED, "at", part=pl.lit(number, pl.UInt32)))
+    return pl.concat(
+        [frame.select(*NEEDED, "part", "at").with_columns(pl.col(pl.String).cast(pl.Categorical)) for frame in frames]
+    )
+
+
+def whole(parts: Sequence[Part], wanted: pl.DataFrame) -> pl.DataFrame:
+    """All columns that reductions read of some events of the outline, in its order, with the place found for each."""
+    placed = wanted.with_columns(pl.col(pl.Categorical).cast(pl.String))
+    frames = [EVENTS.empty().select(COLUMNS)]
+    for (number,), rows in placed.partition_by("part", as_dict=True, maintain_order=True).items():
+        part, first, last = parts[number], rows["at"][0], rows["at"][-1]
+        stored = pl.scan_parquet(part.path).select(COLUMNS).slice(first, last - first + 1).collect()
+        # two inputs may share a name, never their bytes
+        frames.append(stored[rows["at"] - first].with_columns(source=pl.lit(part.identity)))
+    return pl.concat(frames).with_columns(placed.select("seq", *PLACE))

@@ -16,6 +16,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
@@ -31,6 +32,8 @@ BLOCK_BYTES = 16 << 20
 #: a longer line is cut here; the rest of it is dropped and counted
 MAX_LINE_CHARS = 1 << 20
 _READ_BYTES = 1 << 20
+#: a Zstandard block is no longer; what is read at once is lost where it is damaged
+_ZSTD_BYTES = 1 << 17
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -137,12 +140,26 @@ def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
     return inputs
 
 
+def _before_damage(decoder: zlib._Decompress, piece: bytes) -> bytes:
+    """What decodes of a damaged piece: a call that meets the damage gives nothing at all, so byte by byte."""
+    decoded = bytearray()
+    with suppress(zlib.error):
+        for at in range(len(piece)):
+            decoded += decoder.decompress(piece[at : at + 1])
+    return bytes(decoded)
+
+
 def _gunzip(raw: BinaryIO) -> Iterator[bytes]:
     decoder, begun = zlib.decompressobj(wbits=31), False
     while piece := raw.read(_READ_BYTES):
         while piece:
-            begun = True
-            yield decoder.decompress(piece, _READ_BYTES)
+            begun, before = True, decoder.copy()
+            try:
+                decoded = decoder.decompress(piece, _READ_BYTES)
+            except zlib.error:
+                yield _before_damage(before, piece)
+                raise
+            yield decoded
             piece = decoder.unconsumed_tail or decoder.unused_data
             if decoder.eof:  # members may follow one another: rotated logs are concatenated that way
                 decoder, begun = zlib.decompressobj(wbits=31), False
@@ -153,7 +170,7 @@ def _gunzip(raw: BinaryIO) -> Iterator[bytes]:
 
 def _unzstd(raw: BinaryIO) -> Iterator[bytes]:
     with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as stream:
-        while piece := stream.read(_READ_BYTES):
+        while piece := stream.read(_ZSTD_BYTES):
             yield piece
 
 

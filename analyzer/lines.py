@@ -194,14 +194,20 @@ def _pieces(one: Input) -> Iterator[bytes]:
         yield from _reader(raw.peek(4)[:4])(raw)
 
 
+def _lines(block: bytes) -> pl.Series:
+    # polars decompresses what begins like an archive, were it by chance; a time does not, and neither does a line end
+    if block[:1].isdigit():
+        return pl.read_lines(io.BytesIO(block)).to_series()
+    return pl.read_lines(io.BytesIO(b"\n" + block)).to_series().slice(1)
+
+
 def _text(block: bytes) -> pl.Series:
     """Lines of a block, without their ends."""
     try:
-        return pl.read_lines(io.BytesIO(block)).to_series()
+        return _lines(block)
     except pl.exceptions.ComputeError:
         # not UTF-8: what is no text is shown as escapes
-        visible = block.decode("utf-8", "backslashreplace").encode()
-        return pl.read_lines(io.BytesIO(visible)).to_series()
+        return _lines(block.decode("utf-8", "backslashreplace").encode())
 
 
 def _frame(block: bytes, tally: Tally) -> pl.DataFrame:

@@ -189,6 +189,21 @@ def test_a_binary_file_is_rejected_line_by_line(tmp_path: Path) -> None:
     assert row["dialect"] == "unknown"
 
 
+@pytest.mark.parametrize("begin", [b"x^2", b"x\x01", b"x\x9c", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"])
+def test_a_block_that_begins_like_an_archive_is_text(tmp_path: Path, begin: bytes) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(b"1\n" + begin + b"\n2\n")
+    tally = lines.Tally()
+    frames = list(lines.read(lines.Input("app.log", path), tally, block_bytes=2))
+    assert pl.concat(frames)["line"].to_list() == [1, 2, 3]
+    assert tally.problem is None
+
+
+def test_an_archive_in_an_archive_is_no_text(tmp_path: Path) -> None:
+    row = ingested(tmp_path, gzip.compress(gzip.compress(log(9))), name="app.log.gz.gz")
+    assert (row["events"], row["records"], row["problem"]) == (0, row["rejected"], None)
+
+
 def test_an_access_log_is_rejected(tmp_path: Path) -> None:
     line = b'203.0.113.9 - - [22/Nov/2026:13:00:00 +0000] "GET / HTTP/1.1" 200 612 "-" "curl/8.5.0"\n'
     row = ingested(tmp_path, line * 50, name="access.log")

@@ -15,7 +15,7 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -213,19 +213,57 @@ def _text(block: bytes) -> pl.Series:
 def _frame(block: bytes, tally: Tally) -> pl.DataFrame:
     # some editors and shells mark the first line of a file as UTF-8
     text = _text(block if tally.lines else block.removeprefix(_BYTE_ORDER_MARK)).alias("text")
-    cut = text.str.len_bytes() > MAX_LINE_CHARS
-    if cut.any():
-        tally.cut_lines += int(cut.sum())
+    # counting characters takes a while, and a line of few bytes has no more of them
+    if (text.str.len_bytes() > MAX_LINE_CHARS).any():
+        tally.cut_lines += int((text.str.len_chars() > MAX_LINE_CHARS).sum())
         text = text.str.head(MAX_LINE_CHARS)
     numbers = pl.int_range(tally.lines + 1, tally.lines + len(text) + 1, eager=True)
     tally.lines += len(text)
     return pl.DataFrame({"line": numbers, "text": text})
 
 
-def _cut(block: bytes, size: int) -> int:
-    """Where to cut a block of about `size` bytes: after a line end, so that blocks depend on nothing but the bytes."""
-    end = block.rfind(b"\n", 0, size) + 1
-    return end or block.find(b"\n", size) + 1
+def _taken(one: Input, tally: Tally) -> Iterator[bytes]:
+    """Pieces of an input up to where it breaks off, counted."""
+    try:
+        for piece in _pieces(one):
+            tally.take(piece)
+            yield piece
+    except (OSError, EOFError, zlib.error) as error:
+        tally.problem = f"{type(error).__name__}: {error}"
+
+
+def _blocks(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Cut at line ends into blocks of about `size` bytes, which depend on nothing but the bytes.
+
+    A line longer than that makes a longer block; of one that does not end at all, only the beginning is held.
+    """
+    # enough for one character more than is given, were all of the widest, with a byte order mark and a line end
+    beginning = 4 * (MAX_LINE_CHARS + 2)
+    longest = max(size, 2 * beginning)
+    held: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length <= size:
+            continue
+        rest, start = b"".join(held), 0
+        held.clear()
+        while len(rest) - start > size:
+            end = rest.rfind(b"\n", start, start + size) + 1 or rest.find(b"\n", start + size, start + longest) + 1
+            if end:
+                yield rest[start:end]
+                start = end
+            elif len(rest) - start >= longest:
+                # always the same bytes are dropped, however they arrived
+                rest, start = rest[start : start + beginning] + rest[start + longest :], 0
+            else:
+                break
+        rest = rest[start:]
+        held.append(rest)
+        length = len(rest)
+    if length:
+        yield b"".join(held)
 
 
 def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterator[pl.DataFrame]:
@@ -233,21 +271,5 @@ def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterato
 
     A stream that breaks off gives what came before the break; `tally.problem` says why it broke.
     """
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        for piece in _pieces(one):
-            tally.take(piece)
-            pieces.append(piece)
-            size += len(piece)
-            if size <= block_bytes:
-                continue
-            block = b"".join(pieces)
-            if end := _cut(block, block_bytes):
-                yield _frame(block[:end], tally)
-                block = block[end:]
-            pieces, size = [block], len(block)
-    except (OSError, EOFError, zlib.error) as error:
-        tally.problem = f"{type(error).__name__}: {error}"
-    if block := b"".join(pieces):
+    for block in _blocks(_taken(one, tally), block_bytes):
         yield _frame(block, tally)

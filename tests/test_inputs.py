@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import hashlib
 import os
 import random
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from analyzer import lines, records
@@ -278,6 +281,62 @@ def test_a_long_line_is_cut_and_counted(tmp_path: Path) -> None:
     row = ingested(tmp_path, log(1) + long + log(1, first=1))
     assert (row["lines"], row["cut_lines"], row["events"]) == (3, 1, 3)
     assert events(tmp_path / "out")["tube_id"].to_list() == ["t-0", "t-long", "t-1"]
+
+
+LONG = st.one_of(
+    st.binary(max_size=9),
+    st.tuples(st.sampled_from(["x", "é", "\u2028", "🧊", "\r", "\n"]), st.integers(1, 90)).map(
+        lambda pair: (pair[0] * pair[1]).encode()
+    ),
+    # ends of lines, marks, half a character, and what archives begin with
+    st.sampled_from([b"\n", b"\r\n", codecs.BOM_UTF8, b"\xf0\x9f", b"\x1f\x8b", b"x^", b"x\x9c", b"\x28\xb5\x2f\xfd"]),
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(LONG, max_size=30), st.integers(1, 40), st.integers(1, 200), st.integers(1, 200), st.integers(1, 200))
+def test_lines_are_cut_alike_however_they_arrive(
+    parts: list[bytes], limit: int, block_bytes: int, first: int, second: int
+) -> None:
+    raw = b"".join(parts)
+    assume(not raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)))
+    texts = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "backslashreplace").split("\n")
+    expected = [text.removesuffix("\r") for text in texts[: -1 if texts[-1] == "" else None]]
+    arrived = []
+    for step in (first, second, len(raw) + 1):
+        pieces = [raw[at : at + step] for at in range(0, len(raw), step)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lines, "MAX_LINE_CHARS", limit)
+            patch.setattr(lines, "_pieces", lambda _, pieces=pieces: iter(pieces))
+            tally = lines.Tally()
+            frames = list(lines.read(lines.Input("long.log", None), tally, block_bytes=block_bytes))
+        found = pl.concat([lines._frame(b"", lines.Tally()), *frames])
+        assert found["text"].to_list() == [text[:limit] for text in expected]
+        assert found["line"].to_list() == list(range(1, len(expected) + 1))
+        assert tally.cut_lines == sum(len(text) > limit for text in expected)
+        assert (tally.bytes, tally.identity) == (len(raw), hashlib.sha256(raw).hexdigest())
+        arrived.append([frame.rows() for frame in frames])
+    assert arrived[0] == arrived[1] == arrived[2]
+
+
+def test_a_line_that_does_not_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    piece, count = b"x\xc3\xa9 " * (1 << 18), 128
+    raw = [log(1), *[piece] * count, b"\n", log(1, first=1)]
+    monkeypatch.setattr(lines, "_pieces", lambda _: iter(raw))
+    tally = lines.Tally()
+    tracemalloc.start()
+    try:
+        frames = list(lines.read(lines.Input("endless.log", None), tally))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    found = pl.concat(frames)
+    assert peak < 5 * lines.BLOCK_BYTES < count * len(piece) / 1.5
+    assert found["line"].to_list() == [1, 2, 3]
+    assert found["text"][1] == (piece * 2).decode()[: lines.MAX_LINE_CHARS]
+    assert f"{found['text'][0]}\n{found['text'][2]}\n".encode() == log(2)
+    assert (tally.lines, tally.cut_lines, tally.bytes) == (3, 1, sum(map(len, raw)))
+    assert tally.identity == hashlib.sha256(b"".join(raw)).hexdigest()
 
 
 def test_lines_before_the_first_header_are_rejected(tmp_path: Path) -> None:

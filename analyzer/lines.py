@@ -2,12 +2,13 @@
 
 In: what the user named (files, directories, globs, `-`). Out: blocks of lines, `(line, text)`, cut at line ends, so
 that the size of a file never matters. Only a line feed ends a line; a carriage return before it is dropped; bytes that
-are not UTF-8 become visible escapes.
+are not UTF-8 become visible escapes; UTF-16 is read where a byte order mark tells it.
 """
 
 from __future__ import annotations
 
 import builtins
+import codecs
 import glob
 import hashlib
 import io
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -35,7 +37,6 @@ _READ_BYTES = 1 << 20
 #: a Zstandard block is no longer; what is read at once is lost where it is damaged
 _ZSTD_BYTES = 1 << 17
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,7 @@ def _text(block: bytes) -> pl.Series:
 
 def _frame(block: bytes, tally: Tally) -> pl.DataFrame:
     # some editors and shells mark the first line of a file as UTF-8
-    text = _text(block if tally.lines else block.removeprefix(_BYTE_ORDER_MARK)).alias("text")
+    text = _text(block if tally.lines else block.removeprefix(codecs.BOM_UTF8)).alias("text")
     # counting characters takes a while, and a line of few bytes has no more of them
     if (text.str.len_bytes() > MAX_LINE_CHARS).any():
         tally.cut_lines += int((text.str.len_chars() > MAX_LINE_CHARS).sum())
@@ -230,6 +231,20 @@ def _taken(one: Input, tally: Tally) -> Iterator[bytes]:
             yield piece
     except (OSError, EOFError, zlib.error) as error:
         tally.problem = f"{type(error).__name__}: {error}"
+
+
+def _as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces; written anew in UTF-8 where a byte order mark tells UTF-16, which PowerShell's `>` writes."""
+    head = b""
+    while len(head) < len(codecs.BOM_UTF16) and (piece := next(pieces, None)) is not None:
+        head += piece
+    pieces = chain((head,), pieces)
+    if not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield from pieces
+        return
+    decoder = codecs.getincrementaldecoder("utf-16")("backslashreplace")
+    yield from (decoder.decode(piece).encode() for piece in pieces)
+    yield decoder.decode(b"", final=True).encode()
 
 
 def _blocks(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
@@ -271,5 +286,5 @@ def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterato
 
     A stream that breaks off gives what came before the break; `tally.problem` says why it broke.
     """
-    for block in _blocks(_taken(one, tally), block_bytes):
+    for block in _blocks(_as_utf8(_taken(one, tally)), block_bytes):
         yield _frame(block, tally)

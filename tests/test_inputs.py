@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import os
 import random
+import shutil
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -276,6 +277,35 @@ def test_a_byte_order_mark_costs_no_record(tmp_path: Path) -> None:
     assert (row["lines"], row["events"]) == (3, 3)
 
 
+@pytest.mark.parametrize("step", [1, 3, 1 << 20])
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be"])
+def test_a_log_in_utf_16_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, step: int) -> None:
+    monkeypatch.setattr(lines, "_READ_BYTES", step)
+    # characters with the bytes of line ends in them, and one of four bytes
+    text = log(3).decode().replace("\n", " \u0a00\u0d0a 🧊\r\n")
+    data = f"\ufeff{text}".encode(code)
+    for name, packed in (("app.log", data), ("app.log.gz", gzip.compress(data))):
+        row = ingested(tmp_path, packed, name=name)
+        assert (row["lines"], row["events"], row["problem"], row["bytes"]) == (3, 3, None, len(data))
+        assert row["identity"] == hashlib.sha256(data).hexdigest()
+        assert events(tmp_path / "out")["conversation_id"].to_list() == ["c-0", "c-1", "c-2"]
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_what_is_not_utf_16_in_such_a_log_becomes_visible(tmp_path: Path) -> None:
+    lone, half = b"\x00\xd8", b"\x41"
+    text, problem = decoded(tmp_path, codecs.BOM_UTF16_LE + "a\n".encode("utf-16-le") + lone + b"b\0\n\0" + half)
+    assert (text, problem) == (b"a\n\\x00\\xd8b\n\\x41\n", None)
+
+
+def test_a_log_in_utf_16_that_breaks_off_keeps_what_came_before(tmp_path: Path) -> None:
+    data = log(3000).decode().encode("utf-16")
+    text, problem = decoded(tmp_path, gzip.compress(data)[:-1000])
+    assert problem == "EOFError: the gzip stream ends too early"
+    assert log(3000).startswith(text.rpartition(b"\n")[0].rpartition(b"\n")[0])
+    assert len(text) > 100_000
+
+
 def test_a_long_line_is_cut_and_counted(tmp_path: Path) -> None:
     long = HEAD.format(1).encode() + b"ICE gathering started (tube_id: t-long, junk: " + b"x" * (3 << 20) + b")\n"
     row = ingested(tmp_path, log(1) + long + log(1, first=1))
@@ -379,7 +409,7 @@ def test_blocks_change_nothing(
     raw = (end.join(pieces) + (end if ended else "")).encode()
     if data.draw(st.booleans()):
         at = data.draw(st.integers(0, len(raw)))
-        raw = raw[:at] + b"\xff\xfe" + raw[at:]
+        raw = raw[:at] + b"\xff\x80" + raw[at:]
     folder = tmp_path_factory.mktemp("blocks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "_READ_BYTES", max(1, block_bytes // 3))

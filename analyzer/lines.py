@@ -16,6 +16,7 @@ import os
 import stat
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ import pyarrow as pa
 from analyzer.errors import InputError
 
 STDIN = "-"
+_STDIN_PATH = Path("/dev/stdin")
 BLOCK_BYTES = 16 << 20
 #: a longer line is cut here; the rest of it is dropped and counted
 MAX_LINE_CHARS = 1 << 20
@@ -102,18 +104,23 @@ def _expanded(given: str) -> list[tuple[Path, str]]:
     return [pair for match in matches for pair in (_expanded(str(match)) if match.is_dir() else [(match, match.name)])]
 
 
+def _longer(name: str, path: Path) -> str:
+    """The name with one more parent folder, as long as there is one."""
+    kept = len(Path(name).parts) + 1
+    return Path(*path.parts[-kept:]).as_posix().lstrip("/")
+
+
 def _told_apart(found: dict[Path, str]) -> list[Input]:
     """Give inputs of one name as many parent folders as tell them apart."""
     names = dict(found)
-    depth = 1
-    while len(set(names.values())) < len(names) and depth < 64:
-        taken = list(names.values())
-        depth += 1
-        for path, name in found.items():
-            if taken.count(names[path]) > 1:
-                kept = len(Path(name).parts) + depth - 1
-                names[path] = Path(*path.parts[-kept:]).as_posix().lstrip("/")
-    return sorted((Input(name, path) for path, name in names.items()), key=lambda one: one.name)
+    while True:
+        taken = Counter(names.values())
+        longer = {path: _longer(name, path) for path, name in names.items() if taken[name] > 1}
+        if all(names[path] == name for path, name in longer.items()):
+            break
+        names |= longer
+    inputs = [Input(name, None if path == _STDIN_PATH else path) for path, name in names.items()]
+    return sorted(inputs, key=lambda one: one.name)
 
 
 def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
@@ -122,8 +129,8 @@ def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
     Raises:
         InputError: an argument names nothing, or nothing readable is left.
     """
-    found: dict[Path, str] = {}
-    inputs = [Input("stdin", None)] if STDIN in given else []
+    # standard input is named with the others: a file may have that name, too
+    found = {_STDIN_PATH: "stdin"} if STDIN in given else {}
     skipped = skip.resolve() if skip else None
     for argument in given:
         if argument == STDIN:
@@ -135,10 +142,9 @@ def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
             real = path.resolve()
             if skipped is None or skipped not in real.parents:
                 found.setdefault(real, name)
-    inputs += _told_apart(found)
-    if not inputs:
+    if not found:
         raise InputError(f"nothing to read in {', '.join(given)}", "the folders hold no regular file")
-    return inputs
+    return _told_apart(found)
 
 
 def _before_damage(decoder: zlib._Decompress, piece: bytes) -> bytes:

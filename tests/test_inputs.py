@@ -128,6 +128,85 @@ def test_links_and_pipes_do_not_hang_or_repeat(tmp_path: Path) -> None:
     assert [row["records"] for row in sources(tmp_path / "out").values()] == [3]
 
 
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def named(folder: Path, *given: str) -> dict[str, str | None]:
+    """What is found, by name: its place in the folder."""
+    found = lines.discover([one if one == lines.STDIN else str(folder / one) for one in given])
+    names = {one.name: one.path.relative_to(folder).as_posix() if one.path else None for one in found}
+    assert len(names) == len(found)
+    return names
+
+
+def files(folder: Path, *names: str) -> Path:
+    """A folder with these files."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(log(1))
+    return folder.resolve()
+
+
+def test_a_file_is_named_relative_to_what_was_given(tmp_path: Path) -> None:
+    folder = files(tmp_path, "a/logs/client.log", "b/gateway.log")
+    assert named(folder, "a", "b/gateway.log") == {
+        "gateway.log": "b/gateway.log",
+        "logs/client.log": "a/logs/client.log",
+    }
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    places = ["a/logs/client.log", "b/logs/client.log"]
+    folder = files(tmp_path, *places)
+    for asked in (["a/logs", "b/logs"], ["b/logs", "a/logs"], places, ["*/logs"], ["*/logs/*.log"]):
+        assert named(folder, *asked) == {place: place for place in places}
+    ingest([str(folder / "a/logs"), str(folder / "b/logs")], tmp_path / "out")
+    assert len(sources(tmp_path / "out")) == 1  # of the same bytes
+    (folder / "b/logs/client.log").write_bytes(log(2, first=7))
+    ingest([str(folder / "a/logs"), str(folder / "b/logs")], tmp_path / "other")
+    assert {name: row["records"] for name, row in sources(tmp_path / "other").items()} == dict(
+        zip(places, (1, 2), strict=True)
+    )
+
+
+def test_a_name_has_no_folder_more_than_needed(tmp_path: Path) -> None:
+    places = ["a/logs/client.log", "b/logs/client.log", "c/client.log"]
+    # the longer name of one may be that of another
+    assert named(files(tmp_path, *places), "a", "b/logs", "c") == {place: place for place in places}
+
+
+def test_only_the_highest_folder_differs(tmp_path: Path) -> None:
+    deep = "/".join(["n"] * 80)
+    places = [f"{top}/{deep}/client.log" for top in "ab"]
+    assert named(files(tmp_path, *places), *places) == {place: place for place in places}
+
+
+def test_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
+    folder = files(tmp_path, "a/logs/client.log")
+    (folder / "link.log").symlink_to("a/logs/client.log")
+    (folder / "current").symlink_to("a/logs")
+    place = "a/logs/client.log"
+    assert named(folder, place, place, f"a/../{place}", "link.log", "current", "a") == {"client.log": place}
+    assert named(folder, "link.log", place) == {"link.log": place}
+
+
+def test_links_of_one_name_are_told_apart_by_what_they_lead_to(tmp_path: Path) -> None:
+    folder = files(tmp_path, "store/1/client.log", "store/2/client.log", "c/client.log")
+    for at, link in enumerate(("a", "b"), 1):
+        (folder / link).symlink_to(f"store/{at}")
+    assert named(folder, "a", "b", "c") == {
+        "1/client.log": "store/1/client.log",
+        "2/client.log": "store/2/client.log",
+        "c/client.log": "c/client.log",
+    }
+
+
+def test_a_file_may_be_called_as_standard_input_is(tmp_path: Path) -> None:
+    folder = files(tmp_path, "a/stdin", "b/app.log")
+    assert named(folder, "-", "a", "b") == {"a/stdin": "a/stdin", "app.log": "b/app.log", "dev/stdin": None}
+    assert named(folder, "b", "-", "-") == {"app.log": "b/app.log", "stdin": None}
+
+
 # -- what breaks off --------------------------------------------------------------------------------------------------
 
 

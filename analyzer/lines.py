@@ -104,10 +104,15 @@ def _expanded(given: str) -> list[tuple[Path, str]]:
     return [pair for match in matches for pair in (_expanded(str(match)) if match.is_dir() else [(match, match.name)])]
 
 
+def _spelled(path: str | Path) -> str:
+    """A path as a name: whatever its bytes are, it can be written."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _longer(name: str, path: Path) -> str:
     """The name with one more parent folder, as long as there is one."""
     kept = len(Path(name).parts) + 1
-    return Path(*path.parts[-kept:]).as_posix().lstrip("/")
+    return _spelled(Path(*path.parts[-kept:])).lstrip("/")
 
 
 def _told_apart(found: dict[Path, str]) -> list[Input]:
@@ -141,7 +146,7 @@ def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
         for path, name in pairs:
             real = path.resolve()
             if skipped is None or skipped not in real.parents:
-                found.setdefault(real, name)
+                found.setdefault(real, _spelled(name))
     if not found:
         raise InputError(f"nothing to read in {', '.join(given)}", "the folders hold no regular file")
     return _told_apart(found)

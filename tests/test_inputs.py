@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import shutil
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -205,6 +206,16 @@ def test_a_file_may_be_called_as_standard_input_is(tmp_path: Path) -> None:
     folder = files(tmp_path, "a/stdin", "b/app.log")
     assert named(folder, "-", "a", "b") == {"a/stdin": "a/stdin", "app.log": "b/app.log", "dev/stdin": None}
     assert named(folder, "b", "-", "-") == {"app.log": "b/app.log", "stdin": None}
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such file names")
+def test_the_bytes_of_a_name_may_be_any(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / os.fsdecode(b"caf\xe9.log")).write_bytes(folder.encode() + b"\n" + log(1))
+    ingest([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
+    assert sorted(sources(tmp_path / "out")) == ["a/caf\\xe9.log", "b/caf\\xe9.log"]
+    assert set(events(tmp_path / "out")["source"]) == {"a/caf\\xe9.log", "b/caf\\xe9.log"}
 
 
 # -- what breaks off --------------------------------------------------------------------------------------------------

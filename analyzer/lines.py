@@ -2,12 +2,13 @@
 
 In: what the user named (files, directories, globs, `-`). Out: blocks of lines, `(line, text)`, cut at line ends, so
 that the size of a file never matters. Only a line feed ends a line; a carriage return before it is dropped; bytes that
-are not UTF-8 become visible escapes.
+are not UTF-8 become visible escapes; UTF-16 is read where a byte order mark tells it.
 """
 
 from __future__ import annotations
 
 import builtins
+import codecs
 import glob
 import hashlib
 import io
@@ -15,9 +16,12 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,12 +31,14 @@ import pyarrow as pa
 from analyzer.errors import InputError
 
 STDIN = "-"
+_STDIN_PATH = Path("/dev/stdin")
 BLOCK_BYTES = 8 << 20
 #: a longer line is cut here; the rest of it is dropped and counted
 MAX_LINE_CHARS = 1 << 20
 _READ_BYTES = 1 << 20
+#: a Zstandard block is no longer; what is read at once is lost where it is damaged
+_ZSTD_BYTES = 1 << 17
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +104,28 @@ def _expanded(given: str) -> list[tuple[Path, str]]:
     return [pair for match in matches for pair in (_expanded(str(match)) if match.is_dir() else [(match, match.name)])]
 
 
+def _spelled(path: str | Path) -> str:
+    """A path as a name: whatever its bytes are, it can be written."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _longer(name: str, path: Path) -> str:
+    """The name with one more parent folder, as long as there is one."""
+    kept = len(Path(name).parts) + 1
+    return _spelled(Path(*path.parts[-kept:])).lstrip("/")
+
+
 def _told_apart(found: dict[Path, str]) -> list[Input]:
     """Give inputs of one name as many parent folders as tell them apart."""
     names = dict(found)
-    depth = 1
-    while len(set(names.values())) < len(names) and depth < 64:
-        taken = list(names.values())
-        depth += 1
-        for path, name in found.items():
-            if taken.count(names[path]) > 1:
-                kept = len(Path(name).parts) + depth - 1
-                names[path] = Path(*path.parts[-kept:]).as_posix().lstrip("/")
-    return sorted((Input(name, path) for path, name in names.items()), key=lambda one: one.name)
+    while True:
+        taken = Counter(names.values())
+        longer = {path: _longer(name, path) for path, name in names.items() if taken[name] > 1}
+        if all(names[path] == name for path, name in longer.items()):
+            break
+        names |= longer
+    inputs = [Input(name, None if path == _STDIN_PATH else path) for path, name in names.items()]
+    return sorted(inputs, key=lambda one: one.name)
 
 
 def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
@@ -118,8 +134,8 @@ def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
     Raises:
         InputError: an argument names nothing, or nothing readable is left.
     """
-    found: dict[Path, str] = {}
-    inputs = [Input("stdin", None)] if STDIN in given else []
+    # standard input is named with the others: a file may have that name, too
+    found = {_STDIN_PATH: "stdin"} if STDIN in given else {}
     skipped = skip.resolve() if skip else None
     for argument in given:
         if argument == STDIN:
@@ -130,19 +146,32 @@ def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
         for path, name in pairs:
             real = path.resolve()
             if skipped is None or skipped not in real.parents:
-                found.setdefault(real, name)
-    inputs += _told_apart(found)
-    if not inputs:
+                found.setdefault(real, _spelled(name))
+    if not found:
         raise InputError(f"nothing to read in {', '.join(given)}", "the folders hold no regular file")
-    return inputs
+    return _told_apart(found)
+
+
+def _before_damage(decoder: zlib._Decompress, piece: bytes) -> bytes:
+    """What decodes of a damaged piece: a call that meets the damage gives nothing at all, so byte by byte."""
+    decoded = bytearray()
+    with suppress(zlib.error):
+        for at in range(len(piece)):
+            decoded += decoder.decompress(piece[at : at + 1])
+    return bytes(decoded)
 
 
 def _gunzip(raw: BinaryIO) -> Iterator[bytes]:
     decoder, begun = zlib.decompressobj(wbits=31), False
     while piece := raw.read(_READ_BYTES):
         while piece:
-            begun = True
-            yield decoder.decompress(piece, _READ_BYTES)
+            begun, before = True, decoder.copy()
+            try:
+                decoded = decoder.decompress(piece, _READ_BYTES)
+            except zlib.error:
+                yield _before_damage(before, piece)
+                raise
+            yield decoded
             piece = decoder.unconsumed_tail or decoder.unused_data
             if decoder.eof:  # members may follow one another: rotated logs are concatenated that way
                 decoder, begun = zlib.decompressobj(wbits=31), False
@@ -153,7 +182,7 @@ def _gunzip(raw: BinaryIO) -> Iterator[bytes]:
 
 def _unzstd(raw: BinaryIO) -> Iterator[bytes]:
     with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as stream:
-        while piece := stream.read(_READ_BYTES):
+        while piece := stream.read(_ZSTD_BYTES):
             yield piece
 
 
@@ -177,32 +206,90 @@ def _pieces(one: Input) -> Iterator[bytes]:
         yield from _reader(raw.peek(4)[:4])(raw)
 
 
+def _lines(block: bytes) -> pl.Series:
+    # polars decompresses what begins like an archive, were it by chance; a time does not, and neither does a line end
+    if block[:1].isdigit():
+        return pl.read_lines(io.BytesIO(block)).to_series()
+    return pl.read_lines(io.BytesIO(b"\n" + block)).to_series().slice(1)
+
+
 def _text(block: bytes) -> pl.Series:
     """Lines of a block, without their ends."""
     try:
-        return pl.read_lines(io.BytesIO(block)).to_series()
+        return _lines(block)
     except pl.exceptions.ComputeError:
         # not UTF-8: what is no text is shown as escapes
-        visible = block.decode("utf-8", "backslashreplace").encode()
-        return pl.read_lines(io.BytesIO(visible)).to_series()
+        return _lines(block.decode("utf-8", "backslashreplace").encode())
 
 
 def _frame(block: bytes, tally: Tally) -> pl.DataFrame:
     # some editors and shells mark the first line of a file as UTF-8
-    text = _text(block if tally.lines else block.removeprefix(_BYTE_ORDER_MARK)).alias("text")
-    cut = text.str.len_bytes() > MAX_LINE_CHARS
-    if cut.any():
-        tally.cut_lines += int(cut.sum())
+    text = _text(block if tally.lines else block.removeprefix(codecs.BOM_UTF8)).alias("text")
+    # counting characters takes a while, and a line of few bytes has no more of them
+    if (text.str.len_bytes() > MAX_LINE_CHARS).any():
+        tally.cut_lines += int((text.str.len_chars() > MAX_LINE_CHARS).sum())
         text = text.str.head(MAX_LINE_CHARS)
     numbers = pl.int_range(tally.lines + 1, tally.lines + len(text) + 1, eager=True)
     tally.lines += len(text)
     return pl.DataFrame({"line": numbers, "text": text})
 
 
-def _cut(block: bytes, size: int) -> int:
-    """Where to cut a block of about `size` bytes: after a line end, so that blocks depend on nothing but the bytes."""
-    end = block.rfind(b"\n", 0, size) + 1
-    return end or block.find(b"\n", size) + 1
+def _taken(one: Input, tally: Tally) -> Iterator[bytes]:
+    """Pieces of an input up to where it breaks off, counted."""
+    try:
+        for piece in _pieces(one):
+            tally.take(piece)
+            yield piece
+    except (OSError, EOFError, zlib.error) as error:
+        tally.problem = f"{type(error).__name__}: {error}"
+
+
+def _as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces; written anew in UTF-8 where a byte order mark tells UTF-16, which PowerShell's `>` writes."""
+    head = b""
+    while len(head) < len(codecs.BOM_UTF16) and (piece := next(pieces, None)) is not None:
+        head += piece
+    pieces = chain((head,), pieces)
+    if not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield from pieces
+        return
+    decoder = codecs.getincrementaldecoder("utf-16")("backslashreplace")
+    yield from (decoder.decode(piece).encode() for piece in pieces)
+    yield decoder.decode(b"", final=True).encode()
+
+
+def _blocks(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Cut at line ends into blocks of about `size` bytes, which depend on nothing but the bytes.
+
+    A line longer than that makes a longer block; of one that does not end at all, only the beginning is held.
+    """
+    # enough for one character more than is given, were all of the widest, with a byte order mark and a line end
+    beginning = 4 * (MAX_LINE_CHARS + 2)
+    longest = max(size, 2 * beginning)
+    held: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length <= size:
+            continue
+        rest, start = b"".join(held), 0
+        held.clear()
+        while len(rest) - start > size:
+            end = rest.rfind(b"\n", start, start + size) + 1 or rest.find(b"\n", start + size, start + longest) + 1
+            if end:
+                yield rest[start:end]
+                start = end
+            elif len(rest) - start >= longest:
+                # always the same bytes are dropped, however they arrived
+                rest, start = rest[start : start + beginning] + rest[start + longest :], 0
+            else:
+                break
+        rest = rest[start:]
+        held.append(rest)
+        length = len(rest)
+    if length:
+        yield b"".join(held)
 
 
 def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterator[pl.DataFrame]:
@@ -210,21 +297,5 @@ def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterato
 
     A stream that breaks off gives what came before the break; `tally.problem` says why it broke.
     """
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        for piece in _pieces(one):
-            tally.take(piece)
-            pieces.append(piece)
-            size += len(piece)
-            if size <= block_bytes:
-                continue
-            block = b"".join(pieces)
-            if end := _cut(block, block_bytes):
-                yield _frame(block[:end], tally)
-                block = block[end:]
-            pieces, size = [block], len(block)
-    except (OSError, EOFError, zlib.error) as error:
-        tally.problem = f"{type(error).__name__}: {error}"
-    if block := b"".join(pieces):
+    for block in _blocks(_as_utf8(_taken(one, tally)), block_bytes):
         yield _frame(block, tally)

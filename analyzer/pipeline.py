@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import polars as pl
+import pyarrow as pa
 
 from analyzer.catalogue import EVENTS, TABLES
 from analyzer.events.correlate import correlate, with_canonical_ids
@@ -32,8 +33,8 @@ from analyzer.tables.dataset import Commit, Staged, writing
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
 #: records that are not settled at once are read this many, or this many bytes, at a time
-BATCH_RECORDS = 100_000
-BATCH_BYTES = 24 << 20
+BATCH_RECORDS = 60_000
+BATCH_BYTES = 12 << 20
 WORKERS = 2
 
 
@@ -195,6 +196,8 @@ def _stored(commit: Commit) -> list[Part]:
 
 def _rebuilt(parts: Sequence[Part], sources: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """The tables of all conversations, from all events."""
+    # what writing events has needed is not needed any more
+    pa.default_memory_pool().release_unused()
     resolution = sources.select(source="identity", resolution_ms="resolution_ms")
     return reduce(correlate(outline(parts)), partial(whole, parts), resolution)
 

@@ -53,7 +53,7 @@ PLACE = ("tube_id", "conversation_id", "generation")
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Events with their place: `tube_id`, `conversation_id`, `generation`, `seq` (order); and the links found."""
+    """Events with `seq`, their order, and their place (`PLACE`); and the links found."""
 
     events: pl.DataFrame
     #: conversation_id, tube_id, link_method
@@ -249,9 +249,9 @@ def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 def correlate(events: pl.DataFrame) -> Streams:
     """Give every event its tube, conversation and generation.
 
-    `events` has the columns `NEEDED`; further ones are handed through. `scope` is a number for each log, whatever
-    number of files it was cut into. The events of a scope come in the order in which they were written; `seq` is their
-    order.
+    `events` has the columns `NEEDED`; further ones come out beside the place. `scope` is a number for each log,
+    whatever number of files it was cut into. The events of a scope come in the order in which they were written; `seq`
+    is their order.
     """
     narrow = _narrow(events)
     adjacent = _adjacent(narrow)
@@ -275,7 +275,8 @@ def correlate(events: pl.DataFrame) -> Streams:
             windows = _windows(near.with_columns(generation=per), begins, ends)
             streams = _attributed(streams, _sole_owner(anonymous, windows))
     placed = _with_conversation(_generations(streams), coded)
-    return Streams(events.drop("scope").with_columns(placed.select("seq", *PLACE)), links)
+    handed_through = events.drop(NEEDED, strict=False)
+    return Streams(handed_through.with_columns(placed.select("seq", *PLACE)), links)
 
 
 def _with_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:

@@ -113,11 +113,10 @@ def extract(sifted: pl.DataFrame) -> Extracted:
     `part` is handed through.
     """
     # rows are picked out by place again and again, which is slow over several chunks
-    sifted = sifted.rechunk()
-    keys, fate = recognise(sifted)
-    found = sifted.with_columns(keys, fate)
-    hits = found.filter(pl.col("fate") == EVENT).with_row_index("row")
-    hits = hits.with_columns(without_suffix(hits["message"])).rechunk()
+    parted = sifted.with_columns(without_suffix(sifted["message"])).rechunk()
+    keys, fate = recognise(parted)
+    found = parted.with_columns(keys, fate)
+    hits = found.filter(pl.col("fate") == EVENT).with_row_index("row").rechunk()
     values = _values(hits)
     # taken off the names that values have too, so that the columns stand side by side
     placed = hits.select("ts", "level", "target", "source", "line", "location", "key", *_handed_through(hits))

@@ -24,6 +24,7 @@ HEAD_CHARS = 80
 _VALUE_BEGINS = "0123456789('\""
 
 _SUFFIX = r" \([^()]*\.rs:[0-9]+\)\s*$"
+#: a place below somebody's build cache starts at the crate
 _CACHE = r"^(?:.*registry/src/[^/]*/|<cargo registry>/)"
 #: how an unordered tail goes on after the head; `regex` says the same
 _GOES_ON = rf"^(?::| *[{DELIMITERS}]| ?$)"
@@ -37,11 +38,14 @@ def without_suffix(message: pl.Series) -> pl.DataFrame:
     ended = pl.col("at").is_not_null()
     head = pl.col("raw").bin.head(pl.col("at")).cast(pl.String)
     suffix = pl.col("raw").bin.slice(pl.col("at")).cast(pl.String)
-    return frame.select(
+    parted = frame.select(
         message=pl.when(ended).then(head).otherwise(pl.col("message").str.strip_suffix("\n")),
-        # a place below somebody's build cache starts at the crate
-        location=pl.when(ended).then(suffix.str.strip_chars(" ()\r\n").str.replace(_CACHE, "")),
+        location=pl.when(ended).then(suffix),
     )
+    # places are few, however many messages come from them
+    places = parted["location"].unique().drop_nulls()
+    named = places.str.strip_chars(" ()\r\n").str.replace(_CACHE, "")
+    return parted.with_columns(pl.col("location").replace_strict(places, named, return_dtype=pl.String))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +54,6 @@ class _Pattern:
 
     key: str | None
     regex: str
-    #: only a kind without a tail looks as far as the end of the message
-    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,12 @@ def _vocabulary(name: str) -> tuple[tuple[str, str | None, _Pattern | None], ...
     for kind in grammar.kinds:
         key, tailed = f"{kind.target}:{kind.name}", bool(tail(kind.sequence))
         plain = tailed and is_literal((kind.sequence[:-1],))
-        pattern = None if plain else _Pattern(key, test_regex(kind.sequence), whole=not tailed)
+        pattern = None if plain else _Pattern(key, test_regex(kind.sequence))
         found += [(text, key, pattern) for text in heads(kind.sequence)]
     noise = options(grammar.noise or ())
     # all noise that is more than text shares one pattern: compiling many costs more than running one
     spelled = tuple(option for option in noise if not is_literal((option,)))
-    shared = _Pattern(None, prefix_regex((Choice(spelled),)), whole=False) if spelled else None
+    shared = _Pattern(None, prefix_regex((Choice(spelled),))) if spelled else None
     found += [(text, None, shared if option in spelled else None) for option in noise for text in heads(option)]
     return tuple(found)
 
@@ -154,14 +156,15 @@ def _by_pattern(begun: pl.DataFrame, told: list[_Beginning], message: pl.Series)
             places.setdefault(pattern, []).append(place)
     for pattern, where in places.items():
         rows = begun["at"].gather(where).explode(empty_as_null=False)
-        text = message.gather(rows)
-        text = without_suffix(text)["message"] if pattern.whole else text
-        taken = rows.filter(text.str.contains(pattern.regex))
+        taken = rows.filter(message.gather(rows).str.contains(pattern.regex))
         yield pl.DataFrame({"at": taken}).with_columns(key=pl.lit(pattern.key, pl.String))
 
 
 def recognise(sifted: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
-    """Tell `target:kind` (null where no kind takes it) and the fate of each record, in order."""
+    """Tell `target:kind` (null where no kind takes it) and the fate of each record, in order.
+
+    Messages come without the place in the producer's source.
+    """
     message = sifted["message"]
     begun, told = _begun(sifted)
     by_text = _by_text(begun, told, message).select("at", "key")

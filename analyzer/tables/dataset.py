@@ -34,6 +34,8 @@ FORMAT = 1
 ROW_GROUP_ROWS = 250_000
 #: columns of few words: all others are ids, times and numbers, which a dictionary only makes slower and larger
 WORDS = ("kind", "level", "target", "source", "location")
+#: columns nobody looks for a range of
+UNSOUGHT = ("origin", "fields")
 
 
 @dataclass(slots=True)
@@ -148,6 +150,7 @@ class Commit:
                 compression_level=1,
                 row_group_size=ROW_GROUP_ROWS,
                 use_dictionary=[name for name in WORDS if name in table.column_names],
+                write_statistics=[name for name in table.column_names if name not in UNSOUGHT],
             )
             stream.flush()
             os.fsync(stream.fileno())

@@ -49,11 +49,10 @@ def outline(parts: Sequence[Part]) -> pl.DataFrame:
 
 def whole(parts: Sequence[Part], wanted: pl.DataFrame) -> pl.DataFrame:
     """All columns that reductions read of some events of the outline, in its order, with the place found for each."""
-    placed = wanted.with_columns(pl.col(pl.Categorical).cast(pl.String))
     frames = [EVENTS.empty().select(COLUMNS)]
-    for (number,), rows in placed.partition_by("part", as_dict=True, maintain_order=True).items():
+    for (number,), rows in wanted.partition_by("part", as_dict=True, maintain_order=True).items():
         part, first, last = parts[number], rows["at"][0], rows["at"][-1]
         stored = pl.scan_parquet(part.path).select(COLUMNS).slice(first, last - first + 1).collect()
         # two inputs may share a name, never their bytes
         frames.append(stored[rows["at"] - first].with_columns(source=pl.lit(part.identity)))
-    return pl.concat(frames).with_columns(placed.select("seq", *PLACE))
+    return pl.concat(frames).with_columns(*wanted.select("seq", *PLACE), pl.col("kind").cast(pl.Categorical))

@@ -60,6 +60,11 @@ class Streams:
     links: pl.DataFrame
 
 
+def coded(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with its ids as codes: a word that stands in a million rows is one word, and compared as a number."""
+    return frame.with_columns(pl.col("conversation_id", "tube_id").cast(pl.Categorical))
+
+
 def canonical(conversation_id: pl.Expr) -> pl.Expr:
     """One spelling of a conversation id: base64 becomes url-safe and unpadded, anything else stays as it is."""
     text = conversation_id
@@ -256,11 +261,11 @@ def correlate(events: pl.DataFrame) -> Streams:
     narrow = _narrow(events)
     adjacent = _adjacent(narrow)
     links = _links(narrow, adjacent)
-    coded = links.with_columns(pl.col("conversation_id", "tube_id").cast(pl.Categorical))
+    links = coded(links)
     # next to a line of another conversation's tube a report only happens to stand
-    apt = adjacent.join(coded, on=["conversation_id", "tube_id"], how="semi")
+    apt = adjacent.join(links, on=["conversation_id", "tube_id"], how="semi")
     streams = _attributed(narrow, apt.select("seq", found="tube_id"))
-    streams = _generations(_attributed(streams, _by_conversation(streams, coded)))
+    streams = _generations(_attributed(streams, _by_conversation(streams, links)))
     complete = (pl.col("kind") == "gathering_completed") | (
         (pl.col("kind") == "gathering_state_changed") & (pl.col("state") == "Complete")
     )
@@ -274,7 +279,7 @@ def correlate(events: pl.DataFrame) -> Streams:
             near = streams.filter(pl.col("scope").is_in(anonymous["scope"].unique().to_list()))
             windows = _windows(near.with_columns(generation=per), begins, ends)
             streams = _attributed(streams, _sole_owner(anonymous, windows))
-    placed = _with_conversation(_generations(streams), coded)
+    placed = _with_conversation(_generations(streams), links)
     handed_through = events.drop(NEEDED, strict=False)
     return Streams(handed_through.with_columns(placed.select("seq", *PLACE)), links)
 

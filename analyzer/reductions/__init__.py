@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
-from analyzer.events.correlate import Streams
+from analyzer.events.correlate import Streams, coded
 from analyzer.reductions import (
     candidate_pairs,
     candidates,
@@ -50,10 +50,8 @@ def _components(links: pl.DataFrame) -> pl.DataFrame:
 def _batches(streams: Streams) -> Iterator[Streams]:
     """Split streams into some that share no conversation and no tube, those that began together side by side."""
     linked = _components(streams.links)
-    by_tube = linked.select(pl.col("tube_id").cast(pl.Categorical), of_tube="component").unique("tube_id")
-    by_conversation = linked.select(pl.col("conversation_id").cast(pl.Categorical), of_conversation="component").unique(
-        "conversation_id"
-    )
+    by_tube = linked.select("tube_id", of_tube="component").unique("tube_id")
+    by_conversation = linked.select("conversation_id", of_conversation="component").unique("conversation_id")
     alone = pl.col("conversation_id").to_physical() + len(linked)
     component = (
         streams.events.select("seq", "tube_id", "conversation_id")
@@ -103,8 +101,8 @@ def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFram
     return {
         "conversations": conversations.reduce(facts),
         "ice_stats": stats,
-        "connection_legs": connection_legs.reduce(facts, selected, measurements, stats),
-        "leg_measurements": measurements,
+        "connection_legs": connection_legs.reduce(facts, selected, measurements, coded(stats)),
+        "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
         "candidates": candidates.reduce(facts),
         "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements),
         "reported": reported.reduce(facts),

@@ -166,4 +166,4 @@ def measure(facts: Facts) -> pl.DataFrame:
         how="diagonal_relaxed",
     )
     placed = facts.streams.links.select("conversation_id", "tube_id").join(estimates, on="tube_id", how="inner")
-    return LEG_MEASUREMENTS.conform(_with_choice(placed))
+    return _with_choice(placed)

@@ -40,9 +40,11 @@ REPORTED = Table(
 def reduce(facts: Facts) -> pl.DataFrame:
     """List what was reported, each change of a value once."""
     events = facts.streams.events.filter(pl.col("kind").is_in([kind for _, kind, _ in REPORTED_FIELDS]))
-    rows = pl.concat(
-        events.filter(pl.col("kind") == kind, pl.col(column).is_not_null()).select(
-            "seq",
+    # one field after the other, so that a change is told by numbers, where they are numbers
+    rows = (
+        events.filter(pl.col("kind") == kind, pl.col(column).is_not_null())
+        .filter(pl.col(column).ne_missing(pl.col(column).shift().over("conversation_id", "tube_id")))
+        .select(
             "conversation_id",
             "tube_id",
             "ts",
@@ -52,6 +54,4 @@ def reduce(facts: Facts) -> pl.DataFrame:
         )
         for field, kind, column in REPORTED_FIELDS
     )
-    key = ["conversation_id", "tube_id", "field"]
-    changed = rows.sort("seq").filter(pl.col("value").ne_missing(pl.col("value").shift().over(key)))
-    return REPORTED.conform(changed.drop("seq"))
+    return REPORTED.conform(pl.concat(rows))

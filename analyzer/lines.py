@@ -241,7 +241,8 @@ def _taken(one: Input, tally: Tally) -> Iterator[bytes]:
             tally.take(piece)
             yield piece
     except (OSError, EOFError, zlib.error) as error:
-        tally.problem = f"{type(error).__name__}: {error}"
+        # an error of the system names the path, which is nobody's business who is handed the dataset
+        tally.problem = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
 
 
 def _as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:

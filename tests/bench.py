@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ import polars as pl
 
 from analyzer import pipeline
 from analyzer.grammar import shipped
-from analyzer.grammar.pattern import heads
+from analyzer.grammar.pattern import heads, options
 from analyzer.tables.dataset import Commit
 from tests import synthetic
 
@@ -78,21 +78,40 @@ def measure(command: Sequence[str]) -> Cost:
     return Cost(wall, cpu, peak)
 
 
-def literals() -> list[str]:
-    """What lines of all kinds can begin with."""
-    texts = {text for grammar in shipped().values() for kind in grammar.kinds for text in heads(kind.sequence)}
-    return sorted(text for text in texts if text)
+def literals(*, events_only: bool) -> list[str]:
+    """What messages can begin with, as the grammars know it: those of events, or those of noise, too."""
+    grammars = shipped().values()
+    known = [kind.sequence for grammar in grammars for kind in grammar.kinds]
+    if not events_only:
+        known += [option for grammar in grammars for option in options(grammar.noise or ())]
+    return sorted({text for sequence in known for text in heads(sequence) if text})
 
 
-def compared(ingest: Sequence[str], out: Path, search: Sequence[str], repeat: int) -> Iterator[str]:
-    """Run both in turn, and tell the ratios. The dataset of the last run is left."""
-    pairs = []
+def compared(ingest: Sequence[str], out: Path, searches: Mapping[str, Sequence[str]], repeat: int) -> Iterator[str]:
+    """Run all in turn, and tell the ratios. The dataset of the last run is left."""
+    runs: list[tuple[Cost, dict[str, Cost]]] = []
     for _ in range(repeat):
         shutil.rmtree(out, ignore_errors=True)
-        pairs.append((measure(ingest), measure(search) if search else None))
-    name = f"{search[0]} -c -F -f literals" if search else "nothing (neither ripgrep nor grep is installed)"
-    missing = " (ripgrep is not installed)" if search[:1] == ["grep"] else ""
-    yield f"analyzer ingest ÷ {name}{missing}; median of {repeat} paired runs, lowest and highest"
+        runs.append((measure(ingest), {name: measure(search) for name, search in searches.items()}))
+    for name in searches or ("nothing (neither ripgrep nor grep is installed)",):
+        yield f"analyzer ingest ÷ {name}; median of {repeat} paired runs, lowest and highest"
+        yield from _ratios([(ours, theirs.get(name)) for ours, theirs in runs])
+
+
+def _searches(program: str, scratch: Path, log: Path) -> Iterator[tuple[str, list[str]]]:
+    """Plain searches for what the analyzer looks for: for all of it, and for the events alone."""
+    missing = ", ripgrep is not installed" if program == "grep" else ""
+    for what, events_only in (("all beginnings the grammars know", False), ("the beginnings of events alone", True)):
+        texts = literals(events_only=events_only)
+        words = scratch / f"literals-{len(texts)}"
+        words.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        yield (
+            f"{program} -c -F -f literals ({len(texts)}: {what}{missing})",
+            [program, "-c", "-F", "-f", str(words), str(log)],
+        )
+
+
+def _ratios(pairs: Sequence[tuple[Cost, Cost | None]]) -> Iterator[str]:
     for what, unit, scale in (("wall", "s", 1.0), ("cpu", "s", 1.0), ("peak", "MB", 1 / MB)):
         ours = [getattr(one, what) * scale for one, _ in pairs]
         theirs = [max(getattr(one, what) * scale, 1e-3) for _, one in pairs if one]
@@ -227,16 +246,15 @@ def main() -> int:
     print(_header(program), flush=True)
     with tempfile.TemporaryDirectory(prefix="analyzer-bench-") as folder:
         scratch = Path(folder)
-        log, out, words = given.keep or scratch / "synthetic.log", scratch / "metrics", scratch / "literals"
-        words.write_text("".join(f"{text}\n" for text in literals()), encoding="utf-8")
+        log, out = given.keep or scratch / "synthetic.log", scratch / "metrics"
         begun = time.perf_counter()
         written = synthetic.write(log, round(given.size * MB), noise=given.noise)
         took, share = time.perf_counter() - begun, written.noise / written.records
         size = f"{written.bytes / MB:.1f} MB, {written.records:,} records ({1 - share:.1%} events, {share:.1%} noise)"
         print(f"log      {size}, {written.conversations:,} conversations, written in {took:.1f} s\n", flush=True)
         ingest = [sys.executable, "-m", "analyzer", "ingest", str(log), "--out", str(out)]
-        search = [program, "-c", "-F", "-f", str(words), str(log)] if program else []
-        print("\n".join(compared(ingest, out, search, given.repeat)), end="\n\n", flush=True)
+        searches = dict(_searches(program, scratch, log)) if program else {}
+        print("\n".join(compared(ingest, out, searches, given.repeat)), end="\n\n", flush=True)
         found = differences(out, written)
         print("\n".join(staged(log, scratch / "staged", written)), end="\n\n")
         found += [f"{one} (in one thread)" for one in differences(scratch / "staged", written)]

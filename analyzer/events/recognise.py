@@ -111,12 +111,11 @@ def _beginning(target: str | None, head: str) -> _Beginning:
 
 
 def _first_words(message: pl.Series) -> pl.Series:
-    head = message.fill_null("").str.head(HEAD_CHARS)
-    # an offset is found several times faster than a capture is made; it counts bytes
-    ends = head.str.find(f"[{_VALUE_BEGINS}]")
+    head = message.str.head(HEAD_CHARS).fill_null("")
+    # an offset is found several times faster than a capture is made; it counts bytes, of which a character has up to 4
+    ends = head.str.find(f"[{_VALUE_BEGINS}]").fill_null(4 * HEAD_CHARS)
     frame = pl.DataFrame({"head": head, "ends": ends})
-    words = pl.col("head").cast(pl.Binary).bin.head(pl.col("ends")).cast(pl.String)
-    return frame.select(pl.coalesce(words, "head").alias("words")).to_series()
+    return frame.select(words=pl.col("head").cast(pl.Binary).bin.head("ends").cast(pl.String)).to_series()
 
 
 def _begun(records: pl.DataFrame) -> tuple[pl.DataFrame, list[_Beginning]]:

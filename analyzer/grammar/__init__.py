@@ -1,15 +1,13 @@
-"""The grammar compiler: `.lark` files → patterns. Knows Lark, knows nothing of logs.
-
-What is asked for is compiled once and kept; Lark is loaded only where something has to be compiled.
-"""
+"""The grammar compiler: `.lark` files → patterns. Knows Lark, knows nothing of logs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
 
-from analyzer.grammar.keep import kept
+from analyzer.grammar.lower import NOISE, column_name, lower, lower_rule
 from analyzer.grammar.pattern import Column, EventKind, Sequence
+from analyzer.grammar.source import source
 from analyzer.grammar.text import SHARED, stems
 
 #: the rule of a tail's segments that spell no column
@@ -25,35 +23,12 @@ class Grammar:
     noise: Sequence | None
 
 
-def _grammar(stem: str) -> Grammar:
-    from analyzer.grammar.lower import NOISE, lower, lower_rule
-    from analyzer.grammar.source import source
-
-    read = source(stem)
-    kinds = lower(read, stem) if "message" in read.rules else ()
-    return Grammar(stem, kinds, lower_rule(read, NOISE) if NOISE in read.rules else None)
-
-
-def _layout(stem: str, start: str) -> tuple[EventKind, ...]:
-    from analyzer.grammar.lower import lower
-    from analyzer.grammar.source import source
-
-    return lower(source(stem), stem, start=start)
-
-
-def _columns() -> dict[str, Column]:
-    from analyzer.grammar.lower import column_name, lower_rule
-    from analyzer.grammar.source import source
-
-    read = source(SHARED)
-    names = [rule for rule in read.notes if not rule.startswith("_") and rule != OTHER]
-    return {rule: Column(column_name(rule), lower_rule(read, rule, as_column=True)) for rule in names}
-
-
 @cache
 def grammar(stem: str) -> Grammar:
     """The lowered grammar of one target (stem of its file)."""
-    return kept(stem, stem, lambda: _grammar(stem))
+    read = source(stem)
+    kinds = lower(read, stem) if "message" in read.rules else ()
+    return Grammar(stem, kinds, lower_rule(read, NOISE) if NOISE in read.rules else None)
 
 
 def known(stem: str | None) -> Grammar | None:
@@ -70,22 +45,24 @@ def shipped() -> dict[str, Grammar]:
 @cache
 def dialects() -> tuple[EventKind, ...]:
     """The line prefixes: layouts of a record in a line, in order of preference."""
-    return kept("prefix-record", "prefix", lambda: _layout("prefix", "record"))
+    return lower(source("prefix"), "prefix", start="record")
 
 
 @cache
 def wraps() -> tuple[EventKind, ...]:
     """The layouts in which another program wraps a whole line."""
-    return kept("prefix-wrap", "prefix", lambda: _layout("prefix", "wrap"))
+    return lower(source("prefix"), "prefix", start="wrap")
 
 
 @cache
 def candidate_forms() -> tuple[EventKind, ...]:
     """The spellings of an ICE candidate: the attribute of RFC 8839, and the ICE agent's own."""
-    return kept("candidate-attribute", "candidate", lambda: _layout("candidate", "attribute"))
+    return lower(source("candidate"), "candidate", start="attribute")
 
 
 @cache
 def shared_columns() -> dict[str, Column]:
     """The columns of `fields.lark` by rule, in its order."""
-    return kept("fields-columns", SHARED, _columns)
+    read = source(SHARED)
+    names = [rule for rule in read.notes if not rule.startswith("_") and rule != OTHER]
+    return {rule: Column(column_name(rule), lower_rule(read, rule, as_column=True)) for rule in names}

@@ -238,13 +238,17 @@ def _estimates(tube: Tube) -> Iterable[tuple[str, Estimate]]:
         return
     own = OWN_LEG[tube.side]
     for number, one in enumerate(tube.generations, 1):
-        srflx, relay = _first_of(one, "srflx"), _first_of(one, "relay")
+        host, srflx, relay = (_first_of(one, kind) for kind in ("host", "srflx", "relay"))
         refused = min(one.refusals, default=None)
+        prompt = host if host is not None and one.started is not None and host - one.started <= 10 else None
         handshake = HANDSHAKE_ROUND_TRIPS[tube.side]
         spans = (
             (own, 1, "gathering_srflx", one.started, srflx, 1),
             (own, 1, "gathering_relay", one.started, relay, 2),
             (own, 1, "gathering_allocation_error", one.started, refused, 2),
+            (own, 1, "host_to_srflx", prompt, srflx, 1),
+            (own, 1, "host_to_relay", prompt, relay, 2),
+            (own, 1, "host_to_allocation_error", prompt, refused, 2),
             (own, 2, "gathering_relay_minus_srflx", srflx, relay, 1),
             ("end_to_end", 1, "dtls_handshake", one.ice_connected, one.peer_connected, handshake),
         )

@@ -32,7 +32,7 @@ ADJACENT: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 #: a label that names no conversation
 CONTROL = "control"
-#: lines of the WebRTC crates carry no id; they speak of gathering, or of the agent's whole life
+#: lines of the WebRTC crates carry no id; they speak of gathering, of the handshake, or of the agent's whole life
 GATHERING_KINDS = (
     "allocation_failed",
     "stun_failed",
@@ -42,6 +42,7 @@ GATHERING_KINDS = (
     "turn_resolved",
     "turn_allocated",
 )
+HANDSHAKE_KINDS = ("dtls_hello_received", "dtls_finished_queued")
 AGENT_KINDS = ("agent_started", "agent_state_changed", "pair_selected")
 ENDINGS = ("tube_closing", "tube_closed", "tube_removed")
 
@@ -270,8 +271,13 @@ def correlate(events: pl.DataFrame) -> Streams:
         (pl.col("kind") == "gathering_state_changed") & (pl.col("state") == "Complete")
     )
     ended = pl.col("kind").is_in(ENDINGS)
+
+    def entered(kind: str) -> pl.Expr:
+        return (pl.col("kind") == kind) & (pl.col("state") == "Connected")
+
     for kinds, per, begins, ends in (
         (GATHERING_KINDS, pl.col("generation"), pl.col("kind") == "gathering_started", complete | ended),
+        (HANDSHAKE_KINDS, pl.lit(1), entered("ice_state_changed"), entered("peer_state_changed") | ended),
         (AGENT_KINDS, pl.lit(1), pl.lit(True), ended),
     ):
         anonymous = streams.filter(pl.col("kind").is_in(kinds), pl.col("tube_id").is_null())

@@ -210,6 +210,9 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
         ice_connected_origin=origin_of("ice_state_changed", pl.col("state") == "Connected"),
         peer_connected_at=entered("peer_state_changed", "connected"),
         peer_connected_origin=origin_of("peer_state_changed", pl.col("state") == "Connected"),
+        hello_at=first("dtls_hello_received"),
+        finished_at=first("dtls_finished_queued"),
+        finished_origin=origin_of("dtls_finished_queued"),
         agent_checking_at=entered("agent_state_changed", "checking"),
         agent_connected_at=entered("agent_state_changed", "connected"),
     )

@@ -18,6 +18,7 @@ METHODS = {
     "gathering_srflx": "gathering start to first reflexive candidate: 1 round trip",
     "gathering_relay": "gathering start to first relay candidate: 2 round trips, halved",
     "gathering_allocation_error": "gathering start to the relay's refusal: 2 round trips, halved",
+    "dtls_flights": "first ClientHello to the client's Finished: DTLS, 2 round trips, halved",
     "host_to_srflx": "first host to first reflexive candidate: 1 round trip",
     "host_to_relay": "first host to first relay candidate: 2 round trips, halved",
     "host_to_allocation_error": "first host candidate to the relay's refusal: 2 round trips, halved",

@@ -123,6 +123,23 @@ def summarize(
 
 
 @app.command()
+def drift(data: Data = Path("metrics"), json: Json = False) -> None:
+    """Show where the library's own numbers differ from its lines.
+
+    Per field how often the two agree, and an example of each fault with its place: a bug report to the library.
+
+    Example: analyzer drift --data metrics
+    """
+    from analyzer import api
+    from analyzer.views import drift as view
+    from analyzer.views import text
+
+    values = view.gather(api.open(data))
+    paint = text.paint_for(sys.stdout)
+    text.write(text.as_json(values) if json else view.render(values, data, paint), sys.stdout)
+
+
+@app.command()
 def tables(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One table.")] = None,
     json: Json = False,

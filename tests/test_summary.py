@@ -66,7 +66,7 @@ def test_a_relayed_conversation_reads_so(datasets: dict[str, analyzer.Dataset]) 
         r"when +2026-11-22 13:19:35\.264 UTC, for 19\.9 s",
         r"path +relay->host, through KRelay",
         r"client ── 4\d(\.\d)? ms ── KRelay ── 7\d(\.\d)? ms ── gateway",
-        r"client ─+ 11\d ms ─+ gateway   end to end",
+        r"client ─+ 11\d(\.\d)? ms ─+ gateway   end to end",
         r"relay_candidates +1 +1",
         r"turn_allocation_success_rate +100% of 1 .*100% of 1",
         r"selected pair, local->remote +relay->host .* host->relay",

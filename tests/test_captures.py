@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from analyzer.catalogue import TABLES
@@ -114,6 +116,38 @@ def test_a_leg_is_missing_only_where_nothing_measured_it(folder: Path, rebuilt: 
     legs = capture.tables["connection_legs"].join(capture.tables["conversations"], on="conversation_id")
     missing = legs.filter(pl.col("connected"), pl.col("end_to_end_latency_ms").is_null())
     assert missing.is_empty() if fine else legs["end_to_end_latency_ms"].null_count() == len(legs)
+
+
+def _printed(logs: Iterable[Path]) -> list[tuple[str, float]]:
+    """Node and milliseconds of every connection beyond the gateway that a log prints."""
+    text = b"".join(pa.input_stream(str(path)).read() for path in logs).decode()
+    return sorted((node.lower(), float(ms)) for node, ms in re.findall(r"Gateway<->(Guacd|Target): ([0-9.]+)ms", text))
+
+
+def _listed(tables: dict[str, pl.DataFrame]) -> list[tuple[str, float]]:
+    rows = tables["leg_measurements"].filter(pl.col("method") == "backend_connect")
+    return sorted((leg.removeprefix("gateway_to_"), ms) for leg, ms in rows.select("leg", "value_ms").rows())
+
+
+@every_capture
+def test_beyond_the_gateway_stands_what_it_printed(folder: Path, rebuilt: Rebuild) -> None:
+    capture = rebuilt(folder)
+    printed = _printed(path for path in folder.iterdir() if ".log" in path.name)
+    assert _listed(capture.tables) == printed
+    if not any(ms for _, ms in printed):
+        shown = capture.tables["connection_legs"].select("^gateway_to_.*$")
+        assert shown.null_count().row(0) == (len(shown),) * 4
+
+
+def test_a_connect_of_whole_milliseconds_is_shown(tmp_path: Path) -> None:
+    from analyzer.pipeline import ingest
+
+    log = truth.ROOT / "fixtures/cases/backend_connect/gateway.log"
+    ingest([str(log)], tmp_path)
+    tables = {name: pl.read_parquet(tmp_path / name) for name in ("connection_legs", "leg_measurements")}
+    assert _listed(tables) == _printed([log]) == [("target", 0.0), ("target", 2.0)]
+    shown = tables["connection_legs"].select("gateway_to_target_latency_ms", "gateway_to_guacd_latency_ms")
+    assert sorted(shown.rows(), key=str) == [(2.0, None), (None, None)]
 
 
 @pytest.mark.parametrize("form", ["compose-prefix", "cri", "docker-json", "journald-short-iso", "journald-short"])

@@ -102,7 +102,12 @@ def test_readme_names_every_dialect_and_wrap() -> None:
 
 def test_readme_names_every_method_of_a_leg() -> None:
     named = {row[0] for row in tabulated("method")}
-    assert named == {estimator.method for estimator in ESTIMATORS} | {"difference", "sum", "reported"}
+    assert named == {estimator.method for estimator in ESTIMATORS} | {
+        "difference",
+        "sum",
+        "reported",
+        "backend_connect",
+    }
 
 
 def test_readme_tells_the_exit_codes() -> None:

@@ -131,6 +131,21 @@ def check_legs(tables: Tables, lives: Sequence[Life]) -> None:
             assert shown[conversation_id][f"{leg}_method"] in methods, conversation_id
 
 
+def check_backends(tables: Tables, lives: Sequence[Life]) -> None:
+    """Every connection of a gateway to Guacd or to the target is a row, whatever it is good for."""
+    rows = tables["leg_measurements"].filter(pl.col("method") == "backend_connect").to_dicts()
+    found = [
+        (row["conversation_id"], row["tube_id"], row["leg"], row["ts"], row["value_ms"], row["refused_reason"] is None)
+        for row in rows
+    ]
+    assert all(row["side"] == "gateway" and row["origin"] for row in rows)
+    assert sorted(found) == sorted(
+        (life.conversation_id, life.tube_id, leg, BASE + timedelta(milliseconds=at), ms, fold.is_sound_connect(ms))
+        for life in lives
+        for leg, at, ms in life.folded().backends
+    )
+
+
 @settings(max_examples=40, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(scenarios())
 def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
@@ -138,6 +153,7 @@ def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
     check_tubes(tables, lives)
     check_conversations(tables, lives)
     check_legs(tables, lives)
+    check_backends(tables, lives)
 
 
 # -- whatever happened to the logs ----------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
 import analyzer
+from analyzer.pipeline import ingest
 from analyzer.reductions.leg_measurements import ESTIMATORS
 from analyzer.views import conversation, conversations, legs, rounds, summary, text, timeline
 from tests.datasets import ACTS, CAPTURED, built, seed_dataset, summaries
@@ -31,7 +33,7 @@ def only(dataset: analyzer.Dataset) -> str:
 
 
 def test_every_method_is_explained(datasets: dict[str, analyzer.Dataset]) -> None:
-    names = {estimator.method for estimator in ESTIMATORS} | {"reported", "sum", "difference"}
+    names = {estimator.method for estimator in ESTIMATORS} | {"reported", "sum", "difference", "backend_connect"}
     for dataset in datasets.values():
         names |= set(dataset.leg_measurements.collect()["method"])
     assert names <= set(legs.METHODS)
@@ -83,6 +85,21 @@ def test_a_direct_path_is_told_from_a_relayed_one(datasets: dict[str, analyzer.D
     shown = only(datasets["2.2.9/C-srflx-nat"])
     assert "direct, not through KRelay" in shown
     assert re.search(r"client ┄┄ .* ms ┄┄ KRelay ┄┄ .* ms ┄┄ gateway", shown)
+
+
+def test_the_way_beyond_the_gateway_is_drawn_where_it_is_known(
+    datasets: dict[str, analyzer.Dataset], tmp_path: Path
+) -> None:
+    log = CAPTURED.parent / "cases" / "backend_connect" / "gateway.log"
+    ingest([str(log)], tmp_path)
+    shown = summaries(analyzer.open(tmp_path))
+    assert re.search(r"KRelay ── \S+ ms ── gateway ── 2 ms ── target\n", shown["kVU9sHgBX0OqXdo-G5nnAw"])
+    assert "backend_connect  TCP connect, as the gateway printed it" in shown["kVU9sHgBX0OqXdo-G5nnAw"]
+    refused = "gateway_to_target: 0 ms by backend_connect refused, less than 1 ms, the least that is printed"
+    for view in (shown["ZBc7AFrWmuh4foX2gh4_BQ"], only(datasets["2.2.9/C-srflx-nat"])):
+        assert refused in view
+        assert "── target" not in view
+    assert "gateway_to" not in only(datasets["2.2.9/D-relay-client"])
 
 
 def test_logs_without_times_say_so_and_give_the_order(datasets: dict[str, analyzer.Dataset]) -> None:

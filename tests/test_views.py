@@ -187,6 +187,31 @@ def test_a_direct_path_without_relay_draws_none() -> None:
     assert not any("KRelay" in line for line in drawn)
 
 
+GUACD = {"gateway_to_guacd_latency_ms": 2.0, "gateway_to_guacd_method": "backend_connect"}
+TARGET = {"gateway_to_target_latency_ms": 3.0, "gateway_to_target_method": "backend_connect"}
+
+
+def test_the_way_goes_on_beyond_the_gateway() -> None:
+    assert legs.draw({**RELAYED, **GUACD}, text.plain) == [
+        "  client ── 41 ms ── KRelay ── 71 ms ── gateway ── 2 ms ── guacd",
+        "       gathering_relay    gathering_srflx     backend_connect",
+        "  client ─────────── 112 ms ─────────── gateway   end to end",
+        "                 dtls_handshake",
+    ]
+    assert legs.draw({**RELAYED, **TARGET, "uses_relay": False}, text.plain)[:4] == [
+        "  client ─────────── 112 ms ─────────── gateway ── 3 ms ── target",
+        "                 dtls_handshake               backend_connect",
+        "",
+        "  client ┄┄ 41 ms ┄┄ KRelay ┄┄ 71 ms ┄┄ gateway",
+    ]
+
+
+def test_a_way_that_forks_at_the_gateway_is_drawn_twice() -> None:
+    drawn = legs.draw({**RELAYED, **GUACD, **TARGET}, text.plain)
+    assert drawn[0].endswith("gateway ── 2 ms ── guacd")
+    assert drawn[4] == "  gateway ── 3 ms ── target"
+
+
 def test_long_methods_do_not_run_into_one_another() -> None:
     methods = {
         "client_to_krelay_method": "gathering_allocation_error",

@@ -1,14 +1,15 @@
-"""The legs of a conversation: client ↔ KRelay ↔ gateway, end to end, and how long its parts took to set up."""
+"""The legs of a conversation: client ↔ KRelay ↔ gateway ↔ Guacd or target, end to end, and how long its set-up took."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from analyzer.reductions.facts import Facts, elapsed_ms
-from analyzer.reductions.leg_measurements import CLIENT, END_TO_END, GATEWAY
+from analyzer.reductions.leg_measurements import BEYOND, CLIENT, END_TO_END, GATEWAY
 from analyzer.tables.declare import Column, Metric, Table
 
 _client, _gateway, _whole = pl.col(f"{CLIENT}_direct"), pl.col(f"{GATEWAY}_direct"), pl.col(f"{END_TO_END}_direct")
+_guacd, _target = (pl.col(f"{leg}_direct") for leg in BEYOND)
 _relayed = pl.col("uses_relay").fill_null(False)
 
 
@@ -46,6 +47,14 @@ CONNECTION_LEGS = Table(
         Metric("end_to_end_method", pl.String(), "Method of that value.",
                pl.when((pl.col("end_to_end_direct_method") == "reported") & _SUM.is_not_null()).then(pl.lit("sum"))
                .otherwise(_method(END_TO_END, _SUM, "sum"))),
+        Metric("gateway_to_guacd_latency_ms", pl.Float64(),
+               "Round trip gateway ↔ Guacd as the gateway reports it, not measured here: time of one TCP handshake, in whole ms, the lowest of several connections.",
+               _guacd, "ms", ("backend_connected",)),
+        Metric("gateway_to_guacd_method", pl.String(), "backend_connect.", pl.col("gateway_to_guacd_direct_method")),
+        Metric("gateway_to_target_latency_ms", pl.Float64(),
+               "Round trip gateway ↔ target, where no Guacd is between, as the gateway reports it, not measured here: time of one TCP handshake, in whole ms, the lowest of several connections.",
+               _target, "ms", ("backend_connected",)),
+        Metric("gateway_to_target_method", pl.String(), "backend_connect.", pl.col("gateway_to_target_direct_method")),
         Metric("stun_response_time_ms", pl.Float64(), "Last STUN response time, of the client where its log is there, else of the gateway.",
                pl.col("stun_ms"), "ms", ("gathering_started", "candidate_gathered")),
         Column("stun_response_time_method", pl.String(), "Method of that value."),
@@ -72,7 +81,7 @@ def _direct(measurements: pl.DataFrame) -> pl.DataFrame:
     chosen = measurements.filter("chosen")
     return chosen.group_by("conversation_id").agg(
         expr
-        for leg in (CLIENT, GATEWAY, END_TO_END)
+        for leg in (CLIENT, GATEWAY, END_TO_END, *BEYOND)
         for expr in (
             pl.col("value_ms").filter(pl.col("leg") == leg).first().alias(f"{leg}_direct"),
             pl.col("method").filter(pl.col("leg") == leg).first().alias(f"{leg}_direct_method"),
@@ -141,8 +150,9 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, ice
         .join(selected.drop("side", "was_connected"), on="tube_id", how="left")
         .sort("conversation_id", "begins_at", "tube_id", nulls_last=True)
     )
+    # a log that begins late may name a conversation where it connects to the target, and no tube of it
     rows = (
-        placed.select("conversation_id")
+        pl.concat([placed.select("conversation_id"), measurements.select("conversation_id")])
         .unique()
         .join(_direct(measurements), on="conversation_id", how="left")
         .join(_paths(placed), on="conversation_id", how="left")

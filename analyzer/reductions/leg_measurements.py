@@ -8,6 +8,9 @@ from the DTLS handshake between ICE connected and peer connected: two round trip
 the answerer; and where the server's DTLS crate tells it, from the first ClientHello to the client's Finished: two,
 without the way of the states to the log. Delays only ever add, so the lowest sound estimate of equal standing is the
 best.
+
+Beyond the gateway nothing is timed here: its library prints how long each TCP connect to Guacd or to the target took,
+which is one round trip.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from analyzer.events.correlate import canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import PEER, Facts, elapsed_ms
 from analyzer.tables.declare import Column, Table
 
 CLIENT, GATEWAY, END_TO_END = "client_to_krelay", "krelay_to_gateway", "end_to_end"
+#: legs beyond the gateway; what the library prints of each is the column `<leg>_ms` of events
+BEYOND = ("gateway_to_guacd", "gateway_to_target")
 #: leg that a side's own traffic with the relay measures
 OWN_LEG = {"client": CLIENT, "gateway": GATEWAY}
 #: forwarding from Rust to Python: median 1-2 ms, 95th percentile 5 ms, in releases since 1.6
@@ -30,6 +36,10 @@ LAG_MS = 5.0
 SETUP_MS = 5.0
 #: a longer round trip would have run into the library's own retransmission and gathering time-outs
 PLAUSIBLE_MS = 5000.0
+#: the kernel repeats an unanswered SYN after a second (RFC 6298 section 2): a longer connect holds that wait
+SYN_REPEATED_MS = 1000.0
+#: the library prints the time of a connect in whole milliseconds
+PRINTED_MS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +107,22 @@ LEG_MEASUREMENTS = Table(
     row="One estimate of one leg, chosen, passed over or refused.",
     columns=(
         Column("conversation_id", pl.String(), "Conversation, in its canonical spelling."),
-        Column("tube_id", pl.String(), "Tube whose log gave the estimate."),
+        Column("tube_id", pl.String(), "Tube whose log gave the estimate; null where a connect that the gateway printed is tied to none of its tubes."),
         Column("side", pl.String(), "Side of that tube: client or gateway."),
-        Column("generation", pl.Int64(), "ICE generation the estimate is from, 1 for the first."),
-        Column("leg", pl.String(), "client_to_krelay, krelay_to_gateway, end_to_end."),
+        Column("generation", pl.Int64(), "ICE generation the estimate is from, 1 for the first; null beyond the gateway, where ICE ends."),
+        Column("leg", pl.String(), "client_to_krelay, krelay_to_gateway, end_to_end, gateway_to_guacd, gateway_to_target."),
         Column("method", pl.String(), "How it was made."),
-        Column("value_ms", pl.Float64(), "Round-trip time: the span divided by the round trips it holds.", unit="ms"),
+        Column("value_ms", pl.Float64(), "Round-trip time: the span divided by the round trips it holds; as printed for `reported` and `backend_connect`.", unit="ms"),
         Column("bias_ms", pl.Float64(), "Known mean excess of the method, not subtracted from the value.", unit="ms"),
         Column("low_ms", pl.Float64(), "Lower bound: set-up and forwarding of the record taken off.", unit="ms"),
-        Column("high_ms", pl.Float64(), "Upper bound: the start may have been told late.", unit="ms"),
+        Column("high_ms", pl.Float64(), "Upper bound: the start may have been told late, or a printed value has whole milliseconds.", unit="ms"),
         Column("chosen", pl.Boolean(), "Whether connection_legs shows this estimate."),
         Column("refused_reason", pl.String(), "Why the estimate is unsound; null for a sound one."),
-        Column("ts", TIMESTAMP, "Time of the event that ended the span."),
+        Column("ts", TIMESTAMP, "Time of the event that ended the span or printed the value."),
         Column("origin", pl.String(), "`source:line` of that event."),
     ),
-    sort=("conversation_id", "tube_id", "generation", "leg", "method", "value_ms"),
-)
+    sort=("conversation_id", "tube_id", "generation", "leg", "method", "value_ms", "ts", "origin"),
+)  # fmt: skip
 
 
 def _refusal(estimator: Estimator) -> pl.Expr:
@@ -171,11 +181,54 @@ def _reported(facts: Facts) -> pl.DataFrame:
     )
 
 
+def _backends(facts: Facts) -> pl.DataFrame:
+    """What the gateway printed of its connections to Guacd and to the target, a row each, per conversation."""
+    conversations = facts.streams.links.select("conversation_id").unique()
+    connected = (
+        facts.streams.events.filter(pl.col("kind") == "backend_connected")
+        # of several conversations on one tube the label says whose connection it is
+        .with_columns(label=canonical(pl.col("channel_label")).cast(pl.Categorical))
+        .join(
+            conversations.with_columns(label="conversation_id", own="conversation_id"),
+            on="label",
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(conversation_id=pl.coalesce("own", "conversation_id"))
+        .filter(pl.col("conversation_id").is_not_null())
+        .join(facts.tubes.select("tube_id", found="side"), on="tube_id", how="left", maintain_order="left")
+    )
+    # only a gateway connects to a backend: a client's tube is at most the one that is known of the conversation
+    tube = pl.when(pl.col("found").ne_missing("client")).then("tube_id")
+    value = pl.col("value_ms")
+    printed = [
+        connected.select("conversation_id", "ts", "origin", tube_id=tube, value_ms=f"{leg}_ms", leg=pl.lit(leg))
+        for leg in BEYOND
+    ]
+    return (
+        pl.concat(printed)
+        .filter(value.is_not_null())
+        .with_columns(
+            side=pl.lit("gateway"),
+            generation=pl.lit(None, pl.Int64),
+            method=pl.lit("backend_connect"),
+            high_ms=value + PRINTED_MS,
+            refused_reason=pl.when(value == 0)
+            .then(pl.lit("less than 1 ms, the least that is printed"))
+            .when(value < 0)
+            .then(pl.lit("the end is not after the start"))
+            .when(value >= SYN_REPEATED_MS)
+            .then(pl.lit("the request to connect was repeated")),
+            standing=pl.lit(1),
+        )
+    )
+
+
 def _with_choice(estimates: pl.DataFrame) -> pl.DataFrame:
     """Mark per conversation and leg the best sound estimate: by standing, then the first generation, then the lowest."""
-    ranked = estimates.sort("standing", "generation", "value_ms", "tube_id", "method", nulls_last=True).with_row_index(
-        "rank"
-    )
+    # two connects may have taken as long: then the first
+    order = ("standing", "generation", "value_ms", "tube_id", "method", "ts")
+    ranked = estimates.sort(order, nulls_last=True, maintain_order=True).with_row_index("rank")
     sound = pl.col("refused_reason").is_null() & pl.col("leg").is_not_null()
     best = pl.col("rank").filter(sound).min().over("conversation_id", "leg")
     return ranked.with_columns(chosen=sound & (pl.col("rank") == best).fill_null(False)).drop("rank", "standing")
@@ -188,4 +241,4 @@ def measure(facts: Facts) -> pl.DataFrame:
         how="diagonal_relaxed",
     )
     placed = facts.streams.links.select("conversation_id", "tube_id").join(estimates, on="tube_id", how="inner")
-    return _with_choice(placed)
+    return _with_choice(pl.concat([placed, _backends(facts)], how="diagonal_relaxed"))

@@ -1,13 +1,21 @@
-"""The legs of a conversation as a drawing: `client ── 41 ms ── KRelay ── 71 ms ── gateway`, with the methods below."""
+"""The legs of a conversation as a drawing: `client ── 41 ms ── KRelay ── 71 ms ── gateway`, with the methods below.
+
+Where the gateway printed it, the way goes on: `── 2 ms ── guacd`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from analyzer.views.text import Paint, number, plain, width
 
+#: a value, its method, and the node it leads to
+Link: TypeAlias = tuple[str, str, str]
+
 CLIENT, RELAY, GATEWAY = "client", "KRelay", "gateway"
+#: what the gateway connects to, and the leg there
+BACKENDS = {"guacd": "gateway_to_guacd", "target": "gateway_to_target"}
 TAKEN, UNTAKEN = "─", "┄"
 INDENT = "  "
 
@@ -27,6 +35,7 @@ METHODS = {
     "difference": "end to end less the other leg",
     "sum": "both legs together",
     "reported": "the library's own number",
+    "backend_connect": "TCP connect, as the gateway printed it: 1 round trip",
 }
 
 
@@ -35,48 +44,65 @@ def _value(legs: Mapping[str, Any], name: str) -> str:
     return "?" if value is None else number(value, "ms")
 
 
+def _backends(legs: Mapping[str, Any]) -> list[Link]:
+    """The ways on from the gateway that are known."""
+    return [
+        (number(legs[f"{leg}_latency_ms"], "ms"), legs.get(f"{leg}_method") or "", node)
+        for node, leg in BACKENDS.items()
+        if legs.get(f"{leg}_latency_ms") is not None
+    ]
+
+
 def _chain(
-    nodes: Sequence[str], values: Sequence[str], methods: Sequence[str], *, dash: str, paint: Paint, least: int = 0
+    first: str, links: Sequence[Link], *, dash: str, paint: Paint, least: int = 0, beyond: Sequence[Link] = ()
 ) -> list[str]:
-    """Draw nodes joined by values, at least so wide, and the methods centred below the values."""
-    fixed = sum(map(len, nodes)) + sum(len(value) + 4 for value in values)
-    strokes, rest = divmod(max(least - fixed, 4 * len(values)), 2 * len(values))
-    line, below = paint(nodes[0], "bold"), ""
-    at = len(nodes[0])
-    for place, (node, value, method) in enumerate(zip(nodes[1:], values, methods, strict=True)):
-        before, after = dash * strokes, dash * (strokes + (rest if place == len(values) - 1 else 0))
-        line += f" {before} {paint(value, 'bold')} {after} {paint(node, 'bold')}"
-        middle = at + strokes + 2 + len(value) // 2
+    """Draw nodes joined by values, up to `beyond` at least so wide, and the methods centred below the values."""
+    fixed = len(first) + sum(len(value) + 4 + len(node) for value, _, node in links)
+    strokes, rest = divmod(max(least - fixed, 4 * len(links)), 2 * len(links))
+    stretched = [(link, strokes, strokes) for link in links[:-1]] + [(links[-1], strokes, strokes + rest)]
+    line, below = paint(first, "bold"), ""
+    at = len(first)
+    for (value, method, node), left, right in (*stretched, *((link, 2, 2) for link in beyond)):
+        line += f" {dash * left} {paint(value, 'bold')} {dash * right} {paint(node, 'bold')}"
+        middle = at + left + 2 + len(value) // 2
         start = max(middle - len(method) // 2, width(below) + 2 if below else 0)
         below = (below.ljust(start) + method) if method else below
-        at += len(before) + len(value) + len(after) + 4 + len(node)
+        at += left + len(value) + right + 4 + len(node)
     return [INDENT + line] + ([INDENT + paint(below, "dim")] if below.strip() else [])
 
 
-def _relay(legs: Mapping[str, Any], dash: str, paint: Paint) -> list[str]:
-    names = ("client_to_krelay", "krelay_to_gateway")
-    values = [_value(legs, name) for name in names]
-    methods = [legs.get(f"{name}_method") or "" for name in names]
-    return _chain((CLIENT, RELAY, GATEWAY), values, methods, dash=dash, paint=paint)
+def _relay(legs: Mapping[str, Any], dash: str, paint: Paint, beyond: Sequence[Link] = ()) -> list[str]:
+    links = [
+        (_value(legs, name), legs.get(f"{name}_method") or "", node)
+        for name, node in (("client_to_krelay", RELAY), ("krelay_to_gateway", GATEWAY))
+    ]
+    return _chain(CLIENT, links, dash=dash, paint=paint, beyond=beyond)
 
 
 def relay_width(legs: Mapping[str, Any]) -> int:
-    """Columns of the drawing through the relay, without its indent."""
+    """Columns of the drawing from the client through the relay to the gateway, without its indent."""
     return width(_relay(legs, TAKEN, plain)[0]) - len(INDENT)
 
 
 def draw(legs: Mapping[str, Any], paint: Paint, *, connected: bool | None = True) -> list[str]:
     """Draw the way the traffic took first, then what else was measured."""
-    value, method = _value(legs, "end_to_end"), legs.get("end_to_end_method") or ""
-    whole = _chain((CLIENT, GATEWAY), [value], [method], dash=TAKEN, paint=paint, least=relay_width(legs))
-    whole[0] += "   end to end"
+    backends = _backends(legs)
+    # a way can only go on to one; where it forked, the other is drawn by itself
+    beyond, forks = backends[:1], [_chain(GATEWAY, [one], dash=TAKEN, paint=paint) for one in backends[1:]]
+    forked = [line for fork in forks for line in fork]
+    direct = legs.get("uses_relay") is False
+    link = (_value(legs, "end_to_end"), legs.get("end_to_end_method") or "", GATEWAY)
+    onward = beyond if direct else ()
+    whole = _chain(CLIENT, [link], dash=TAKEN, paint=paint, least=relay_width(legs), beyond=onward)
+    if not (direct and beyond):
+        whole[0] += "   end to end"
     measured = any(legs.get(f"{name}_latency_ms") is not None for name in ("client_to_krelay", "krelay_to_gateway"))
-    if legs.get("uses_relay") is False:
+    if direct:
         if not measured:
-            return whole
+            return [*whole, *forked]
         remark = "measured while candidates were gathered; the traffic did not pass here"
-        return [*whole, "", *_relay(legs, UNTAKEN, paint), INDENT + paint(remark, "dim")]
-    lines = [*_relay(legs, TAKEN, paint), *whole]
+        return [*whole, *forked, "", *_relay(legs, UNTAKEN, paint), INDENT + paint(remark, "dim")]
+    lines = [*_relay(legs, TAKEN, paint, beyond), *whole, *forked]
     if measured and legs.get("uses_relay") is None:
         remark = "measured while candidates were gathered; no connection came of it"
         if connected is not False:

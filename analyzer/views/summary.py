@@ -10,6 +10,7 @@ from analyzer.views.rounds import render_round, rounds
 from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, moment, number, plain, shown, size, span
 
 LEGS = ("client_to_krelay", "krelay_to_gateway", "end_to_end")
+BACKENDS = tuple(legs.BACKENDS.values())
 #: so many conversations of one tube are named
 SHARED_NAMED = 6
 
@@ -76,11 +77,14 @@ def _why_unknown(one: Conversation) -> list[str]:
                 reasons.append(
                     f"{estimate['leg']}: {value} by {estimate['method']} refused, {estimate['refused_reason']}"
                 )
-    return reasons
+    # a gateway connects again and again, each time as fast
+    return list(dict.fromkeys(reasons))
 
 
 def _legs(one: Conversation, paint: Paint) -> list[str]:
-    methods = [one.legs.get(f"{leg}_method") for leg in LEGS]
+    # there need not be a way beyond the gateway: it is missed only where an estimate was refused
+    tried = {estimate["leg"] for estimate in one.measurements}
+    methods = [one.legs.get(f"{leg}_method") for leg in (*LEGS, *(leg for leg in BACKENDS if leg in tried))]
     lines = [
         "",
         paint("Legs", "bold") + ", round trips",

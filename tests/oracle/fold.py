@@ -69,6 +69,8 @@ class Tube:
     sent: int | None = None
     received: int | None = None
     transport: tuple[int, int] | None = None
+    #: leg, time and printed duration of each connection of the gateway to Guacd or to the target
+    backends: tuple[tuple[str, int, float], ...] = ()
     times: tuple[int, ...] = ()
 
 
@@ -150,6 +152,9 @@ def _in_tube(tube: Tube, event: Event) -> Tube:
         case "transport_bytes_counted":
             sent, received = tube.transport or (0, 0)
             return replace(tube, transport=(max(sent, event.sent), max(received, event.received)))
+        case "backend_connected":
+            leg = f"gateway_to_{event.text.lower()}"
+            return replace(tube, backends=(*tube.backends, (leg, event.at, event.number)))
     return tube
 
 
@@ -233,7 +238,15 @@ class Estimate(NamedTuple):
     method: str
 
 
+def is_sound_connect(printed: float) -> bool:
+    """Whether a printed duration can be that of one TCP handshake: not cut to nothing, and without a repeated SYN."""
+    return 0 < printed < 1000
+
+
 def _estimates(tube: Tube) -> Iterable[tuple[str, Estimate]]:
+    for leg, _, printed in tube.backends:
+        if is_sound_connect(printed):
+            yield leg, Estimate(1, 0, printed, "backend_connect")
     if tube.side is None:
         return
     own = OWN_LEG[tube.side]

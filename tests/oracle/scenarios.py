@@ -146,6 +146,11 @@ def _said(life: Life, event: Event, place: int) -> Iterable[tuple[str, str]]:
     elif event.kind == "channel_opened":
         keys = _keys(inserted([f"tube_id: {life.tube_id}"]))
         yield f"{LIBRARY}.tube", f"Data channel '{life.conversation_id}' opened, setting tube status to Ready{keys}"
+    elif event.kind == "backend_connected":
+        option = "" if life.era == ADJACENT else " (TCP_NODELAY)"
+        named = f"channel_id: {life.conversation_id}" + (f" | {conversation}" if life.era == INSERTED else "")
+        printed = f"Gateway<->{event.text}: {event.number:.1f}ms | addr: 127.0.0.1:4822"
+        yield f"{LIBRARY}.channel.connections", f"Backend connection established{option} | {named} | {printed}"
     elif event.kind == "allocation_failed":
         yield (
             "webrtc_ice.agent.agent_gather",
@@ -185,6 +190,13 @@ def text(lines: Iterable[Line]) -> bytes:
 # -- made-up lives --------------------------------------------------------------------------------------------------
 
 _TOLD, _REPORTED = "gathering_completed", "gathering_completed_reported"
+_BACKENDS = st.builds(
+    Event,
+    st.just(0),
+    st.just("backend_connected"),
+    st.sampled_from(["Guacd", "Target"]),
+    st.sampled_from([-1.0, 0.0, 1.0, 2.0, 17.0, 999.0, 1000.0, 3012.0]),
+)
 _GAPS = st.one_of(st.integers(0, 3), st.integers(0, 400), st.integers(0, 400), st.sampled_from([1000, 7000]))
 
 
@@ -272,6 +284,8 @@ def lives(draw: st.DrawFn, tube_id: str, conversation_id: str, side: str, era: s
             events.append(Event(0, "ice_state_changed", draw(st.sampled_from(["Disconnected", "Failed"]))))
         events += draw(_gathering(trickle=trickle, alone=alone)) + draw(_states())
         events += draw(_counters(events))
+        if side == "gateway":
+            events += draw(st.lists(_BACKENDS, max_size=3))
     ends = [
         Event(0, "peer_state_changed", draw(st.sampled_from(["Disconnected", "Failed", "Closed"]))),
         Event(0, "tube_closing", draw(st.sampled_from(["", *REASONS]))),

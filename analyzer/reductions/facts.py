@@ -207,9 +207,9 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
         turn_allocated_at=first("turn_allocated"),
         checking_at=entered("ice_state_changed", "checking"),
         ice_connected_at=entered("ice_state_changed", "connected"),
-        ice_connected_origin=origin_of("ice_state_changed", pl.col("state") == "Connected"),
+        ice_connected_origin=origin_of("ice_state_changed", pl.col("state").str.to_lowercase() == "connected"),
         peer_connected_at=entered("peer_state_changed", "connected"),
-        peer_connected_origin=origin_of("peer_state_changed", pl.col("state") == "Connected"),
+        peer_connected_origin=origin_of("peer_state_changed", pl.col("state").str.to_lowercase() == "connected"),
         agent_checking_at=entered("agent_state_changed", "checking"),
         agent_connected_at=entered("agent_state_changed", "connected"),
     )

@@ -13,6 +13,7 @@ from functools import cache
 
 import polars as pl
 
+from analyzer import tracing
 from analyzer.errors import InputError
 from analyzer.grammar import dialects, wraps
 from analyzer.grammar.pattern import EventKind, captures
@@ -169,7 +170,11 @@ def _unwrap(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
 
 
 def _votes(text: pl.Series) -> dict[str, int]:
-    votes = {kind.name: int(text.str.contains(message_regex(kind.sequence).text).sum()) for kind in dialects()}
+    plain = {tracing.DIALECT: tracing.uncoloured(text)}
+    votes = {
+        kind.name: int(plain.get(kind.name, text).str.contains(message_regex(kind.sequence).text).sum())
+        for kind in dialects()
+    }
     if text.str.starts_with("{").any():
         votes["json"] = int((_json_value(text, JSON_KEYS["message"]).is_not_null()).sum())
     return votes
@@ -201,6 +206,8 @@ def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
     """Add the fields of the record each line begins; `matched` is false for a continuation."""
     for name in dialect.wraps:
         frame = _unwrap(name, frame, zone)
+    if dialect.record == tracing.DIALECT:
+        frame = frame.with_columns(text=tracing.uncoloured(frame["text"]))
     if dialect.record is None:
         nothing = {name: pl.lit(None, dtype=RECORD_SCHEMA[name]) for name in ("ts", "level", "target", "message")}
         return frame.with_columns(**nothing, matched=pl.lit(False))
@@ -244,7 +251,10 @@ def _folded(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _finished(frame: pl.DataFrame) -> pl.DataFrame:
+def _finished(frame: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
+    if dialect.record == tracing.DIALECT:
+        # fields stand behind the whole message, which may have several lines
+        frame = frame.with_columns(target=tracing.logger(pl.col("target")), message=tracing.spelled(pl.col("message")))
     return frame.select(RECORD_SCHEMA.names()).cast(RECORD_SCHEMA)
 
 
@@ -276,7 +286,7 @@ def split(
         waiting = lines.slice(last)
         block = following
         if last:
-            yield chosen, _finished(_folded(lines.head(last)))
+            yield chosen, _finished(_folded(lines.head(last)), chosen)
 
 
 def empty() -> pl.DataFrame:

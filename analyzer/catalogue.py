@@ -6,7 +6,7 @@ import polars as pl
 
 from analyzer.events.envelope import ENVELOPE, FIELD, typed_columns
 from analyzer.grammar.text import SHARED, notes_of
-from analyzer.reductions.accounting import SOURCES, UNMATCHED
+from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.candidate_pairs import CANDIDATE_PAIRS
 from analyzer.reductions.candidates import CANDIDATES
 from analyzer.reductions.connection_legs import CONNECTION_LEGS
@@ -54,6 +54,7 @@ TABLES: dict[str, Table] = {
         REPORTED,
         EVENTS,
         SOURCES,
+        COVERAGE,
         UNMATCHED,
     )
 }

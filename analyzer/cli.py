@@ -178,6 +178,24 @@ def events(
     text.write(text.as_json({"events": found}) if json else drawn, sys.stdout)
 
 
+@app.command()
+def coverage(data: Data = Path("metrics"), json: Json = False) -> None:
+    """Show what the grammars leave unknown.
+
+    For each logger its records by what became of them, the worst covered first; then the unknown shapes, each with
+    where it was first seen and the draft of a grammar rule.
+
+    Example: analyzer coverage --data metrics
+    """
+    from analyzer import api
+    from analyzer.views import coverage as view
+    from analyzer.views import text
+
+    values = view.gather(api.open(data, ["coverage", "sources", "unmatched"]))
+    shown = text.as_json(values) if json else view.render(values, data, text.paint_for(sys.stdout))
+    text.write(shown, sys.stdout)
+
+
 def _place(text: str) -> tuple[str, int]:
     path, _, line = text.rpartition(":")
     if not path or not line.isascii() or not line.isdigit() or int(line) < 1:

@@ -26,7 +26,16 @@ from analyzer.events.rotation import placed
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import Dialect, forced, split
 from analyzer.reductions import reduce
-from analyzer.reductions.accounting import SOURCES, merge_shapes, merge_tallies, release_marks, shapes, tally
+from analyzer.reductions.accounting import (
+    COVERAGE,
+    SOURCES,
+    merge_coverage,
+    merge_shapes,
+    merge_tallies,
+    release_marks,
+    shapes,
+    tally,
+)
 from analyzer.stored import Part, outline, whole
 from analyzer.tables.dataset import Commit, Staged, writing
 
@@ -130,7 +139,9 @@ def _extracted(commit: Commit, batches: Iterator[pl.DataFrame]) -> Iterator[_Bat
             yield future.result()
 
 
-def _admit(commit: Commit, source: _Source, counts: dict[str, object], unmatched: pl.DataFrame) -> bool:
+def _admit(
+    commit: Commit, source: _Source, counts: dict[str, object], covered: pl.DataFrame, unmatched: pl.DataFrame
+) -> bool:
     """Enter a source in the commit under its identity; false when its bytes are already there."""
     identity = source.tally.identity
     if identity in commit.sources:
@@ -157,6 +168,7 @@ def _admit(commit: Commit, source: _Source, counts: dict[str, object], unmatched
     commit.sources[identity] = {
         "row": json.loads(pl.DataFrame([row], schema=SOURCES.schema).write_json())[0],
         "parts": [f"{EVENTS.name}/{name}.parquet" for name in names],
+        "coverage": covered.drop("source").rows(),
         "unmatched": unmatched.drop("source").rows(),
     }
     return True
@@ -174,6 +186,13 @@ def _keep_readable(commit: Commit) -> None:
 def _sources_table(commit: Commit) -> pl.DataFrame:
     rows = json.dumps([entry["row"] for entry in commit.sources.values()])
     return SOURCES.conform(pl.read_json(rows.encode(), schema=SOURCES.schema)) if commit.sources else SOURCES.empty()
+
+
+def _coverage_table(commit: Commit) -> pl.DataFrame:
+    # versions before this table did not count by target
+    found = commit.sources.values()
+    rows = [(entry["row"]["name"], *row) for entry in found for row in entry.get("coverage", [])]
+    return COVERAGE.conform(pl.DataFrame(rows, schema=COVERAGE.schema, orient="row"))
 
 
 def _unmatched_table(commit: Commit) -> pl.DataFrame:
@@ -233,17 +252,19 @@ def ingest(
             done.append(batch)
         tallies = merge_tallies([one.tallies for one in done]) if done else pl.DataFrame()
         counts = {row.pop("source"): row for row in tallies.to_dicts()}
+        covered = merge_coverage([one.tallies for one in done]) if done else COVERAGE.empty()
         shapes_ = pl.concat([one.shapes for one in done]) if done else None
         known = []
         for source in sources:
             name = source.input.name
             mine = shapes_.filter(pl.col("source") == name) if shapes_ is not None else pl.DataFrame({"source": []})
-            if not _admit(commit, source, counts.get(name, _NOTHING), mine):
+            if not _admit(commit, source, counts.get(name, _NOTHING), covered.filter(pl.col("source") == name), mine):
                 known.append(name)
         _keep_readable(commit)
         sources_table = _sources_table(commit)
         tables = _rebuilt(_stored(commit), sources_table)
-        tables |= {"sources": sources_table, "unmatched": _unmatched_table(commit)}
+        tables |= {"sources": sources_table, "coverage": _coverage_table(commit)}
+        tables["unmatched"] = _unmatched_table(commit)
         for name, frame in tables.items():
             commit.write(TABLES[name], "part-0", frame)
         changed = commit.publish()

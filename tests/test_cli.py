@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from analyzer.cli import app, main
 from tests.datasets import SEED_LINES, seed_dataset
 
-COMMANDS = ("ingest", "summarize", "drift", "tables", "events", "explain")
+COMMANDS = ("ingest", "summarize", "coverage", "drift", "tables", "events", "explain")
 CPU_SECONDS = 0.15
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.events.targets import stem
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.tables.declare import Column, Table
 
@@ -44,6 +45,22 @@ UNMATCHED = Table(
     ),
     sort=("target", "skeleton"),
 )
+COVERAGE = Table(
+    "coverage",
+    row="One logger in one input.",
+    columns=(
+        Column("source", pl.String(), "Name of the input, as in `sources`."),
+        Column(
+            "target", pl.String(), "Logger of the library or of its WebRTC crates; null stands for all other programs."
+        ),
+        Column("records", pl.Int64(), "events + noise + unmatched.", unit="{record}"),
+        Column("events", pl.Int64(), "Records a rule took.", unit="{record}"),
+        Column("noise", pl.Int64(), "Known to inform nothing, or of another program.", unit="{record}"),
+        Column("unmatched", pl.Int64(), "No rule takes them.", unit="{record}"),
+    ),
+    # two inputs may share a name
+    sort=("source", "target", "records", "events", "noise"),
+)
 _OWN = pl.col("target").str.starts_with("keeper_pam_webrtc_rs")
 #: skeletons keep this much of a message
 SKELETON_CHARS = 160
@@ -54,14 +71,18 @@ def skeleton(message: pl.Expr) -> pl.Expr:
 
     Values stand behind `: ` or `=`, in quotes or brackets, or are no plain word; a secret is any of these.
     """
+    # quotes and the sign of a number stay: a rule is drafted from the shape
     head = (
         message.str.replace(r" \([^()]*\.rs:[0-9]+\)\s*$", "")
         .str.head(4 * SKELETON_CHARS)
         .str.extract(r"^([^\r\n]*)", 1)
     )
     return (
-        head.str.replace_all(r"\"[^\"]*\"?|'[^']*'?|\{.*|\[[^\]]{12,}\]?", "<*>")
+        head.str.replace_all(r"\"[^\"]*(\"?)", '"<*>${1}')
+        .str.replace_all(r"'[^']*('?)", "'<*>${1}")
+        .str.replace_all(r"\{.*|\[[^\]]{12,}\]?", "<*>")
         .str.replace_all(r"(: ?|=)[^,()|]+", "${1}<*>")
+        .str.replace_all(r"(^|\s)#[0-9]+([\s,()|:]|$)", "${1}#<*>${2}")
         .str.replace_all(r"[^\s,()|:=\[\]]*[0-9@/+\\][^\s,()|:=\[\]]*", "<*>")
         .str.replace_all(r"[A-Za-z_-]{25,}", "<*>")
         .str.replace_all(r"(<\*>[ ]?){2,}", "<*> ")
@@ -88,34 +109,50 @@ def merge_shapes(parts: pl.DataFrame) -> pl.DataFrame:
     return UNMATCHED.conform(merged.select("target", "skeleton", "count", origin=origin))
 
 
+_FATES = {"events": "event", "noise": "noise", "unmatched": "unmatched", "rejected": "rejected"}
+
+
 def tally(fates: pl.DataFrame, marks: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Count what became of the records of each source of a batch; mergeable. `marks` comes from `release_marks`."""
-    fate_of = {"events": "event", "noise": "noise", "unmatched": "unmatched", "rejected": "rejected"}
-    counted = fates.group_by("source").agg(
+    """Count what became of the records of each source and target of a batch; mergeable.
+
+    Targets of other programs are one, and null like that of rejected lines. `marks` comes from `release_marks`.
+    """
+    counted = fates.group_by("source", "target").agg(
         records=pl.len().cast(pl.Int64),
-        **{name: (pl.col("fate") == fate).sum().cast(pl.Int64) for name, fate in fate_of.items()},
+        **{name: (pl.col("fate") == fate).sum().cast(pl.Int64) for name, fate in _FATES.items()},
         first_ts=pl.col("ts").min(),
         last_ts=pl.col("ts").max(),
-        levels=pl.col("level").filter(_OWN).unique().sort(),
+        levels=pl.col("level").filter(_OWN).unique(),
     )
+    named = counted["target"].unique().drop_nulls()
+    foreign = [target for target in named if stem(target) is None]
+    merged = _added(counted.with_columns(pl.col("target").replace(foreign, [None] * len(foreign))), "source", "target")
     if marks is None:
-        return counted.with_columns(mark=pl.lit(None, pl.String))
-    return counted.join(marks, on="source", how="left")
+        return merged.with_columns(mark=pl.lit(None, pl.String))
+    return merged.join(marks, on="source", how="left")
+
+
+def _added(counted: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Add up what was counted."""
+    return counted.group_by(by).agg(
+        pl.col("records", *_FATES).sum(),
+        pl.col("first_ts").min(),
+        pl.col("last_ts").max(),
+        levels=pl.col("levels").explode(empty_as_null=True).drop_nulls().unique().sort(),
+        **({"mark": pl.col("mark").max()} if "mark" in counted.columns else {}),
+    )
 
 
 def merge_tallies(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Merge the tallies of several batches, one row per source."""
-    return (
-        pl.concat(parts)
-        .group_by("source")
-        .agg(
-            pl.col("records", "events", "noise", "unmatched", "rejected").sum(),
-            pl.col("first_ts").min(),
-            pl.col("last_ts").max(),
-            levels=pl.col("levels").explode(empty_as_null=True).drop_nulls().unique().sort(),
-            producer_version_hint=pl.col("mark").max().str.slice(1),
-        )
-    )
+    merged = _added(pl.concat(parts), "source")
+    return merged.with_columns(producer_version_hint=pl.col("mark").str.slice(1)).drop("mark")
+
+
+def merge_coverage(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """Merge the tallies of several batches, one row per source and target; rejected lines are no records of any."""
+    found = _added(pl.concat(parts), "source", "target").with_columns(records=pl.col("records") - pl.col("rejected"))
+    return COVERAGE.conform(found.filter(pl.col("records") > 0).select(COVERAGE.schema.names()))
 
 
 #: so many records of a batch tell what release wrote them

@@ -93,12 +93,17 @@ def skeleton(message: pl.Expr) -> pl.Expr:
 
 def shapes(fates: pl.DataFrame) -> pl.DataFrame:
     """Shapes of the unmatched records of a batch per source, with their counts and first line; mergeable."""
-    return (
+    return _own_memory(
         fates.filter(pl.col("fate") == "unmatched")
         .with_columns(skeleton=skeleton(pl.col("message")))
         .group_by("source", "target", "skeleton")
         .agg(count=pl.len().cast(pl.Int64), line=pl.col("line").min())
     )
+
+
+def _own_memory(counted: pl.DataFrame) -> pl.DataFrame:
+    """The same few rows by themselves: texts picked out of a batch are views that keep all of the batch alive."""
+    return pl.DataFrame(counted.rows(), schema=counted.schema, orient="row")
 
 
 def merge_shapes(parts: pl.DataFrame) -> pl.DataFrame:
@@ -128,8 +133,8 @@ def tally(fates: pl.DataFrame, marks: pl.DataFrame | None = None) -> pl.DataFram
     foreign = [target for target in named if stem(target) is None]
     merged = _added(counted.with_columns(pl.col("target").replace(foreign, [None] * len(foreign))), "source", "target")
     if marks is None:
-        return merged.with_columns(mark=pl.lit(None, pl.String))
-    return merged.join(marks, on="source", how="left")
+        return _own_memory(merged.with_columns(mark=pl.lit(None, pl.String)))
+    return _own_memory(merged.join(marks, on="source", how="left"))
 
 
 def _added(counted: pl.DataFrame, *by: str) -> pl.DataFrame:

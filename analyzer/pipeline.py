@@ -42,8 +42,8 @@ from analyzer.tables.dataset import Commit, Staged, writing
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
 #: records that are not settled at once are read this many, or this many bytes, at a time
-BATCH_RECORDS = 80_000
-BATCH_BYTES = 16 << 20
+BATCH_RECORDS = 60_000
+BATCH_BYTES = 12 << 20
 WORKERS = 2
 
 

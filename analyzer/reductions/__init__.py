@@ -30,7 +30,7 @@ REBUILT = (
     reported.REPORTED,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
-BATCH_EVENTS = 80_000
+BATCH_EVENTS = 60_000
 WORKERS = 2
 
 

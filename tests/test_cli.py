@@ -282,6 +282,17 @@ def test_explain(log: Path) -> None:
     assert "gathering_completed" in done.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_device_is_one_line(home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "analyzer", "tables"],
+            cwd=home, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (run.returncode, run.stderr.count("\n")) == (73, 1)
+    assert run.stderr.startswith("analyzer: cannot print: No space left")
+
+
 def test_a_reader_that_leaves_is_no_error(home: Path) -> None:
     command = f"{sys.executable} -m analyzer events | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=home, capture_output=True, text=True, check=False)

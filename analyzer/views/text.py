@@ -10,8 +10,11 @@ import math
 import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO, TypeAlias
+
+from analyzer.errors import OutputError
 
 WIDTH = 100
 NOTHING = "—"
@@ -160,9 +163,20 @@ def spelled(text: str, encoding: str | None) -> str:
 
 
 def write(text: str, stream: TextIO) -> None:
-    """Write a text and flush it, so that a reader who left is noticed here."""
-    stream.write(spelled(text.rstrip("\n") + "\n", stream.encoding))
-    stream.flush()
+    """Write a text and flush it, so that a reader who left is noticed here.
+
+    Raises:
+        OutputError: where it is written to takes no more.
+    """
+    try:
+        stream.write(spelled(text.rstrip("\n") + "\n", stream.encoding))
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with suppress(OSError):
+            stream.close()  # what is left in it would be tried once more at the end
+        raise OutputError(f"cannot print: {error.strerror}", "give the output a place with room for it") from error
 
 
 def _value(value: Any) -> Any:

@@ -21,7 +21,7 @@ INDENT = "  "
 
 #: what each method of a latency stands for, for the legend
 METHODS = {
-    "stun_transaction": "a STUN request and its response: 1 round trip",
+    "stun_transaction": "a connectivity check of the selected pair and its response: 1 round trip",
     "turn_transaction": "first Allocate request to its challenge: 1 round trip",
     "gathering_srflx": "gathering start to first reflexive candidate: 1 round trip",
     "gathering_relay": "gathering start to first relay candidate: 2 round trips, halved",

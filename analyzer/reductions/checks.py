@@ -18,11 +18,16 @@ def transactions(facts: Facts) -> pl.DataFrame:
     """Find checks with their responses, on the pair that each tube's agent selected last.
 
     Returns:
-        One row each: tube_id, generation, side, sub_second, check_sent_at, check_answered_at, check_answered_origin.
+        One row each: tube_id, generation, side, sub_second, resolution_ms, check_sent_at, check_answered_at, check_answered_origin.
     """
     pair = ["tube_id", "local_candidate", "remote_candidate"]
     selected = facts.tubes.select(
-        "tube_id", "side", "sub_second", local_candidate="selected_local", remote_candidate="selected_remote"
+        "tube_id",
+        "side",
+        "sub_second",
+        "resolution_ms",
+        local_candidate="selected_local",
+        remote_candidate="selected_remote",
     ).drop_nulls(pair)
     answered = pl.col("kind") == _ANSWERED
     step = pl.when(answered).then(-1).otherwise(1)
@@ -41,6 +46,7 @@ def transactions(facts: Facts) -> pl.DataFrame:
             *PEER,
             "side",
             "sub_second",
+            "resolution_ms",
             "check_sent_at",
             check_answered_at="ts",
             check_answered_origin="origin",

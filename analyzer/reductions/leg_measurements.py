@@ -130,8 +130,8 @@ LEG_MEASUREMENTS = Table(
         Column("method", pl.String(), "How it was made."),
         Column("value_ms", pl.Float64(), "Round-trip time: the span, less `bias_ms`, by the round trips it holds; as printed for `reported` and `backend_connect`.", unit="ms"),
         Column("bias_ms", pl.Float64(), "What the library itself needs within the span, measured over loopback, per round trip; already taken off the value.", unit="ms"),
-        Column("low_ms", pl.Float64(), "Lower bound: set-up and forwarding of the record taken off.", unit="ms"),
-        Column("high_ms", pl.Float64(), "Upper bound: the start may have been told late, or a printed value has whole milliseconds.", unit="ms"),
+        Column("low_ms", pl.Float64(), "Lower bound: set-up, forwarding and the resolution of the times taken off; null where the span bounds nothing.", unit="ms"),
+        Column("high_ms", pl.Float64(), "Upper bound: the start may have been told late, and a printed time or value stands for all that share its last digit.", unit="ms"),
         Column("chosen", pl.Boolean(), "Whether connection_legs shows this estimate."),
         Column("refused_reason", pl.String(), "Why the estimate is unsound; null for a sound one."),
         Column("ts", TIMESTAMP, "Time of the event that ended the span or printed the value."),
@@ -153,9 +153,23 @@ def _refusal(estimator: Estimator) -> pl.Expr:
     return pl.coalesce(*reasons, pl.lit(None, pl.String))
 
 
+def _bounds(estimator: Estimator) -> pl.Expr:
+    """Whether the span bounds the round trip, even where it is too coarse to tell it."""
+    broken = [reason.fill_null(False) for _, reason in estimator.unsound]
+    span = elapsed_ms(estimator.start, estimator.end)
+    return (
+        ~pl.any_horizontal(*broken, pl.lit(False))
+        & (span <= PLAUSIBLE_MS * estimator.round_trips)
+        & (span > -pl.col("resolution_ms") - LAG_MS)
+    )
+
+
 def _estimates(generations: pl.DataFrame, estimator: Estimator) -> pl.DataFrame:
     span = elapsed_ms(estimator.start, estimator.end)
     network = span - estimator.own_ms
+    # a printed time stands for all that share its last digit
+    shortest = span - pl.col("resolution_ms") - LAG_MS - estimator.set_up_ms
+    longest = span + pl.col("resolution_ms") + LAG_MS
     leg = (
         pl.lit(estimator.leg)
         if estimator.leg
@@ -172,10 +186,10 @@ def _estimates(generations: pl.DataFrame, estimator: Estimator) -> pl.DataFrame:
             leg=leg,
             method=pl.lit(estimator.method),
             bias_ms=pl.lit(round(estimator.own_ms / estimator.round_trips, 6)),
-            low_ms=pl.max_horizontal(
-                pl.lit(0.0), ((network - LAG_MS - estimator.set_up_ms) / estimator.round_trips).round(6)
-            ).round(6),
-            high_ms=((span + LAG_MS) / estimator.round_trips).round(6),
+            low_ms=pl.when(_bounds(estimator)).then(
+                pl.max_horizontal(pl.lit(0.0), (shortest / estimator.round_trips).round(6))
+            ),
+            high_ms=pl.when(_bounds(estimator)).then((longest / estimator.round_trips).round(6)),
             refused_reason=_refusal(estimator),
             standing=pl.lit(estimator.standing),
             ts=pl.col(estimator.end),

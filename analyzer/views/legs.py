@@ -40,8 +40,10 @@ METHODS = {
 
 
 def _value(legs: Mapping[str, Any], name: str) -> str:
-    value = legs.get(f"{name}_latency_ms")
-    return "?" if value is None else number(value, "ms")
+    value, high = legs.get(f"{name}_latency_ms"), legs.get(f"{name}_high_ms")
+    if value is not None:
+        return number(value, "ms")
+    return "?" if high is None else f"≤ {number(high, 'ms')}"
 
 
 def _backends(legs: Mapping[str, Any]) -> list[Link]:

@@ -1,8 +1,9 @@
 """Lines → records: which dialect a source speaks, its continuation lines, and the fields of each record.
 
-In: frames of `(line, text)`. Out: frames of `(line, lines, ts, level, target, message, elapsed_s)`, one row a
-record; `line` is the first of its `lines` physical lines, `elapsed_s` the time of a program that counts from its start. A line that begins no record continues the one before; lines before
-the first record are rejected records of their own (null target).
+In: frames of `(line, text)`. Out: frames of `(line, lines, ts, level, target, message, elapsed_s)`, one row a record;
+`line` is the first of its `lines` physical lines, `elapsed_s` the time of a program that counts from its start. A line
+that begins no record continues the one before; lines before the first record are rejected records of their own (null
+target).
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ def read_by_plan(target: str, messages: Sequence[str]) -> list[Parsed | None]:
             "ts": [None] * count,
             "level": ["DEBUG"] * count,
             "target": [logger(target)] * count,
+            "elapsed_s": [None] * count,
             "message": list(messages),
         },
         schema=RECORD_SCHEMA,

@@ -29,6 +29,8 @@ KINDS = (
     "relay_peer_usage_counted",
     "relay_session_closed",
 )
+#: kinds that a session begins with; one whose first line is another began before it
+BEGINNINGS = ("relay_challenged", "relay_refused", "relay_session_opened", "relay_allocated")
 #: the columns of events that sessions are made from
 COLUMNS = (
     "kind", "ts", "elapsed_s", "source", "scope", "origin", "relay_session", "endpoint", "error_code", "lifetime_s",
@@ -115,11 +117,13 @@ def sessions(events: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
     )
     asked = challenge & (pl.col("place") < pl.col("answered")).fill_null(False)
     closed = _KIND == "relay_session_closed"
+    # a session of nothing but bindings is first told of when it is counted, long after it began
+    begun = _KIND.is_in(BEGINNINGS).first()
     found = told.group_by(SESSION, maintain_order=True).agg(
         pl.col("source", "origin").first(),
-        started_us=pl.col("at_us").min(),
-        started_at=pl.col("ts").min(),
-        started_s=pl.col("elapsed_s").min(),
+        started_us=pl.when(begun).then(pl.col("at_us").min()),
+        started_at=pl.when(begun).then(pl.col("ts").min()),
+        started_s=pl.when(begun).then(pl.col("elapsed_s").min()),
         ended_at=pl.col("ts").filter(closed).max(),
         ended_s=pl.col("elapsed_s").filter(closed).max(),
         ended_us=pl.col("at_us").filter(closed).max(),
@@ -151,7 +155,7 @@ def sessions(events: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
             relayed_address=address_of(pl.col("relayed")),
             relayed_port=port_of(pl.col("relayed")),
             # seconds since the start are whole ones
-            sub_second=pl.col("started_at").is_not_null() & (pl.col("resolution_ms").fill_null(1e9) < 1000),
+            sub_second=pl.col("answered_at").is_not_null() & (pl.col("resolution_ms").fill_null(1e9) < 1000),
         )
         .drop("client", "relayed", "resolution_ms")
         .with_row_index("number")

@@ -32,7 +32,7 @@ _LOCAL = pl.col("direction") == "local"
 
 
 def _pairs(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
-    """Every session with every candidate that one of the methods compares as equal: number, tube_id, rank, …"""
+    """Every session with every candidate that one of the methods compares as equal, the surest of each tube."""
     client, relayed = ["client_address", "client_port"], ["relayed_address", "relayed_port"]
     own = ["address", "port"]
     hosts = candidates.filter(_LOCAL, ~_RELAY).select("tube_id", host="address").unique().drop_nulls()
@@ -156,7 +156,7 @@ def join(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
         .drop("address_class", "origin", strict=False)
         .with_row_index("candidate")
     )
-    dated = sessions.with_columns(is_dated=pl.col("started_at").is_not_null())
+    dated = sessions.with_columns(is_dated=pl.col("started_s").is_null())
     decided = _decided(_pairs(dated, numbered))
     silent = pl.col("client_port").is_null() & pl.col("relayed_port").is_null()
     ranks = dict(enumerate(METHODS))

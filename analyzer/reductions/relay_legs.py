@@ -16,8 +16,10 @@ from analyzer.reductions.facts import Facts
 METHODS = {"relay_allocated": "relay_challenge_to_allocation", "relay_refused": "relay_challenge_to_refusal"}
 #: a line is given its time when it is read from the relay, which both ends of the span are alike
 LAG_MS = 2.0
-#: two times of whole seconds are this much nearer or further apart
+#: two times of whole seconds may be this much nearer or further apart
 SECOND_MS = 1000.0
+#: seconds since the start are told from a time that coturn takes once a second
+TICK_MS = 2000.0
 #: a longer round trip would have run into the client's own retransmissions
 PLAUSIBLE_MS = 5000.0
 _OTHER = {"client": "gateway", "gateway": "client"}
@@ -38,7 +40,8 @@ def estimates(facts: Facts, sessions: pl.DataFrame, own_leg: dict[str, str]) -> 
         span=(pl.col("answered_us") - pl.col("asked_us")) / 1000,
         latest=(pl.col("answered_us") - pl.col("asked_again_us")) / 1000,
     )
-    slack = pl.when(fine).then(LAG_MS).otherwise(SECOND_MS)
+    coarse = pl.when(pl.col("answered_at").is_null()).then(TICK_MS).otherwise(SECOND_MS)
+    slack = pl.when(fine).then(LAG_MS).otherwise(coarse)
     return told.select(
         "conversation_id",
         "side",

@@ -43,7 +43,7 @@ RELAY_SESSIONS = Table(
         Column("peer_bytes_received", pl.Int64(), "Bytes the relay received from the client's peers.", "By", _PEER),
         Column("peer_packets_sent", pl.Int64(), "Packets the relay sent to the client's peers.", "{packet}", _PEER),
         Column("peer_bytes_sent", pl.Int64(), "Bytes the relay sent to the client's peers.", "By", _PEER),
-        Column("started_at", TIMESTAMP, "First line of the session by the relay's clock, which is another machine's; null where its log has no times of day."),
+        Column("started_at", TIMESTAMP, "First request of the session by the relay's clock, which is another machine's; null where its log has no times of day, and where it tells of the session only later, as of one that held nothing but bindings."),
         Column("ended_at", TIMESTAMP, "When it was closed, by the same clock; null while it is open.", source=_CLOSED),
         Column("started_s", pl.Int64(), "The same in seconds since the relay started, as coturn counts by default.", "s"),
         Column("ended_s", pl.Int64(), "When it was closed, in seconds since the relay started.", "s", _CLOSED),

@@ -37,8 +37,8 @@ def estimates(facts: Facts, sessions: pl.DataFrame, own_leg: dict[str, str]) -> 
     side = pl.when(remote).then(pl.col("side").replace_strict(_OTHER, default=None, return_dtype=pl.String))
     told = placed.with_columns(
         side=side.otherwise("side"),
-        span=(pl.col("answered_us") - pl.col("asked_us")) / 1000,
-        latest=(pl.col("answered_us") - pl.col("asked_again_us")) / 1000,
+        span=((pl.col("answered_us") - pl.col("asked_us")) / 1000).round(3),
+        latest=((pl.col("answered_us") - pl.col("asked_again_us")) / 1000).round(3),
     )
     coarse = pl.when(pl.col("answered_at").is_null()).then(TICK_MS).otherwise(SECOND_MS)
     slack = pl.when(fine).then(LAG_MS).otherwise(coarse)
@@ -51,8 +51,8 @@ def estimates(facts: Facts, sessions: pl.DataFrame, own_leg: dict[str, str]) -> 
         method=pl.col("answered_kind").cast(pl.String).replace_strict(METHODS, return_dtype=pl.String),
         value_ms=pl.when(fine).then(span),
         bias_ms=pl.when(fine).then(pl.lit(0.5)),
-        low_ms=pl.max_horizontal(pl.lit(0.0), pl.col("latest") - slack),
-        high_ms=span + slack,
+        low_ms=pl.max_horizontal(pl.lit(0.0), (pl.col("latest") - slack).round(3)),
+        high_ms=(span + slack).round(3),
         refused_reason=pl.when(~fine)
         .then(pl.lit("times have whole seconds"))
         .when(pl.col("times_asked") > 1)

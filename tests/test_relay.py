@@ -12,9 +12,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+import analyzer
 from analyzer.catalogue import TABLES
 from analyzer.pipeline import ingest
-from tests.datasets import CAPTURED
+from analyzer.views import text
+from tests.datasets import CAPTURED, summaries
 from tests.test_reductions import TABLES as COMPARED
 from tests.test_reductions import placeless
 from tests.truth import LEGS, ROOT
@@ -58,11 +60,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], dict[str,
     return tables
 
 
-def fold(text: str) -> dict[str, dict[str, Any]]:
+def fold(log: str) -> dict[str, dict[str, Any]]:
     """Sessions of one run of the relay, line by line: an independent reading."""
     found: dict[str, dict[str, Any]] = {}
     opened = None
-    for line in text.splitlines():
+    for line in log.splitlines():
         if address := re.search(r"Local relay addr: (.*):([0-9]+)$", line):
             opened = (address[1], int(address[2]))
         if not (told := re.match(r"([0-9]+): : session ([0-9]+): (.*)", line)):
@@ -297,12 +299,23 @@ def test_numbers_begin_anew_with_the_relay() -> None:
     ]
 
 
+@every_relay
+def test_a_summary_tells_it_in_a_few_lines(folder: Path, tmp_path: Path) -> None:
+    logs = [path for path in folder.iterdir() if ".log" in path.name or path.name == "coturn.txt"]
+    ingest([str(path) for path in logs], tmp_path)
+    rows = pl.read_parquet(tmp_path / "relay_sessions").filter(pl.col("allocations") > 0)
+    for conversation_id, view in summaries(analyzer.open(tmp_path)).items():
+        told = [line for line in view.split("\n") if " from it, " in line]
+        assert len(told) == min(4, len(rows.filter(pl.col("conversation_id") == conversation_id)))
+        assert max(map(text.width, told), default=0) <= text.WIDTH
+
+
 REAL = (CAPTURED / "2.2.9" / "D-relay-client" / "coturn.txt").read_text()
 LINE = re.compile("(?m)^([0-9]+): : ")
 
 
 @pytest.mark.parametrize(
-    ("dialect", "text"),
+    ("dialect", "log"),
     [
         ("coturn", LINE.sub(r"\1: (97): INFO: ", REAL)),
         ("coturn", LINE.sub(r"\1: ", REAL)),
@@ -312,9 +325,9 @@ LINE = re.compile("(?m)^([0-9]+): : ")
         ("docker_json/coturn", "".join(json.dumps({"log": f"{line}\n"}) + "\n" for line in REAL.splitlines())),
     ],
 )
-def test_every_spelling_tells_the_same(dialect: str, text: str) -> None:
+def test_every_spelling_tells_the_same(dialect: str, log: str) -> None:
     expected = rebuilt({"turn.log": REAL.encode()})["relay_sessions"]
-    found = rebuilt({"turn.log": text.encode()})
+    found = rebuilt({"turn.log": log.encode()})
     assert found["sources"]["dialect"].to_list() == [dialect]
     times = [name for name in expected.columns if name.startswith(("started_", "ended_"))]
     assert found["relay_sessions"].drop(times).sort("session").equals(expected.drop(times).sort("session"))

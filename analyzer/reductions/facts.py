@@ -14,6 +14,14 @@ from analyzer.events.candidate import CANDIDATE_SCHEMA, address_class, parse_can
 from analyzer.events.correlate import Streams
 
 PEER = ["tube_id", "generation"]
+#: kinds of events that tell of a candidate
+CANDIDATE_KINDS = (
+    "candidate_gathered",
+    "remote_candidate_added",
+    "session_described",
+    "candidate_described",
+    "remote_candidate_numbered",
+)
 #: the columns of events that reductions read
 COLUMNS = (
     "kind", "ts", "source", "line", "origin", "tube_id", "conversation_id", "channel_label",

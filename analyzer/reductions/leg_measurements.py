@@ -13,6 +13,8 @@ log. How long that takes at the least is measured where the network takes no tim
 (`python -m tests.producer.calibrate`), and taken off, as one takes off the zero of a scale. What remains can only be
 too long: further delays add, so the lowest sound estimate of equal standing is the best.
 
+Where the relay's own log is there, it times each side's leg by itself (`relay_legs`).
+
 Beyond the gateway nothing is timed here: its library prints how long each TCP connect to Guacd or to the target took,
 which is one round trip.
 """
@@ -26,6 +28,7 @@ import polars as pl
 
 from analyzer.events.correlate import canonical
 from analyzer.grammar.types import TIMESTAMP
+from analyzer.reductions import relay_legs
 from analyzer.reductions.checks import transactions
 from analyzer.reductions.facts import PEER, Facts, elapsed_ms
 from analyzer.tables.declare import Column, Table
@@ -123,12 +126,12 @@ LEG_MEASUREMENTS = Table(
     row="One estimate of one leg, chosen, passed over or refused.",
     columns=(
         Column("conversation_id", pl.String(), "Conversation, in its canonical spelling."),
-        Column("tube_id", pl.String(), "Tube whose log gave the estimate; null where a connect that the gateway printed is tied to none of its tubes."),
+        Column("tube_id", pl.String(), "Tube that the estimate is of; null where a connect that the gateway printed is tied to none of its tubes, and where the relay served a side whose log is not there."),
         Column("side", pl.String(), "Side of that tube: client or gateway."),
-        Column("generation", pl.Int64(), "ICE generation the estimate is from, 1 for the first; null beyond the gateway, where ICE ends."),
+        Column("generation", pl.Int64(), "ICE generation the estimate is from, 1 for the first; null beyond the gateway, where ICE ends, and without the side's own log."),
         Column("leg", pl.String(), "client_to_krelay, krelay_to_gateway, end_to_end, gateway_to_guacd, gateway_to_target."),
         Column("method", pl.String(), "How it was made."),
-        Column("value_ms", pl.Float64(), "Round-trip time: the span, less `bias_ms`, by the round trips it holds; as printed for `reported` and `backend_connect`.", unit="ms"),
+        Column("value_ms", pl.Float64(), "Round-trip time: the span, less `bias_ms`, by the round trips it holds; as printed for `reported` and `backend_connect`; null where only bounds are known.", unit="ms"),
         Column("bias_ms", pl.Float64(), "What the library itself needs within the span, measured over loopback, per round trip; already taken off the value.", unit="ms"),
         Column("low_ms", pl.Float64(), "Lower bound: set-up, forwarding and the resolution of the times taken off; null where the span bounds nothing.", unit="ms"),
         Column("high_ms", pl.Float64(), "Upper bound: the start may have been told late, and a printed time or value stands for all that share its last digit.", unit="ms"),
@@ -266,8 +269,11 @@ def _with_choice(estimates: pl.DataFrame) -> pl.DataFrame:
     return ranked.with_columns(chosen=sound & (pl.col("rank") == best).fill_null(False)).drop("rank", "standing")
 
 
-def measure(facts: Facts) -> pl.DataFrame:
-    """All direct estimates of all legs, one row each, per conversation of the tube."""
+def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
+    """All direct estimates of all legs, one row each, per conversation of the tube.
+
+    `relay` has the sessions of the relay's own log, joined to tubes.
+    """
     estimates = pl.concat(
         [
             *(_estimates(facts.generations, estimator) for estimator in ESTIMATORS),
@@ -277,4 +283,5 @@ def measure(facts: Facts) -> pl.DataFrame:
         how="diagonal_relaxed",
     )
     placed = facts.streams.links.select("conversation_id", "tube_id").join(estimates, on="tube_id", how="inner")
-    return _with_choice(pl.concat([placed, _backends(facts)], how="diagonal_relaxed"))
+    seen = [] if relay is None else [relay_legs.estimates(facts, relay, OWN_LEG)]
+    return _with_choice(pl.concat([placed, _backends(facts), *seen], how="diagonal_relaxed"))

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import Phase, given, settings
 
+from analyzer import api
 from analyzer.pipeline import ingest
 from analyzer.reductions.samples import COUNTER, SERIES, STATE
+from analyzer.views import conversation, summary
 from tests import truth
 from tests.oracle.course import channel, course
 from tests.oracle.scenarios import BASE, Life, scenarios
@@ -147,6 +149,17 @@ def test_every_sample_is_lawful(folder: Path, rebuilt: Rebuild) -> None:
     assert numbers["number"].list.all().all()
 
 
+@every_capture
+def test_every_sample_and_counter_is_walked_back_to_its_line(folder: Path, rebuilt: Rebuild) -> None:
+    tables = rebuilt(folder).tables
+    kinds = {one.metric: one.kind for one in SERIES}
+    found = tables["samples"].join(tables["events"].select("origin", "kind", at="ts"), on="origin", how="left")
+    assert found["kind"].to_list() == [kinds[metric] for metric in found["metric"]]
+    assert found["at"].equals(found["ts"], check_names=False)
+    counted = tables["channels"].drop_nulls("counters_method").join(tables["events"], on="origin", how="left")
+    assert counted["kind"].is_in(["bytes_sent_counted", "bytes_received_counted", "channel_stats_reported"]).all()
+
+
 def test_channels_that_share_a_tube_are_told_apart(rebuilt: Rebuild) -> None:
     """Their counters name no channel; the lines that do are rounded."""
     folder = next(one for one in FOLDERS if one.name == "I-conversations-on-one-tube")
@@ -196,6 +209,26 @@ def test_counters_of_channels_that_nobody_names_are_nobodys(tmp_path: Path) -> N
     sent = series(tables["samples"], "bytes_sent")
     assert {(row["channel"], row["run"]) for row in sent} == {(None, None)}
     assert sorted(row["value"] for row in sent) == [10, 10, 10, 500, 900, 900]
+
+
+def test_a_summary_says_why_traffic_is_not_known(tmp_path: Path) -> None:
+    log = CASES / "channels_unnamed" / "client.log"
+    ingest([str(log)], tmp_path)
+    shown = summary.render(conversation.gather(api.open(tmp_path), "conv-a"))
+    assert "data     its channel shares a tube with others, and no counter says which it counts" in shown
+
+
+def test_a_summary_tells_messages_and_what_was_under_way(tmp_path: Path) -> None:
+    log = CASES / "counters_anew" / "gateway.log"
+    closing = (
+        "2026-11-22 13:00:30,000 INFO keeper_pam_webrtc_rs.channel.core: Channel 'conv-a' closing — connections: 0: []"
+        " | sctp_at_close: 24 B, app_queued: 0 B (server_mode: false, conversation_id: conv-a)\n"
+    )
+    (tmp_path / "app.log").write_bytes(log.read_bytes() + closing.encode())
+    ingest([str(tmp_path / "app.log")], tmp_path / "out")
+    shown = summary.render(conversation.gather(api.open(tmp_path / "out"), "conv-a"))
+    assert "data     — from the client, 970 B in 11 messages to it" in shown
+    assert "         24 B not acknowledged when a channel ended" in shown
 
 
 def test_zero_is_no_round_trip(tmp_path: Path) -> None:

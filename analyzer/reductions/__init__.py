@@ -83,7 +83,7 @@ def _batches(streams: Streams) -> Iterator[Streams]:
 
 
 def reduce(streams: Streams, whole: Whole, resolution: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Rebuild every table of the conversations, by table name; words of `samples`, the longest, are codes.
+    """Rebuild every table of the conversations, by table name; `samples`, the longest, as small as it can be (`Table.spelled`).
 
     `whole` gives rows of `streams.events` further columns; `resolution` has `source` and `resolution_ms` of its times.
     """
@@ -101,8 +101,7 @@ def reduce(streams: Streams, whole: Whole, resolution: pl.DataFrame) -> dict[str
         for table in REBUILT
     }
     course = [part.pop("samples") for part in parts]
-    in_order = pl.concat(course).sort(samples.SAMPLES.sort, nulls_last=True) if course else samples.SAMPLES.empty()
-    return tables | {"samples": in_order}
+    return tables | {"samples": samples.in_order(course) if course else samples.SAMPLES.empty()}
 
 
 def _reduce(streams: Streams, series: pl.DataFrame, resolution: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -22,7 +22,8 @@ _COUNTED = (*UNNAMED, "channel_stats_reported")
 #: a rounded figure stands for all that lie within half of its last digit
 _ROUNDED_KIB = 0.005 + 1e-9
 WAYS = ("sent", "received")
-_VALUES = tuple(f"{what}_{way}" for way in WAYS for what in ("messages", "bytes"))
+#: what is counted of each channel
+VALUES = tuple(f"{what}_{way}" for way in WAYS for what in ("messages", "bytes"))
 
 CHANNELS = Table(
     "channels",
@@ -111,7 +112,7 @@ def _of_sole(unnamed: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     rows = unnamed.join(found, on="tube_id", how="left", maintain_order="left").filter(
         ~pl.col("shared").fill_null(False)
     )
-    fell = pl.any_horizontal((pl.col(name).drop_nulls().diff() < 0).any() for name in _VALUES)
+    fell = pl.any_horizontal((pl.col(name).drop_nulls().diff() < 0).any() for name in VALUES)
     return (
         rows.group_by("tube_id", channel="owner", maintain_order=True)
         .agg(
@@ -121,7 +122,7 @@ def _of_sole(unnamed: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
             fell=fell,
         )
         .filter(~pl.col("fell"))
-        .select("tube_id", "channel", "conversation_id", *_VALUES, "origin", counters_method=pl.lit(SOLE))
+        .select("tube_id", "channel", "conversation_id", *VALUES, "origin", counters_method=pl.lit(SOLE))
     )  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def _of_named(series: pl.DataFrame, unnamed: pl.DataFrame) -> pl.DataFrame:
             )
         )
     method = pl.when(pl.col("exact_sent") & pl.col("exact_received")).then(pl.lit(MATCHED)).otherwise(pl.lit(NAMED))
-    return named.select("tube_id", "channel", *_VALUES, "origin", counters_method=method)
+    return named.select("tube_id", "channel", *VALUES, "origin", counters_method=method)
 
 
 def reduce(facts: Facts, series: pl.DataFrame, told: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ stays until it changes: of a run of equal states only the first is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -106,7 +106,7 @@ def _rows(events: pl.DataFrame) -> Iterable[pl.DataFrame]:
         # a product of a printed decimal has digits that were never printed
         value = pl.lit(None, pl.Float64) if stated else (pl.col(one.column).cast(pl.Float64) * one.scale).round(3)
         yield mine.select(
-            "seq", "ts", "tube_id", "conversation_id", "channel", "shared", "origin",
+            "seq", "ts", "tube_id", "conversation_id", "channel", "shared", "source", "line",
             metric=pl.lit(one.metric).cast(pl.Categorical),
             form=pl.lit(one.form, pl.Enum([COUNTER, GAUGE, STATE])),
             unit=pl.lit(one.unit or None, pl.Enum(_UNITS)),
@@ -135,13 +135,29 @@ def _in_series(rows: pl.DataFrame) -> pl.DataFrame:
     first, before = (pl.when("begins").then(pl.col(name)).forward_fill() for name in ("at", "falls"))
     counts = (pl.col("form") == COUNTER) & ~pl.col("shared")
     return rows.with_columns(
-        number=pl.col("at").cast(pl.Int64) - first.cast(pl.Int64) + 1,
-        run=pl.when(counts).then(pl.col("falls") - before + 1),
+        number=pl.col("at") - first + 1,
+        run=pl.when(counts).then(pl.col("falls") - before + 1).cast(pl.UInt32),
     )
 
 
+def in_order(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Put the samples of all batches in the order of the table."""
+    # sorting a million rows by words would spell each of them out: the few different words are ranked instead
+    rows = pl.concat(parts)
+
+    def rank(name: str) -> pl.Series:
+        if not isinstance(rows.schema[name], pl.Categorical):
+            return rows[name]
+        words = rows.select(pl.col(name).unique()).drop_nulls().sort(pl.col(name).cast(pl.String))
+        ranks = words.with_row_index("rank")
+        return rows.select(name).join(ranks, on=name, how="left", maintain_order="left")["rank"].alias(name)
+
+    ranked = pl.DataFrame([rank(name) for name in SAMPLES.sort])
+    return rows[ranked.select(pl.arg_sort_by(SAMPLES.sort, nulls_last=True)).to_series()]
+
+
 def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:
-    """List the samples of a batch in order, words as codes.
+    """List the samples of a batch, small: words as codes, `source` and `line` for `origin`.
 
     `events` are of the `KINDS`, with their place; `owners` has for each tube with data channels `owner`, the only
     one, and `shared`, whether there are several.
@@ -164,9 +180,15 @@ def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataF
         )
         .join(linked, on=["tube_id", "channel"], how="left", maintain_order="left")
         .with_columns(
-            conversation_id=pl.coalesce("own", "conversation_id"), channel=pl.col("channel").cast(pl.Categorical)
+            conversation_id=pl.coalesce("own", "conversation_id"),
+            channel=pl.col("channel").cast(pl.Categorical),
+            # the name of the source stands in a million rows: it is one word
+            source=pl.col("origin").str.replace(":[0-9]+$", "").cast(pl.Categorical),
+            line=pl.col("line").cast(pl.UInt32),
         )
     )
     sides = facts.tubes.select("tube_id", pl.col("side").cast(pl.Enum(["client", "gateway"])))
     rows = _in_series(pl.concat(_rows(placed)))
-    return rows.join(sides, on="tube_id", how="left", maintain_order="left").select(SAMPLES.schema.names())
+    return rows.join(sides, on="tube_id", how="left", maintain_order="left").select(
+        *(name for name in SAMPLES.schema if name != "origin"), "source", "line"
+    )

@@ -122,7 +122,7 @@ class Commit:
     def stage_frame(self, table: Table, frame: pl.DataFrame) -> Staged:
         """Write a frame to the stage, not yet part of the commit; safe to call from several threads.
 
-        Words may be codes: they are spelled out, one group of rows after the other.
+        What was kept small is spelled out one group of rows after the other.
         """
         path = self.stage / f"{next(self._numbers)}.part"
         return Staged(path, table.name, self._write_parquet(path, table, frame), len(frame))
@@ -154,7 +154,7 @@ class Commit:
                 write_statistics=[name for name in schema.names if name not in UNSOUGHT],
             ) as writer:
                 for first in range(0, max(len(frame), 1), ROW_GROUP_ROWS):
-                    group = frame.slice(first, ROW_GROUP_ROWS).cast(table.schema)
+                    group = table.spelled(frame.slice(first, ROW_GROUP_ROWS))
                     columns = group.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
                     writer.write_table(pa.Table.from_arrays(columns, schema=schema), ROW_GROUP_ROWS)
             stream.flush()

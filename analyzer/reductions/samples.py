@@ -72,8 +72,7 @@ _UNITS = tuple(dict.fromkeys(one.unit for one in SERIES if one.unit))
 
 SAMPLES = Table(
     "samples",
-    row="One value of one metric at one time. Of a run of equal values the first and the last are kept, of equal states"
-    " the first: a plot of steps is the same as of all lines.",
+    row="One value of one metric at one time, where it changed.",
     columns=(
         Column("conversation_id", pl.String(), "Conversation; for what belongs to a tube that several share, the one the line names, else the tube's first."),
         Column("tube_id", pl.String(), "Tube: a counter of the next tube starts anew."),
@@ -82,7 +81,7 @@ SAMPLES = Table(
         Column("metric", pl.String(), "; ".join(f"{one.metric} ({one.form}): {one.doc}" for one in SERIES) + ".", source=KINDS),
         Column("number", pl.Int64(), "Place in its series (conversation, tube, channel, metric), from 1, in the order of the log: an axis where the log has no times."),
         Column("ts", TIMESTAMP, "Time of the line; null where the log has no times."),
-        Column("value", pl.Float64(), "Value in `unit`: of a counter the total so far, never the increase; null for a state."),
+        Column("value", pl.Float64(), "Value in `unit`: of a counter the total so far, never the increase; null for a state. Of a run of equal values the first and the last are kept, of equal states the first: steps drawn through them are those of all lines."),
         Column("state", pl.String(), "State entered, in W3C spelling (have-local-offer); null for a number. States have no order and no distance, so they are no numbers."),
         Column("unit", pl.String(), "Unit of the value (UCUM): By, {message}, bit/s, ms, 1; null for a state."),
         Column("run", pl.Int64(), "Of a counter: 1, and one more each time it fell within its tube, because it started anew, or because two peers in one process share the conversation. Differences hold within a run only. Null for what is no counter, and where the counters of several channels alternate."),

@@ -9,15 +9,25 @@ from analyzer.grammar.text import SHARED, notes_of
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.candidate_pairs import CANDIDATE_PAIRS
 from analyzer.reductions.candidates import CANDIDATES
+from analyzer.reductions.channels import CHANNELS
 from analyzer.reductions.connection_legs import CONNECTION_LEGS
 from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.leg_measurements import LEG_MEASUREMENTS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
 from analyzer.reductions.reported import REPORTED
+from analyzer.reductions.samples import SAMPLES
 from analyzer.tables.declare import Column, Table
 
-_UNITS = {"_ms": "ms", "_mbps": "Mbit/s", "_kbps": "kbit/s", "_s": "s", "bytes_sent": "By", "bytes_received": "By"}
+_UNITS = {
+    "_ms": "ms",
+    "_mbps": "Mbit/s",
+    "_kbps": "kbit/s",
+    "_s": "s",
+    "bytes_sent": "By",
+    "bytes_received": "By",
+    "buffered_bytes": "By",
+}
 
 
 def _events_table() -> Table:
@@ -52,6 +62,8 @@ TABLES: dict[str, Table] = {
         LEG_MEASUREMENTS,
         CANDIDATES,
         CANDIDATE_PAIRS,
+        CHANNELS,
+        SAMPLES,
         REPORTED,
         RELAY_SESSIONS,
         EVENTS,

@@ -16,7 +16,7 @@ import polars as pl
 from analyzer.catalogue import EVENTS
 from analyzer.events.correlate import NEEDED, PLACE
 from analyzer.events.thin import READ, thin
-from analyzer.reductions.facts import COLUMNS
+from analyzer.reductions.samples import COURSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +31,31 @@ class Part:
 def outline(parts: Sequence[Part]) -> pl.DataFrame:
     """What correlation needs of all events, mere repetitions left out.
 
-    Beside `NEEDED`: `part`, a place in `parts`, and `at`, a row in its file. Texts are categorical: a word that stands
-    in a million rows is one word.
+    Beside `NEEDED`: whether a row is `in_series` or `series_only`; `part`, a place in `parts`, and `at`, a row in its
+    file. Texts are categorical: a word that stands in a million rows is one word.
     """
-    columns = list(dict.fromkeys((*NEEDED, *READ)))
+    columns = list(dict.fromkeys((*NEEDED, *READ, *(name for names in COURSE.values() for name in names))))
     types = EVENTS.schema
     none = pl.DataFrame(schema={name: types.get(name, pl.UInt32()) for name in NEEDED})
-    frames = [none.with_columns(part=pl.lit(0, pl.UInt32), at=pl.lit(0, pl.UInt32)).clear()]
+    place = {
+        "part": pl.lit(0, pl.UInt32),
+        "at": pl.lit(0, pl.UInt32),
+        "series_only": pl.lit(False),
+        "in_series": pl.lit(False),
+    }
+    frames = [none.with_columns(**place).clear()]
     for number, part in enumerate(parts):
         stored = pl.read_parquet(part.path, columns=[name for name in columns if name != "scope"])
-        kept = thin(stored.with_columns(scope=pl.lit(part.scope, pl.UInt32)).with_row_index("at"))
-        frames.append(kept.select(*NEEDED, "at", part=pl.lit(number, pl.UInt32)))
+        kept = thin(stored.with_columns(scope=pl.lit(part.scope, pl.UInt32)).with_row_index("at"), COURSE)
+        in_series = pl.col("kind").is_in(list(COURSE))
+        frames.append(kept.select(*NEEDED, "at", "series_only", in_series=in_series, part=pl.lit(number, pl.UInt32)))
     return pl.concat(
-        [frame.select(*NEEDED, "part", "at").with_columns(pl.col(pl.String).cast(pl.Categorical)) for frame in frames]
+        [frame.select(*NEEDED, *place).with_columns(pl.col(pl.String).cast(pl.Categorical)) for frame in frames]
     )
 
 
-def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
-    """All columns that reductions read of some events of the outline, in its order, with the place found for each.
+def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Give some events of the outline `columns` of what is stored, in its order, with the place found for each.
 
     A column `scope` is that of the outline.
     """

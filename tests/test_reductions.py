@@ -31,6 +31,8 @@ TABLES = (
     "leg_measurements",
     "candidates",
     "candidate_pairs",
+    "channels",
+    "samples",
     "reported",
     "relay_sessions",
 )

@@ -62,6 +62,7 @@ def test_every_capture_goes_through_json(datasets: dict[str, analyzer.Dataset], 
             "connection_legs",
             "leg_measurements",
             "relay_sessions",
+            "channels",
             "timeline",
         ]
         assert values["conversations"][0]["conversation_id"] == conversation_id

@@ -1,10 +1,13 @@
-"""Events → the events that reductions need: what only repeats itself is left in the files.
+"""Events → the events that tables need: what only repeats itself is left in the files.
 
-Half of a debug log is statistics written every few seconds. A repetition says nothing new, and of a cumulative
-counter the value before it starts anew is the total. The first and the last of each run stay, so that times do.
+Half of a debug log is statistics written every few seconds. A repetition says nothing new: of a run of equal values the
+first and the last stay, so that times do. Of a cumulative counter the facts need only the value before it starts anew,
+which is the total; what else changed is marked `series_only`, for the time series alone.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -29,22 +32,32 @@ REPEATED = (
 CUMULATIVE = ("bytes_sent_counted", "bytes_received_counted", "transport_bytes_counted")
 _SAID = ("reported_local_type", "reported_remote_type", "reported_rtt_ms")
 _COUNTED = ("bytes_sent", "bytes_received")
-_KEY = ["kind", "source", "conversation_id", "bearer"]
-#: the columns that tell a repetition
-READ = ("kind", "source", "conversation_id", "tube_id", *_SAID, *_COUNTED)
+_KEY = ["kind", "source", "conversation_id", "bearer", "channel_label"]
+#: the columns that tell a repetition, beside those of the series
+READ = ("kind", "source", "conversation_id", "tube_id", "channel_label", *_SAID, *_COUNTED)
 #: a counter that names its conversation only is that of the tube last named with it; the next tube's starts anew
 _BEARER = pl.coalesce("tube_id", pl.when(pl.col("conversation_id").is_not_null()).then(
     pl.col("tube_id").forward_fill().over("conversation_id")
 ))  # fmt: skip
 
 
-def thin(events: pl.DataFrame) -> pl.DataFrame:
-    """Drop repetitions from the events of one part of a source, in order."""
+def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    """Drop repetitions from the events of one part of a source, in order, and mark those that are `series_only`.
+
+    `series` has the columns of each kind whose course over time is wanted.
+    """
     repeated = pl.col("kind").is_in(REPEATED)
     cumulative = pl.col("kind").is_in(CUMULATIVE)
-    periodic = events.select(READ).with_row_index("at").with_columns(bearer=_BEARER).filter(repeated | cumulative)
+    wanted = list(dict.fromkeys(column for columns in series.values() for column in columns))
+    periodic = (
+        events.select(list(dict.fromkeys((*READ, *wanted))))
+        .with_row_index("at")
+        .with_columns(bearer=_BEARER)
+        .filter(repeated | cumulative)
+    )
+    marked = events.with_columns(series_only=pl.lit(False))
     if periodic.is_empty():
-        return events
+        return marked
     # rows of one key side by side and in order: neighbours are compared faster than windows are made
     runs = periodic.select(
         "at",
@@ -52,13 +65,20 @@ def thin(events: pl.DataFrame) -> pl.DataFrame:
         repeated=repeated,
         key=pl.struct(_KEY).hash(),
         said=pl.struct(_SAID).hash(),
+        course=pl.when(pl.col("kind").is_in(list(series))).then(pl.struct(wanted).hash()),
     ).sort("key", maintain_order=True)
     follows, goes_on = (pl.col("key").eq(pl.col("key").shift(by)).fill_null(False) for by in (1, -1))
-    said = pl.col("said")
-    same = follows & goes_on & (said == said.shift()) & (said == said.shift(-1))
+
+    def same(name: str) -> pl.Expr:
+        one = pl.col(name)
+        return follows & goes_on & one.eq_missing(one.shift()) & one.eq_missing(one.shift(-1))
+
     # one counter may start anew while the other grows
     grown = (pl.col(name).is_null() | (pl.col(name).shift(-1) >= pl.col(name)).fill_null(False) for name in _COUNTED)
     grows = goes_on & pl.all_horizontal(grown)
-    dropped = runs.filter(pl.when("repeated").then(same).otherwise(grows))["at"]
+    told = runs.select("at", spared=pl.when("repeated").then(same("said")).otherwise(grows), still=same("course"))
+    dropped = told.filter("spared", "still")["at"]
+    series_only = told.filter("spared", ~pl.col("still"))["at"]
     kept = pl.Series([True]).new_from_index(0, len(events)).scatter(dropped, False)
-    return events.filter(kept)
+    only = pl.Series([False]).new_from_index(0, len(events)).scatter(series_only, True)
+    return marked.with_columns(series_only=only).filter(kept)

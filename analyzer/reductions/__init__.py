@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import polars as pl
 
@@ -11,15 +12,17 @@ from analyzer.events.correlate import Streams, coded
 from analyzer.reductions import (
     candidate_pairs,
     candidates,
+    channels,
     connection_legs,
     conversations,
     ice_stats,
     leg_measurements,
     relay_sessions,
     reported,
+    samples,
     selected_pair,
 )
-from analyzer.reductions.facts import gather
+from analyzer.reductions.facts import COLUMNS, gather
 
 REBUILT = (
     conversations.CONVERSATIONS,
@@ -28,12 +31,16 @@ REBUILT = (
     leg_measurements.LEG_MEASUREMENTS,
     candidates.CANDIDATES,
     candidate_pairs.CANDIDATE_PAIRS,
+    channels.CHANNELS,
     reported.REPORTED,
     relay_sessions.RELAY_SESSIONS,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
 BATCH_EVENTS = 60_000
+#: so many events of the time series alone, of few columns, take the memory of one event
+SERIES_PER_EVENT = 4
 WORKERS = 2
+Whole: TypeAlias = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 
 
 def _components(links: pl.DataFrame) -> pl.DataFrame:
@@ -56,18 +63,20 @@ def _batches(streams: Streams) -> Iterator[Streams]:
     by_conversation = linked.select("conversation_id", of_conversation="component").unique("conversation_id")
     alone = pl.col("conversation_id").to_physical() + len(linked)
     component = (
-        streams.events.select("seq", "tube_id", "conversation_id")
+        streams.events.select(
+            "seq", "tube_id", "conversation_id", weight=pl.when("series_only").then(1).otherwise(SERIES_PER_EVENT)
+        )
         .join(by_tube, on="tube_id", how="left", maintain_order="left")
         .join(by_conversation, on="conversation_id", how="left", maintain_order="left")
-        .select("seq", component=pl.coalesce("of_tube", "of_conversation", alone))
+        .select("seq", "weight", component=pl.coalesce("of_tube", "of_conversation", alone))
         # what belongs to no conversation is in no table
         .drop_nulls()
     )
     batches = (
         component.group_by("component")
-        .agg(pl.len(), pl.col("seq").min())
+        .agg(pl.col("weight").sum(), pl.col("seq").min())
         .sort("seq")
-        .select("component", batch=pl.col("len").cum_sum() // BATCH_EVENTS)
+        .select("component", batch=pl.col("weight").cum_sum() // (BATCH_EVENTS * SERIES_PER_EVENT))
     )
     rows = component.join(batches, on="component", maintain_order="left")
     linked = linked.join(batches, on="component", how="left", maintain_order="left")
@@ -77,18 +86,21 @@ def _batches(streams: Streams) -> Iterator[Streams]:
 
 def reduce(
     streams: Streams,
-    whole: Callable[[pl.DataFrame], pl.DataFrame],
+    whole: Whole,
     resolution: pl.DataFrame,
     relay: pl.DataFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
-    """Rebuild every table of the conversations, by table name.
+    """Rebuild every table of the conversations, by table name; `samples`, the longest, as small as it can be (`Table.spelled`).
 
-    `whole` gives the rows of `streams.events` all columns that facts are found from; `resolution` has `source` and
-    `resolution_ms` of its times. `relay` has the sessions of the relay's own log, joined to tubes; None without one.
+    `whole` gives rows of `streams.events` further columns; `resolution` has `source` and `resolution_ms` of its times.
+    `relay` has the sessions of the relay's own log, joined to tubes; None without one.
     """
 
     def one(batch: Streams) -> dict[str, pl.DataFrame]:
-        return _reduce(Streams(whole(batch.events), batch.links), resolution, relay)
+        events = batch.events
+        told = Streams(whole(events.filter(~pl.col("series_only")), COLUMNS), batch.links)
+        series = whole(events.filter("in_series"), samples.COLUMNS)
+        return _reduce(told, series, resolution, relay)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         parts = list(pool.map(one, _batches(streams)))
@@ -98,6 +110,8 @@ def reduce(
         )
         for table in REBUILT
     }
+    course = [part.pop("samples") for part in parts]
+    found["samples"] = samples.in_order(course) if course else samples.SAMPLES.empty()
     if relay is not None:
         # a session may belong to no conversation, so to no batch
         sides = found[ice_stats.ICE_STATS.name].select("tube_id", "side")
@@ -105,17 +119,24 @@ def reduce(
     return found
 
 
-def _reduce(streams: Streams, resolution: pl.DataFrame, relay: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
+def _reduce(
+    streams: Streams, series: pl.DataFrame, resolution: pl.DataFrame, relay: pl.DataFrame | None
+) -> dict[str, pl.DataFrame]:
     facts = gather(streams, resolution)
     selected = selected_pair.resolve(facts)
     measurements = leg_measurements.measure(facts, relay)
     stats = ice_stats.reduce(facts, selected, measurements)
+    told = channels.labelled(facts)
+    owners = channels.owners(told)
+    counted = channels.reduce(facts, series, told, owners)
     return {
-        "conversations": conversations.reduce(facts),
+        "conversations": conversations.reduce(facts, counted),
         "ice_stats": stats,
         "connection_legs": connection_legs.reduce(facts, selected, measurements, coded(stats)),
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
         "candidates": candidates.reduce(facts),
         "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements),
+        "channels": counted,
         "reported": reported.reduce(facts),
+        "samples": samples.reduce(facts, series, owners),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
+from analyzer.reductions.channels import VALUES
 from analyzer.reductions.facts import Facts
 from analyzer.tables.declare import Column, Metric, Table
 
@@ -38,44 +39,42 @@ CONVERSATIONS = Table(
                source=("peer_state_changed", "ice_state_changed", "restart_timed_out", "tube_closing", "tube_closed")),
         Column("close_reason", pl.String(), "Reason of the first close, by the library's name as of that release.", source=("tube_closing",)),
         Metric("bytes_sent", pl.Int64(),
-               "Application bytes the client sent over data channels (the gateway received, where only its log is there), last cumulative counters.",
-               pl.coalesce("client_sent", "gateway_received"), "By", ("bytes_sent_counted", "bytes_received_counted")),
+               "Application bytes the client sent over data channels (the gateway received, where only its log is there): the sum of its rows in channels.",
+               pl.coalesce("client_bytes_sent", "gateway_bytes_received"), "By", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
         Metric("bytes_received", pl.Int64(),
-               "Application bytes the client received (the gateway sent, where only its log is there), last cumulative counters.",
-               pl.coalesce("client_received", "gateway_sent"), "By", ("bytes_sent_counted", "bytes_received_counted")),
+               "Application bytes the client received (the gateway sent, where only its log is there): the sum of its rows in channels.",
+               pl.coalesce("client_bytes_received", "gateway_bytes_sent"), "By", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
+        Metric("messages_sent", pl.Int64(),
+               "Messages the client sent over data channels (the gateway received, where only its log is there), the library's own included: the sum of its rows in channels.",
+               pl.coalesce("client_messages_sent", "gateway_messages_received"), "{message}", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
+        Metric("messages_received", pl.Int64(),
+               "Messages the client received (the gateway sent, where only its log is there), the library's own included: the sum of its rows in channels.",
+               pl.coalesce("client_messages_received", "gateway_messages_sent"), "{message}", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
     ),
     sort=("conversation_id",),
 )  # fmt: skip
 
 
-def _bytes(facts: Facts) -> pl.DataFrame:
-    """Last cumulative counters per side; a counter starts anew with each tube."""
-    # a counter that no tube can be told for is nobody's where several could have written it
-    sole = facts.streams.links.filter(pl.len().over("conversation_id") == 1).select("conversation_id", only="tube_id")
-    counted = (
-        facts.streams.events.filter(pl.col("kind").is_in(["bytes_sent_counted", "bytes_received_counted"]))
-        .join(sole, on="conversation_id", how="left")
-        .with_columns(tube_id=pl.coalesce("tube_id", "only"))
-        .filter(pl.col("tube_id").is_not_null())
-        .join(facts.tubes.select("tube_id", "side"), on="tube_id", how="left")
-        .with_columns(side=pl.col("side").fill_null("client"))
-    )
-    of_tube = counted.group_by("conversation_id", "side", "tube_id").agg(
-        sent=pl.col("bytes_sent").filter(pl.col("kind") == "bytes_sent_counted").max(),
-        received=pl.col("bytes_received").filter(pl.col("kind") == "bytes_received_counted").max(),
-    )
+def _traffic(channels: pl.DataFrame) -> pl.DataFrame:
+    """Totals of each side; the channels of a conversation never share a counter, so they may be added."""
+    told = channels.with_columns(pl.col("side").fill_null("client"))
 
-    def total(side: str, way: str) -> pl.Expr:
-        values = pl.col(way).filter(pl.col("side") == side)
-        return pl.when(values.is_not_null().any()).then(values.sum()).alias(f"{side}_{way}")
+    def total(side: str, name: str) -> pl.Expr:
+        values = pl.col(name).filter(pl.col("side") == side)
+        return pl.when(values.is_not_null().any()).then(values.sum()).alias(f"{side}_{name}")
 
-    return of_tube.group_by("conversation_id").agg(
-        total(side, way) for side in ("client", "gateway") for way in ("sent", "received")
+    return (
+        told.group_by("conversation_id")
+        .agg(total(side, name) for side in ("client", "gateway") for name in VALUES)
+        .with_columns(pl.col("conversation_id").cast(pl.Categorical))
     )
 
 
-def reduce(facts: Facts) -> pl.DataFrame:
-    """Sum up every conversation; one named by lines that no tube can be tied to has only its id and times."""
+def reduce(facts: Facts, channels: pl.DataFrame) -> pl.DataFrame:
+    """Sum up every conversation; one named by lines that no tube can be tied to has only its id and times.
+
+    `channels` is the table of that name.
+    """
     linked = (
         facts.streams.links.select("conversation_id", "tube_id")
         .join(facts.tubes, on="tube_id")
@@ -99,7 +98,7 @@ def reduce(facts: Facts) -> pl.DataFrame:
     )
     rows = (
         named.join(told, on="conversation_id", how="full", coalesce=True)
-        .join(_bytes(facts), on="conversation_id", how="left")
+        .join(_traffic(channels), on="conversation_id", how="left")
         .with_columns(
             pl.col("any_connected", "any_failed", "any_closed", "any_lost").fill_null(False),
             pl.col("sides", "tube_ids").fill_null([]),

@@ -29,7 +29,7 @@ COLUMNS = (
     "state", "signaling_state", "is_server_mode", "trickle_ice", "turn_only", "reported_side",
     "total_candidates", "duration_ms", "delay_ms", "timestamp_ms", "success", "transaction", "error_code",
     "reported_local_type", "reported_remote_type", "reported_rtt_ms", "local_candidate", "remote_candidate",
-    "bytes_sent", "bytes_received", "close_reason", "gateway_to_guacd_ms", "gateway_to_target_ms",
+    "bytes_sent", "bytes_received", "buffered_bytes", "close_reason", "gateway_to_guacd_ms", "gateway_to_target_ms",
 )  # fmt: skip
 _KIND = pl.col("kind")
 

@@ -33,7 +33,7 @@ STATE, MANIFEST, COMMIT, STAGE = "_analyzer", "manifest.json", "commit.json", "s
 FORMAT = 1
 ROW_GROUP_ROWS = 250_000
 #: columns of few words: all others are ids, times and numbers, which a dictionary only makes slower and larger
-WORDS = ("kind", "level", "target", "source", "location")
+WORDS = ("kind", "level", "target", "source", "location", "metric", "unit")
 #: columns nobody looks for a range of
 UNSOUGHT = ("origin", "fields")
 
@@ -120,11 +120,12 @@ class Commit:
         return self.out / STATE / STAGE
 
     def stage_frame(self, table: Table, frame: pl.DataFrame) -> Staged:
-        """Write a frame to the stage, not yet part of the commit; safe to call from several threads."""
+        """Write a frame to the stage, not yet part of the commit; safe to call from several threads.
+
+        What was kept small is spelled out one group of rows after the other.
+        """
         path = self.stage / f"{next(self._numbers)}.part"
-        columns = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
-        digest = self._write_parquet(path, pa.Table.from_arrays(columns, schema=table.arrow_schema()))
-        return Staged(path, table.name, digest, len(frame))
+        return Staged(path, table.name, self._write_parquet(path, table, frame), len(frame))
 
     def place(self, staged: Staged, name: str) -> None:
         """Give a staged file its name in the commit. A live file of the same bytes is left alone."""
@@ -140,18 +141,22 @@ class Commit:
         """Stage and place one file of a table; its content decides its bytes."""
         self.place(self.stage_frame(table, frame), name)
 
-    def _write_parquet(self, path: Path, table: pa.Table) -> str:
+    def _write_parquet(self, path: Path, table: Table, frame: pl.DataFrame) -> str:
+        schema = table.arrow_schema()
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "w+b") as stream:
-            pq.write_table(
-                table,
+            with pq.ParquetWriter(
                 stream,
+                schema,
                 compression="zstd",
                 compression_level=1,
-                row_group_size=ROW_GROUP_ROWS,
-                use_dictionary=[name for name in WORDS if name in table.column_names],
-                write_statistics=[name for name in table.column_names if name not in UNSOUGHT],
-            )
+                use_dictionary=[name for name in WORDS if name in schema.names],
+                write_statistics=[name for name in schema.names if name not in UNSOUGHT],
+            ) as writer:
+                for first in range(0, max(len(frame), 1), ROW_GROUP_ROWS):
+                    group = table.spelled(frame.slice(first, ROW_GROUP_ROWS))
+                    columns = group.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
+                    writer.write_table(pa.Table.from_arrays(columns, schema=schema), ROW_GROUP_ROWS)
             stream.flush()
             os.fsync(stream.fileno())
             stream.seek(0)

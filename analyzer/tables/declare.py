@@ -75,6 +75,12 @@ class Table:
         shaped = complete.select(self.schema.names()).cast(self.schema)
         return shaped.sort(self.sort, nulls_last=True) if self.sort else shaped
 
+    def spelled(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Spell out rows that were kept small: words from codes, `origin` from `source` and `line`."""
+        if "origin" in self.schema and "origin" not in frame.columns:
+            frame = frame.with_columns(origin=pl.format("{}:{}", pl.col("source").cast(pl.String), "line"))
+        return frame.select(self.schema.names()).cast(self.schema)
+
     def empty(self) -> pl.DataFrame:
         """A frame of this table without rows."""
         return pl.DataFrame(schema=self.schema)

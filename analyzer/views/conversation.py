@@ -31,6 +31,7 @@ class Conversation:
     tubes: list[Row]
     legs: Row
     measurements: list[Row]
+    channels: list[Row]
     #: by tube
     milestones: dict[str, list[Milestone]]
     #: other conversations its tubes carried
@@ -61,6 +62,7 @@ def gather(dataset: Dataset, text: str) -> Conversation:
         tubes=tubes.to_dicts(),
         legs=found[0] if found else {},
         measurements=dataset.leg_measurements.filter(mine).collect().to_dicts(),
+        channels=dataset.channels.filter(mine).collect().to_dicts(),
         milestones={tube_id: timeline.milestones(events, conversation_id, tube_id) for tube_id in tube_ids},
         shared=sharing.to_series().unique().sort().to_list(),
         sources=sources.to_dicts(),
@@ -76,6 +78,7 @@ def as_values(one: Conversation) -> dict[str, Any]:
         "connection_legs": [one.legs] if one.legs else [],
         "leg_measurements": one.measurements,
         "relay_sessions": one.relay,
+        "channels": one.channels,
         "timeline": [
             {"side": tube["side"], **asdict(step)} for tube in one.tubes for step in one.milestones[tube["tube_id"]]
         ],

@@ -7,7 +7,20 @@ from collections.abc import Sequence
 from analyzer.views import legs, relay
 from analyzer.views.conversation import OUTCOMES, Conversation, Row
 from analyzer.views.rounds import render_round, rounds
-from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, moment, number, plain, shown, size, span
+from analyzer.views.text import (
+    NOTHING,
+    Cell,
+    Paint,
+    counted,
+    grid,
+    milliseconds,
+    moment,
+    number,
+    plain,
+    shown,
+    size,
+    span,
+)
 
 LEGS = ("client_to_krelay", "krelay_to_gateway", "end_to_end")
 BACKENDS = tuple(legs.BACKENDS.values())
@@ -34,6 +47,22 @@ def _path(one: Conversation) -> str:
     return f"{shown(types)}, {way}" if types else f"{way}; the log leaves the candidate types open"
 
 
+def _traffic(one: Conversation) -> list[str]:
+    """What went over the data channels, or why that is not known."""
+    row = one.row
+    if row["bytes_sent"] is None and row["bytes_received"] is None:
+        mute = one.shared and any(channel["counters_method"] is None for channel in one.channels)
+        return ["its channel shares a tube with others, and no counter says which it counts"] if mute else []
+    told = []
+    for way, where in {"sent": "from the client", "received": "to it"}.items():
+        messages = row[f"messages_{way}"]
+        within = f" in {counted(messages, 'message')}" if messages else ""
+        carried = NOTHING if row[f"bytes_{way}"] is None else size(row[f"bytes_{way}"])
+        told.append(f"{carried}{within} {where}")
+    late = sum(channel["buffered_bytes"] or 0 for channel in one.channels)
+    return [", ".join(told), *([f"{size(late)} not acknowledged when a channel ended"] if late else [])]
+
+
 def _sides(sides: Sequence[str]) -> str:
     if not sides:
         return "no line tells which side this is"
@@ -50,9 +79,7 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
         ("sides", _sides(row["sides"])),
         ("path", _path(one)),
     ]
-    if row["bytes_sent"] is not None or row["bytes_received"] is not None:
-        sent, received = (NOTHING if row[way] is None else size(row[way]) for way in ("bytes_sent", "bytes_received"))
-        rows.append(("data", f"{sent} from the client, {received} to it"))
+    rows += [("" if place else "data", told) for place, told in enumerate(_traffic(one))]
     rows += [("" if place else "relay", line) for place, line in enumerate(relay.sessions(one.relay))]
     if one.shared:
         rows.append(("shared", "its latencies and ICE statistics are those of a tube it shares with"))

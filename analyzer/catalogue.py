@@ -14,6 +14,8 @@ from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.leg_measurements import LEG_MEASUREMENTS
 from analyzer.reductions.reported import REPORTED
+from analyzer.reductions.setup_phases import SETUP_PHASES
+from analyzer.reductions.turn_attempts import TURN_ATTEMPTS
 from analyzer.tables.declare import Column, Table
 
 _UNITS = {"_ms": "ms", "_mbps": "Mbit/s", "_kbps": "kbit/s", "bytes_sent": "By", "bytes_received": "By"}
@@ -51,6 +53,8 @@ TABLES: dict[str, Table] = {
         LEG_MEASUREMENTS,
         CANDIDATES,
         CANDIDATE_PAIRS,
+        TURN_ATTEMPTS,
+        SETUP_PHASES,
         REPORTED,
         EVENTS,
         SOURCES,

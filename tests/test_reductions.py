@@ -31,9 +31,11 @@ TABLES = (
     "leg_measurements",
     "candidates",
     "candidate_pairs",
+    "turn_attempts",
+    "setup_phases",
     "reported",
 )
-PLACE = ("origin",)
+PLACE = ("origin", "started_origin", "ended_origin")
 Tables = dict[str, pl.DataFrame]
 few = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 

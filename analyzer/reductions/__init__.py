@@ -17,6 +17,8 @@ from analyzer.reductions import (
     leg_measurements,
     reported,
     selected_pair,
+    setup_phases,
+    turn_attempts,
 )
 from analyzer.reductions.facts import gather
 
@@ -27,6 +29,8 @@ REBUILT = (
     leg_measurements.LEG_MEASUREMENTS,
     candidates.CANDIDATES,
     candidate_pairs.CANDIDATE_PAIRS,
+    turn_attempts.TURN_ATTEMPTS,
+    setup_phases.SETUP_PHASES,
     reported.REPORTED,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
@@ -97,7 +101,8 @@ def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFram
     facts = gather(streams, resolution)
     selected = selected_pair.resolve(facts)
     measurements = leg_measurements.measure(facts)
-    stats = ice_stats.reduce(facts, selected, measurements)
+    attempts = turn_attempts.attempts(facts)
+    stats = ice_stats.reduce(facts, selected, measurements, attempts)
     return {
         "conversations": conversations.reduce(facts),
         "ice_stats": stats,
@@ -105,5 +110,7 @@ def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFram
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
         "candidates": candidates.reduce(facts),
         "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements),
+        "turn_attempts": turn_attempts.reduce(facts, attempts),
+        "setup_phases": setup_phases.reduce(facts, selected, measurements),
         "reported": reported.reduce(facts),
     }

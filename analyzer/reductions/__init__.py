@@ -15,6 +15,7 @@ from analyzer.reductions import (
     conversations,
     ice_stats,
     leg_measurements,
+    nomination,
     reported,
     selected_pair,
     setup_phases,
@@ -102,6 +103,7 @@ def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFram
     selected = selected_pair.resolve(facts)
     measurements = leg_measurements.measure(facts)
     attempts = turn_attempts.attempts(facts)
+    waits = nomination.nomination_waits(facts, selected, measurements)
     stats = ice_stats.reduce(facts, selected, measurements, attempts)
     return {
         "conversations": conversations.reduce(facts),
@@ -109,8 +111,8 @@ def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFram
         "connection_legs": connection_legs.reduce(facts, selected, measurements, coded(stats)),
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
         "candidates": candidates.reduce(facts),
-        "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements),
+        "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements, waits),
         "turn_attempts": turn_attempts.reduce(facts, attempts),
-        "setup_phases": setup_phases.reduce(facts, selected, measurements),
+        "setup_phases": setup_phases.reduce(facts, waits),
         "reported": reported.reduce(facts),
     }

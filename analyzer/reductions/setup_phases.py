@@ -14,7 +14,6 @@ import polars as pl
 from analyzer.events.correlate import CONTROL, canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, elapsed_ms
-from analyzer.reductions.nomination import nomination_waits
 from analyzer.tables.declare import Column, Table
 
 PHASES: tuple[tuple[str, str], ...] = (
@@ -257,7 +256,7 @@ def _phases(ends: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
+def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
     """Part the set-up of every tube of every conversation."""
     ends = _ends(facts)
     known = ends.select(*_PAIR, "fetch_ms", "gathering_ms", "held_at", "held_for_ms")
@@ -268,7 +267,7 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> 
             )
         )
         .join(known, on=_PAIR, how="left", maintain_order="left")
-        .join(nomination_waits(facts, selected, measurements), on=_PAIR, how="left", maintain_order="left")
+        .join(waits, on=_PAIR, how="left", maintain_order="left")
     )
     fine = pl.col("sub_second") & pl.col("begins_at").is_not_null()
     names = pl.col("phase").str.split("+")

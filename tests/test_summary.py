@@ -17,6 +17,7 @@ from analyzer.reductions.leg_measurements import ESTIMATORS
 from analyzer.views import conversation, conversations, legs, rounds, summary, text, timeline
 from tests.datasets import ACTS, CAPTURED, built, seed_dataset, summaries
 
+SET_UP = ("setup_phases", "candidate_pairs", "turn_attempts")
 CAPTURES = sorted(f"{path.parent.name}/{path.name}" for path in CAPTURED.glob("[0-9]*/*") if list(path.glob("*.log*")))
 
 
@@ -56,7 +57,14 @@ def test_every_capture_renders_within_the_width(datasets: dict[str, analyzer.Dat
 def test_every_capture_goes_through_json(datasets: dict[str, analyzer.Dataset], name: str) -> None:
     for conversation_id in datasets[name].conversations.collect()["conversation_id"]:
         values = json.loads(text.as_json(conversation.as_values(conversation.gather(datasets[name], conversation_id))))
-        assert list(values) == ["conversations", "ice_stats", "connection_legs", "leg_measurements", "timeline"]
+        assert list(values) == [
+            "conversations",
+            "ice_stats",
+            "connection_legs",
+            "leg_measurements",
+            *SET_UP,
+            "timeline",
+        ]
         assert values["conversations"][0]["conversation_id"] == conversation_id
 
 

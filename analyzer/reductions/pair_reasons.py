@@ -6,24 +6,25 @@ import polars as pl
 
 from analyzer.reductions.facts import PEER, Facts
 
-LEFT_OUT = "{} more pairs are not listed: a check list holds 100 (RFC 8445 section 6.1.2.5)"
-NEVER_ARRIVED = "the other side gathered it, and it never arrived here"
+# what stands before the colon says it in short
+LEFT_OUT = "not listed: {} more pairs; a check list holds 100 (RFC 8445 section 6.1.2.5)"
+NEVER_ARRIVED = "never arrived: the other side gathered the remote candidate"
 FAMILIES = "not paired: address families differ (RFC 8445 section 6.1.2.2)"
 TRANSPORTS = "not paired: transports differ (RFC 8445 section 6.1.2.2)"
 COMPONENTS = "not paired: components differ (RFC 8445 section 6.1.2.2)"
 NAME = "not paired: the remote address is a name, and no line tells its address"
 PRUNED = "pruned: the base of the reflexive candidate is a host candidate (RFC 8445 section 6.1.2.4)"
-REMOTE_LATE = "the remote candidate came after the selection"
-LOCAL_LATE = "the local candidate was gathered after the selection"
-RELAY_LATE = "nominated before a relay candidate may be: that takes 2 s"
-LOWER = "its priority is lower than that of the selected pair"
-NO_ANSWER = "no answer before the nomination: its priority is higher than that of the selected pair"
-OTHER = "another pair was selected"
-MAY_BE = "may be the selected pair: the log tells types only"
-NOT_TOLD = "not known from the log: it does not tell which pair was selected"
-FAILED = "no check succeeded: ICE failed"
-CLOSED = "no check had succeeded when the tube closed"
-OPEN = "no check has succeeded where the log ends"
+REMOTE_LATE = "too late: the remote candidate came after the selection"
+LOCAL_LATE = "too late: the local candidate was gathered after the selection"
+RELAY_LATE = "not yet to be nominated: a relay candidate is after 2 s, a pair was before"
+LOWER = "lower priority: than that of the selected pair"
+NO_ANSWER = "no answer in time: its priority is higher than that of the selected pair"
+OTHER = "not selected: another pair was"
+MAY_BE = "may be it: of the selected pair the log tells types only"
+NOT_TOLD = "not known from the log: which pair was selected is not told"
+FAILED = "checks failed: none succeeded, and ICE failed"
+CLOSED = "checks failed: none had succeeded when the tube closed"
+OPEN = "no answer yet: no check has succeeded where the log ends"
 NOT_BEGUN = "never checked: ICE did not begin to check"
 
 _KIND = pl.col("kind")
@@ -92,7 +93,6 @@ def reasons(facts: Facts, pairs: pl.DataFrame, selected: pl.DataFrame, waits: pl
         ((pl.col("local_type") == "relay") | (pl.col("remote_type") == "relay")) & (pl.col("waited_ms") < 1000),
     ).fill_null(False)
     proofs = (
-        (pl.col("is_selected"), None),
         (_differ("component"), COMPONENTS),
         (_differ("transport"), TRANSPORTS),
         ((_family("local") != _family("remote")).fill_null(False), FAMILIES),
@@ -111,10 +111,8 @@ def reasons(facts: Facts, pairs: pl.DataFrame, selected: pl.DataFrame, waits: pl
         (pl.col("was_closed") & ~pl.col("was_connected"), CLOSED),
         (~pl.col("was_connected") & pl.col("ice_began").fill_null(False), OPEN),
     )
-    tried = pl.when(proofs[0][0]).then(pl.lit(proofs[0][1], pl.String))
-    for proof, said in proofs[1:]:
-        tried = tried.when(proof.fill_null(False)).then(pl.lit(said))
-    reason = tried.otherwise(pl.lit(NOT_TOLD))
+    said = [pl.when(proof.fill_null(False)).then(pl.lit(reason)) for proof, reason in proofs]
+    reason = pl.when(~pl.col("is_selected")).then(pl.coalesce(*said, pl.lit(NOT_TOLD)))
     return rows.with_columns(reason=reason).with_columns(
         ruled_out=pl.col("reason").is_not_null() & ~pl.col("reason").is_in(_OPEN)
     )

@@ -47,8 +47,8 @@ SETUP_PHASES = Table(
         Column("started_at", TIMESTAMP, "End of the phase before; of the first, the first line of the tube, or of the conversation where it came to a connected tube."),
         Column("ended_at", TIMESTAMP, "Milestone that ends it; null where it was not reached."),
         Column("offset_ms", pl.Float64(), "From the start of the set-up to the start of the phase. Null in whole seconds.", unit="ms"),
-        Column("duration_ms", pl.Float64(), "ended_at − started_at; the durations of a set-up add up to its whole. Without times only what was printed. Null in whole seconds.", unit="ms"),
-        Column("span_ms", pl.Float64(), "The phase's own time, with what it did while later phases ran.", unit="ms"),
+        Column("duration_ms", pl.Float64(), "ended_at − started_at; the durations of a set-up add up to its whole. Without fine times null, but for what was printed of the credential fetch.", unit="ms"),
+        Column("span_ms", pl.Float64(), "The phase's own time, with what it did while later phases ran; without fine times only what was printed.", unit="ms"),
         Column("wait_ms", pl.Float64(), "Wait before the nomination that is part of it: 2000 ms with a relay candidate in the pair, else what checks and round trip leave possible of 0, 500, 1000, 2000 ms; null where that is open.", unit="ms"),
         Column("method", pl.String(), "milestones: between two lines; printed: a duration in a line; null where the phase did not end."),
         Column("held_back", pl.Boolean(), "Whether the library told its start or end late: releases 1.0 to 1.2 sleep up to 6 s in the callback that ends gathering."),
@@ -106,7 +106,12 @@ def _tube_marks(events: pl.DataFrame) -> pl.DataFrame:
             **_mark("begins", pl.lit(True)),
             **{key: expr for name, shows in ends.items() for key, expr in _mark(name, shows).items()},
             **_mark("fetched", credentials & before, last=True),
-            fetch_ms=pl.col("duration_ms").filter(credentials & before).last(),
+            # one fetch is as long as it says; of several what passed between them is not told
+            fetch_ms=pl.when((credentials & before).sum() == 1).then(pl.col("duration_ms").filter(credentials & before).last()),
+            fetch_began_at=(pl.col("ts") - pl.duration(microseconds=(pl.col("duration_ms") * 1000).round(0)))
+            .filter(credentials & before)
+            .min(),
+            fetch_told=pl.col("duration_ms").filter(credentials & before).count() > 0,
             gathering_ms=pl.col("duration_ms")
             .filter(_KIND == "gathering_completed_reported", pl.col("duration_ms").is_between(0, 600_000, closed="right"))
             .first(),
@@ -165,12 +170,7 @@ def _ends(facts: Facts) -> pl.DataFrame:
     described = pl.coalesce("stable_seq", "checking_seq")
     remote_in_time = (pl.col("remote_seq") < pl.col("ice_connected_seq")).fill_null(True)
     # a fetch whose request is not told began as long before its end as it says
-    requested_at = pl.coalesce(
-        "requested_at",
-        pl.max_horizontal(
-            "begins_at", pl.col("fetched_at") - pl.duration(microseconds=(pl.col("fetch_ms") * 1000).round(0))
-        ),
-    )
+    requested_at = pl.coalesce("requested_at", pl.max_horizontal("begins_at", "fetch_began_at"))
     marks = _own_marks(facts).join(_tube_marks(facts.streams.events), on="tube_id")
     tubes = facts.tubes.select(
         "tube_id", "side", "sub_second", "was_failed", "was_closed", "was_connected", "generations"
@@ -182,7 +182,7 @@ def _ends(facts: Facts) -> pl.DataFrame:
             *_as("arrived", "remote", remote_in_time),
             # preparation ends at the last line before what follows it
             requested_at=requested_at,
-            requested_seq=pl.coalesce("requested_seq", pl.when(pl.col("fetch_ms").is_not_null()).then("fetched_seq")),
+            requested_seq=pl.coalesce("requested_seq", pl.when("fetch_told").then("fetched_seq")),
             requested_origin=pl.coalesce("requested_origin", "fetched_origin"),
             requested_in=pl.coalesce("requested_in", "fetched_in"),
             joined=joined,
@@ -271,11 +271,11 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
     )
     fine = pl.col("sub_second") & pl.col("begins_at").is_not_null()
     names = pl.col("phase").str.split("+")
-    printed = (
-        pl.when(pl.col("phase") == "credential_fetch").then("fetch_ms")
-        .when(pl.col("phase") == "gathering").then("gathering_ms")
-    )  # fmt: skip
+    printed = pl.when(pl.col("phase") == "credential_fetch").then("fetch_ms")
     duration = pl.when(fine).then(elapsed_ms("started_at", "ended_at")).when(pl.col("told")).then(printed)
+    # what is printed of gathering is all of it: how much of that checks ran beside is not told
+    whole = pl.when(pl.col("phase") == "gathering").then("gathering_ms").otherwise(printed)
+    own = pl.when(fine).then(elapsed_ms("started_at", "own_at")).when(pl.col("told")).then(whole)
     released = pl.col("held_at") + pl.duration(milliseconds=pl.col("held_for_ms").fill_null(HELD_BACK_MS))
     soon = pl.duration(milliseconds=RELEASE_MS)
     in_sleep = pl.min_horizontal("ended_at", released) - pl.max_horizontal("started_at", "held_at")
@@ -306,7 +306,7 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
             .when("ended_badly").then(pl.lit("died"))
             .otherwise(pl.lit("open")),
             offset_ms=pl.when(fine).then(elapsed_ms("begins_at", "started_at")),
-            span_ms=pl.when(fine).then(elapsed_ms("started_at", "own_at")),
+            span_ms=own,
             wait_ms=waited,
             method=pl.when("told").then(
                 pl.when(fine).then(pl.lit("milestones")).when(pl.col("duration_ms").is_not_null()).then(pl.lit("printed"))

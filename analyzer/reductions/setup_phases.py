@@ -48,7 +48,7 @@ SETUP_PHASES = Table(
         Column("ended_at", TIMESTAMP, "Milestone that ends it; null where it was not reached."),
         Column("offset_ms", pl.Float64(), "From the start of the set-up to the start of the phase. Null in whole seconds.", unit="ms"),
         Column("duration_ms", pl.Float64(), "ended_at − started_at; the durations of a set-up add up to its whole. Without fine times null, but for what was printed of the credential fetch.", unit="ms"),
-        Column("span_ms", pl.Float64(), "The phase's own time, with what it did while later phases ran; without fine times only what was printed.", unit="ms"),
+        Column("span_ms", pl.Float64(), "The phase's own time: with what it did while later phases ran, and before the tube's first line; without fine times only what was printed.", unit="ms"),
         Column("wait_ms", pl.Float64(), "Wait before the nomination that is part of it: 2000 ms with a relay candidate in the pair, else what checks and round trip leave possible of 0, 500, 1000, 2000 ms; null where that is open.", unit="ms"),
         Column("method", pl.String(), "milestones: between two lines; printed: a duration in a line; null where the phase did not end."),
         Column("held_back", pl.Boolean(), "Whether the library told its start or end late: releases 1.0 to 1.2 sleep up to 6 s in the callback that ends gathering."),
@@ -275,7 +275,10 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
     duration = pl.when(fine).then(elapsed_ms("started_at", "ended_at")).when(pl.col("told")).then(printed)
     # what is printed of gathering is all of it: how much of that checks ran beside is not told
     whole = pl.when(pl.col("phase") == "gathering").then("gathering_ms").otherwise(printed)
-    own = pl.when(fine).then(elapsed_ms("started_at", "own_at")).when(pl.col("told")).then(whole)
+    # a fetch may have begun before the tube's first line: what it says of itself is all of it
+    own = pl.when("told").then(
+        pl.coalesce(printed, pl.when(fine).then(elapsed_ms("started_at", "own_at")).otherwise(whole))
+    )
     released = pl.col("held_at") + pl.duration(milliseconds=pl.col("held_for_ms").fill_null(HELD_BACK_MS))
     soon = pl.duration(milliseconds=RELEASE_MS)
     in_sleep = pl.min_horizontal("ended_at", released) - pl.max_horizontal("started_at", "held_at")

@@ -11,13 +11,12 @@ from analyzer.views.text import Cell, Paint, grid, shown, span
 NAMED = 4
 
 
-def _said(row: Row) -> str:
-    asked = "TURN credentials of the router" if row["step"] == "credentials" else "a TURN allocation"
-    server = f" of {row['server']}" if row["server"] else ""
+def _said(row: Row) -> list[Cell | str]:
+    asked = "the router, for credentials" if row["step"] == "credentials" else row["server"] or "a relay"
     outcome = {"unknown": "not granted", "timed_out": "not answered"}.get(row["outcome"], row["outcome"])
-    why = " ".join(str(part) for part in (row["error_code"], row["reason"]) if part is not None)
+    code = f", {row['error_code']} {row['reason'] or ''}".rstrip() if row["error_code"] is not None else ""
     after = "" if row["duration_ms"] is None else f", after {span(row['duration_ms'])}"
-    return f"{asked}{server}: {outcome}{after}{f' ({why})' if why else ''}"
+    return [shown(asked), [(shown(f"{outcome}{code}{after}"), "red")]]
 
 
 def render_attempts(one: Conversation, tubes: Sequence[Row], paint: Paint) -> list[str]:
@@ -25,7 +24,7 @@ def render_attempts(one: Conversation, tubes: Sequence[Row], paint: Paint) -> li
     cells: list[list[Cell | str]] = []
     for tube in tubes:
         failed = [row for row in one.attempts if row["tube_id"] == tube["tube_id"] and row["outcome"] != "granted"]
-        cells += [[tube["side"] or "side unknown", [(shown(_said(row)), "red")]] for row in failed[:NAMED]]
+        cells += [[tube["side"] or "side unknown", *_said(row)] for row in failed[:NAMED]]
         if len(failed) > NAMED:
-            cells.append(["", f"and {len(failed) - NAMED} more"])
+            cells.append(["", "", f"and {len(failed) - NAMED} more"])
     return ["", paint("TURN, in vain", "bold"), *grid(cells, paint)] if cells else []

@@ -57,7 +57,8 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
         if row["span_ms"] is not None and row["duration_ms"] is None:
             said.append(f"{name}: {number(row['span_ms'], 'ms')} as the log prints it, with what ran beside it")
         elif row["span_ms"] is not None and row["span_ms"] > row["duration_ms"]:
-            said.append(f"{name}: went on for {span(row['span_ms'])} while later phases ran")
+            beside = "began before the first line" if name == "credential_fetch" else "went on while later phases ran"
+            said.append(f"{name}: {span(row['span_ms'])} in all, it {beside}")
         if row["state"] == "untold":
             said.append(f"{name}: no line tells its end; the tube was connected")
     return said

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from analyzer.pipeline import ingest
-from analyzer.reductions.setup_phases import NAMES
+from analyzer.reductions.setup_milestones import NAMES
 from tests import truth
 from tests.datasets import CAPTURED
 from tests.truth import Capture

@@ -180,3 +180,26 @@ def test_the_other_sides_candidate_that_never_came_is_listed(tmp_path: Path) -> 
     ingest([str(tmp_path / log.name) for log in logs], tmp_path / "out")
     pairs = pl.read_parquet(tmp_path / "out" / "candidate_pairs").filter(pl.col("reason") == why.NEVER_ARRIVED)
     assert pairs.select("remote_type", "remote_port").rows() == [("host", 35992)]
+
+
+def test_checks_too_brief_for_a_relay_rule_it_out(tmp_path: Path) -> None:
+    """A reflexive pair waits 0.5 s, a relay pair 2 s: 0.74 s at a round trip of 112 ms tell which."""
+    local = [
+        _candidate("host", HOST, "10.0.1.2", 40001),
+        _candidate("srflx", SRFLX, "192.0.2.1", 40002, " raddr 0.0.0.0 rport 40002"),
+        RELAYED,
+    ]
+    remote = [
+        _candidate("host", HOST, "10.0.2.2", 50001),
+        _candidate("srflx", SRFLX, "198.51.100.1", 50002, " raddr 0.0.0.0 rport 50002"),
+    ]
+    log = _log(local, remote)
+    for moved, at in (("state: Connected", 740), ("Connection state changed", 964)):
+        line = next(one for one in log.splitlines() if moved in one and ("ICE" in one) == (at == 740))
+        log = log.replace(line, f"2026-11-22 13:00:00,{at}{line[23:]}")
+    rows = pairs_of(log, tmp_path)
+    assert {row["reason"] for row in rows if row["local_type"] == "relay"} == {why.RELAY_LATE}
+    assert {row["reason"] for row in rows if row["local_type"] != "relay"} == {why.NOT_TOLD}
+    assert pl.read_parquet(tmp_path / "out" / "connection_legs")["uses_relay"].to_list() == [False]
+    phases = pl.read_parquet(tmp_path / "out" / "setup_phases")
+    assert phases.filter(pl.col("phase") == "checks")["wait_ms"].to_list() == [500.0]

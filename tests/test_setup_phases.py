@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from analyzer.pipeline import ingest
+from analyzer.reductions.nomination import fitting
 from analyzer.reductions.setup_milestones import NAMES
 from tests import truth
 from tests.datasets import CAPTURED
@@ -167,3 +168,26 @@ def test_milestones_nobody_told_join_their_phases(tmp_path: Path) -> None:
         ("gathering+signalling+checks+dtls", 2500.0),
         ("sctp+data_channel", 200.0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("span_ms", "round_trip_ms", "wait_ms"),
+    [
+        (225.0, 112.0, 0.0),
+        (738.0, 112.0, 500.0),
+        (1120.0, 112.0, 1000.0),
+        (2153.0, 117.0, 2000.0),
+        (1165.0, 52.0, 1000.0),
+        (717.0, 230.0, None),  # either of two
+        (1800.0, 112.0, None),  # none of them
+        (1120.0, None, None),
+    ],
+)
+def test_a_wait_is_known_where_only_one_fits(
+    span_ms: float, round_trip_ms: float | None, wait_ms: float | None
+) -> None:
+    row = pl.DataFrame(
+        {"span": [span_ms], "round_trip": [round_trip_ms]}, schema={"span": pl.Float64, "round_trip": pl.Float64}
+    )
+    found = row.select(wait=fitting(pl.col("span"), pl.col("round_trip")))
+    assert found["wait"].to_list() == [wait_ms]

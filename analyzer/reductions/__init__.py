@@ -100,10 +100,11 @@ def reduce(
 
 def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFrame]:
     facts = gather(streams, resolution)
-    selected = selected_pair.resolve(facts)
     measurements = leg_measurements.measure(facts)
+    fits = nomination.fitting_waits(facts, measurements)
+    selected = selected_pair.resolve(facts, fits)
     attempts = turn_attempts.attempts(facts)
-    waits = nomination.nomination_waits(facts, selected, measurements)
+    waits = nomination.nomination_waits(fits, selected)
     stats = ice_stats.reduce(facts, selected, measurements, attempts)
     return {
         "conversations": conversations.reduce(facts),

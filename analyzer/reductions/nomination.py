@@ -22,7 +22,7 @@ SLACK_MS = 60.0
 LAG_MS = 15.0
 
 
-def _fitting(span: pl.Expr, round_trip: pl.Expr) -> pl.Expr:
+def fitting(span: pl.Expr, round_trip: pl.Expr) -> pl.Expr:
     """The one wait that explains a span of checks; null where none or several do."""
     fits = []
     for wait in WAITS_MS:
@@ -32,8 +32,11 @@ def _fitting(span: pl.Expr, round_trip: pl.Expr) -> pl.Expr:
     return pl.when(possible.list.len() == 1).then(possible.list.first())
 
 
-def nomination_waits(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
-    """Columns: conversation_id, tube_id, nomination_ms. The controlling side's log tells, for its peer too."""
+def fitting_waits(facts: Facts, measurements: pl.DataFrame) -> pl.DataFrame:
+    """Columns: conversation_id, tube_id, fits_ms: the one wait that explains the checks of the controlling side.
+
+    Its peer waits as long; with several tubes of one side in turn, which of them met is not told.
+    """
     links = facts.streams.links.select("conversation_id", "tube_id")
     round_trips = measurements.filter("chosen", pl.col("leg") == "end_to_end").select(
         "conversation_id", round_trip="value_ms"
@@ -41,21 +44,27 @@ def nomination_waits(facts: Facts, selected: pl.DataFrame, measurements: pl.Data
     first = facts.generations.filter(pl.col("generation") == 1, pl.col("held_back_at").is_null(), "sub_second").select(
         "tube_id", span=elapsed_ms("checking_at", "ice_connected_at")
     )
-    relayed = pl.any_horizontal(pl.col("selected_pair_local_type", "selected_pair_remote_type") == "relay")
-    proved = relayed & (pl.col("selected_pair_method") != "reported")
     known = (
-        links.join(selected.select("tube_id", "side", proved=proved.fill_null(False)), on="tube_id")
+        links.join(facts.tubes.select("tube_id", "side"), on="tube_id")
         .join(round_trips, on="conversation_id", how="left")
         .join(first, on="tube_id", how="left")
-        .with_columns(fits=pl.when(pl.col("side") == "client").then(_fitting(pl.col("span"), pl.col("round_trip"))))
+        .with_columns(fits=pl.when(pl.col("side") == "client").then(fitting(pl.col("span"), pl.col("round_trip"))))
     )
-    # with several tubes of one side in turn, which of them met is not told
-    sole = known.filter(pl.len().over("conversation_id", "side") == 1, pl.col("side") == "client")
-    peers = sole.select("conversation_id", of_client="fits").unique("conversation_id", keep="none")
-    return known.join(peers, on="conversation_id", how="left").select(
+    sole = known.filter(pl.len().over("conversation_id", "side") == 1)
+    clients = sole.filter(pl.col("side") == "client").select("conversation_id", of_client="fits")
+    gateways = sole.filter(pl.col("side") == "gateway").select("conversation_id", "tube_id")
+    of_gateway = gateways.join(clients, on="conversation_id")
+    return known.join(of_gateway, on=["conversation_id", "tube_id"], how="left").select(
+        "conversation_id", "tube_id", fits_ms=pl.coalesce("fits", "of_client")
+    )
+
+
+def nomination_waits(fits: pl.DataFrame, selected: pl.DataFrame) -> pl.DataFrame:
+    """Columns: conversation_id, tube_id, nomination_ms: proved by a relay candidate in the pair, else what fits."""
+    relayed = pl.any_horizontal(pl.col("selected_pair_local_type", "selected_pair_remote_type") == "relay")
+    proved = relayed & (pl.col("selected_pair_method") != "reported")
+    return fits.join(selected.select("tube_id", proved=proved.fill_null(False)), on="tube_id").select(
         "conversation_id",
         "tube_id",
-        nomination_ms=pl.when("proved")
-        .then(pl.lit(RELAY_WAIT_MS))
-        .otherwise(pl.coalesce("fits", pl.when(pl.col("side") == "gateway").then("of_client"))),
+        nomination_ms=pl.when("proved").then(pl.lit(RELAY_WAIT_MS)).otherwise("fits_ms"),
     )

@@ -103,8 +103,9 @@ def _failed(facts: Facts) -> pl.DataFrame:
     reason = (
         pl.when(outcome == "unresolved").then(pl.lit("its name could not be resolved"))
         .when(outcome == "timed_out").then(pl.lit("no answer before the TURN client gave up"))
-        .when(outcome == "unknown").then(pl.lit("an error of the client's own, without an answer"))
-        .otherwise(in_words)
+        .when(outcome == "refused").then(in_words)
+        .when(waited.is_null()).then(pl.lit("it failed without an error code; how long it waited is not told"))
+        .otherwise(pl.lit("it failed without an error code, before it would have given up"))
     )  # fmt: skip
     return rows.select(
         *PEER,

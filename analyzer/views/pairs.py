@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from analyzer.views.conversation import Conversation, Row
-from analyzer.views.text import Cell, Paint, counted, grid, shown
+from analyzer.views.text import Cell, Paint, grid, shown
 
 #: so many pairs that were not selected are named
 LOSERS = 2
@@ -35,10 +35,10 @@ def _tube(tube: Row, rows: Sequence[Row]) -> list[list[Cell | str]]:
         key=lambda row: -(row["pair_priority"] or 0),
     )
     named = losers[:LOSERS]
-    cells: list[list[Cell | str]] = [[_pair(row), [(f"selected, {row['method']}", "green")]] for row in selected]
-    cells += [[_pair(row), [(shown(_short(row)), "dim")]] for row in named]
+    cells: list[list[Cell | str]] = [[[(f"selected, {row['method']}", "green")], _pair(row)] for row in selected]
+    cells += [[[(shown(_short(row)), "dim")], _pair(row)] for row in named]
     rest = Counter(_short(row) for row in rows if not row["nominated"] and row not in named)
-    cells += [[f"{counted(count, 'more', 'more')}", [(shown(reason), "dim")]] for reason, count in rest.items()]
+    cells += [[[(shown(reason), "dim")], f"{count:,} more"] for reason, count in rest.items()]
     head = [(tube["side"] or "side unknown", "bold")]
     return [[head if not place else "", *row] for place, row in enumerate(cells)]
 

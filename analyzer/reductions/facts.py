@@ -307,6 +307,6 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     candidates = candidate_rows(streams.events)
     tubes = _tubes(streams.events, candidates, resolution)
     generations = _generations(streams.events, candidates).join(
-        tubes.select("tube_id", "side", "sub_second"), on="tube_id", how="left"
+        tubes.select("tube_id", "side", "sub_second", "resolution_ms"), on="tube_id", how="left"
     )
     return Facts(streams, candidates, generations, tubes)

@@ -21,7 +21,7 @@ INDENT = "  "
 
 #: what each method of a latency stands for, for the legend
 METHODS = {
-    "stun_transaction": "a STUN request and its response: 1 round trip",
+    "stun_transaction": "a connectivity check of the selected pair and its response: 1 round trip",
     "turn_transaction": "first Allocate request to its challenge: 1 round trip",
     "gathering_srflx": "gathering start to first reflexive candidate: 1 round trip",
     "gathering_relay": "gathering start to first relay candidate: 2 round trips, halved",
@@ -40,8 +40,10 @@ METHODS = {
 
 
 def _value(legs: Mapping[str, Any], name: str) -> str:
-    value = legs.get(f"{name}_latency_ms")
-    return "?" if value is None else number(value, "ms")
+    value, high = legs.get(f"{name}_latency_ms"), legs.get(f"{name}_high_ms")
+    if value is not None:
+        return number(value, "ms")
+    return "?" if high is None else f"≤ {number(high, 'ms')}"
 
 
 def _backends(legs: Mapping[str, Any]) -> list[Link]:

@@ -17,6 +17,8 @@ from analyzer.reductions.leg_measurements import LEG_MEASUREMENTS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
 from analyzer.reductions.reported import REPORTED
 from analyzer.reductions.samples import SAMPLES
+from analyzer.reductions.setup_phases import SETUP_PHASES
+from analyzer.reductions.turn_attempts import TURN_ATTEMPTS
 from analyzer.tables.declare import Column, Table
 
 _UNITS = {
@@ -64,6 +66,8 @@ TABLES: dict[str, Table] = {
         CANDIDATE_PAIRS,
         CHANNELS,
         SAMPLES,
+        TURN_ATTEMPTS,
+        SETUP_PHASES,
         REPORTED,
         RELAY_SESSIONS,
         EVENTS,

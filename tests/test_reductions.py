@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from analyzer.pipeline import ingest
 from tests.datasets import CAPTURED
 from tests.oracle import fold
+from tests.oracle.checks import check_attempts, check_setup
 from tests.oracle.scenarios import BASE, REGISTERED, SIDES, Life, Line, rendered, scenarios, text
 
 #: tables of conversations, and the columns that say where a line stood
@@ -33,10 +34,12 @@ TABLES = (
     "candidate_pairs",
     "channels",
     "samples",
+    "turn_attempts",
+    "setup_phases",
     "reported",
     "relay_sessions",
 )
-PLACE = ("origin",)
+PLACE = ("origin", "started_origin", "ended_origin")
 Tables = dict[str, pl.DataFrame]
 few = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 
@@ -157,6 +160,8 @@ def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
     check_conversations(tables, lives)
     check_legs(tables, lives)
     check_backends(tables, lives)
+    check_setup(tables, lives)
+    check_attempts(tables, lives)
 
 
 # -- whatever happened to the logs ----------------------------------------------------------------------------------

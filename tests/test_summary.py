@@ -17,6 +17,7 @@ from analyzer.reductions.leg_measurements import ESTIMATORS
 from analyzer.views import conversation, conversations, legs, rounds, summary, text, timeline
 from tests.datasets import ACTS, CAPTURED, built, seed_dataset, summaries
 
+SET_UP = ("setup_phases", "candidate_pairs", "turn_attempts")
 CAPTURES = sorted(f"{path.parent.name}/{path.name}" for path in CAPTURED.glob("[0-9]*/*") if list(path.glob("*.log*")))
 
 
@@ -63,6 +64,7 @@ def test_every_capture_goes_through_json(datasets: dict[str, analyzer.Dataset], 
             "leg_measurements",
             "relay_sessions",
             "channels",
+            *SET_UP,
             "timeline",
         ]
         assert values["conversations"][0]["conversation_id"] == conversation_id
@@ -123,6 +125,34 @@ def test_whole_seconds_are_not_given_digits(datasets: dict[str, analyzer.Dataset
     shown = only(datasets["2.2.9/A-host-trickle-service-format"])
     assert "has whole seconds (commander_service): too coarse for a round trip" in shown
     assert re.search(r"ICE connected +1 s +1 s", shown)
+
+
+def test_the_set_up_is_drawn_where_its_times_are_fine(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = only(datasets["2.2.9/D-relay-client"])
+    assert re.search(r"client: 2,775 ms\n +preparation +0 ms\n +description +13 ms\n +gathering +90 ms +█", shown)
+    assert re.search(r"checks +2,153 ms +▒{30,}█+\n +dtls +236 ms +█+\n +sctp\+data_channel +228 ms +█+", shown)
+    assert "checks: 2,000 ms of it are the agent's wait before it nominates" in shown
+    held = only(datasets["1.0.0/D-relay-client"])
+    assert re.search(r"checks +5,951 ms +░{30,}", held)
+    assert "checks: held back, told late by the library" in held
+    coarse = only(datasets["2.2.9/A-host-trickle-service-format"])
+    assert re.search(r"checks +1 s ± 1\n", coarse)
+    assert not re.search("[█▒░]", coarse)
+    assert text.spelled("checks ▒█ 1 s ± 1", "ascii") == "checks =# 1 s +- 1"
+
+
+def test_a_set_up_that_died_says_where(datasets: dict[str, analyzer.Dataset]) -> None:
+    for release in ("1.0.0", "2.2.9"):
+        shown = only(datasets[f"{release}/E-bad-turn-password"])
+        assert len(re.findall(r"checks +died here", shown)) == 2
+        assert re.search(r"TURN, in vain\n +client +krelay\.test:3478 +refused, 401 Unauthenticated", shown)
+        assert re.search(r"client +no pair: no local candidate was gathered", shown)
+
+
+def test_the_nearest_pairs_are_named_with_their_reason(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = only(datasets["2.2.9/D-relay-client"])
+    assert re.search(r"client +selected, candidates +relay 10\.77\.2\.2:49413 -> host 10\.77\.3\.2:35992\n", shown)
+    assert re.search(r"\n +lower priority +relay \S+ -> srflx \S+\n", shown)
 
 
 def test_an_outage_is_in_the_timeline(datasets: dict[str, analyzer.Dataset]) -> None:

@@ -37,6 +37,7 @@ GATHERING_KINDS = (
     "allocation_failed",
     "stun_failed",
     "server_unresolved",
+    "relay_unresolved",
     "turn_requested",
     "turn_received",
     "turn_resolved",

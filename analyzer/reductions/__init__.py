@@ -17,10 +17,13 @@ from analyzer.reductions import (
     conversations,
     ice_stats,
     leg_measurements,
+    nomination,
     relay_sessions,
     reported,
     samples,
     selected_pair,
+    setup_phases,
+    turn_attempts,
 )
 from analyzer.reductions.facts import COLUMNS, gather
 
@@ -32,6 +35,8 @@ REBUILT = (
     candidates.CANDIDATES,
     candidate_pairs.CANDIDATE_PAIRS,
     channels.CHANNELS,
+    turn_attempts.TURN_ATTEMPTS,
+    setup_phases.SETUP_PHASES,
     reported.REPORTED,
     relay_sessions.RELAY_SESSIONS,
 )
@@ -123,9 +128,12 @@ def _reduce(
     streams: Streams, series: pl.DataFrame, resolution: pl.DataFrame, relay: pl.DataFrame | None
 ) -> dict[str, pl.DataFrame]:
     facts = gather(streams, resolution)
-    selected = selected_pair.resolve(facts)
     measurements = leg_measurements.measure(facts, relay)
-    stats = ice_stats.reduce(facts, selected, measurements)
+    fits = nomination.fitting_waits(facts, measurements)
+    selected = selected_pair.resolve(facts, fits)
+    attempts = turn_attempts.attempts(facts)
+    waits = nomination.nomination_waits(fits, selected)
+    stats = ice_stats.reduce(facts, selected, measurements, attempts)
     told = channels.labelled(facts)
     owners = channels.owners(told)
     counted = channels.reduce(facts, series, told, owners)
@@ -135,8 +143,10 @@ def _reduce(
         "connection_legs": connection_legs.reduce(facts, selected, measurements, coded(stats)),
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
         "candidates": candidates.reduce(facts),
-        "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements),
+        "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements, waits),
         "channels": counted,
+        "turn_attempts": turn_attempts.reduce(facts, attempts),
+        "setup_phases": setup_phases.reduce(facts, waits),
         "reported": reported.reduce(facts),
         "samples": samples.reduce(facts, series, owners),
     }

@@ -29,7 +29,8 @@ COLUMNS = (
     "state", "signaling_state", "is_server_mode", "trickle_ice", "turn_only", "reported_side",
     "total_candidates", "duration_ms", "delay_ms", "timestamp_ms", "success", "transaction", "error_code",
     "reported_local_type", "reported_remote_type", "reported_rtt_ms", "local_candidate", "remote_candidate",
-    "bytes_sent", "bytes_received", "buffered_bytes", "close_reason", "gateway_to_guacd_ms", "gateway_to_target_ms",
+    "bytes_sent", "bytes_received", "buffered_bytes", "close_reason", "server",
+    "gateway_to_guacd_ms", "gateway_to_target_ms",
 )  # fmt: skip
 _KIND = pl.col("kind")
 
@@ -196,6 +197,11 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
         started_origin=origin_of("gathering_started"),
         first_candidate_at=first("first_candidate_gathered"),
         completed_at=pl.min_horizontal(first("gathering_completed"), first("gathering_state_changed", complete)),
+        completed_origin=pl.coalesce(
+            origin_of("gathering_completed"),
+            origin_of("gathering_state_changed", complete),
+            origin_of("gathering_reported"),
+        ),
         gathered=(
             _KIND.is_in(["gathering_completed", "gathering_reported"])
             | ((_KIND == "gathering_state_changed") & complete)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions.facts import PEER, Facts, elapsed_ms
+from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.turn_attempts import ALLOCATION
 from analyzer.tables.declare import Column, Metric, Table
 
 _seen = pl.col("local_seen").fill_null(False)
@@ -19,20 +20,6 @@ _none_found = pl.col("trickle").fill_null(False) & pl.col("gathered") & (pl.col(
 def _count(name: str) -> pl.Expr:
     return pl.when(_seen).then(pl.col(name)).when(_none_found).then(0)
 
-
-_allocated, _failed = pl.col("relay_allocations"), pl.col("failed_allocations")
-_tried = _allocated + _failed
-_fetches = pl.col("credentials_fetched") + pl.col("credentials_failed")
-_attempts = (
-    pl.when(pl.col("allocations_recorded") > 0).then(pl.col("allocations_recorded"))
-    .when(_tried > 0).then(_tried)
-    .when(_fetches > 0).then(_fetches)
-)  # fmt: skip
-_successes = (
-    pl.when(pl.col("allocations_recorded") > 0).then(pl.col("allocations_succeeded"))
-    .when(_tried > 0).then(_allocated)
-    .when(_fetches > 0).then(pl.col("credentials_fetched"))
-)  # fmt: skip
 
 _allocation_ms = {
     "reported": pl.col("allocation_ms"),
@@ -77,14 +64,13 @@ ICE_STATS = Table(
                pl.when(pl.col("stun_times").list.len() > 0).then(pl.lit("reported"))
                .when(pl.col("srflx_times").is_not_null()).then(pl.lit("gathering_srflx"))),
         Metric("turn_allocation_success_rate", pl.Float64(),
-               "Granted ÷ attempted TURN allocations; without any evidence of one, fetched ÷ attempted credentials. Null when nothing was tried.",
-               _successes / _attempts, "1", ("candidate_gathered", "allocation_failed", "credentials_fetched", "credentials_failed")),
+               "Granted ÷ attempted TURN allocations, the counted rows of turn_attempts; without any evidence of one, fetched ÷ attempted credentials. Null when nothing was tried.",
+               pl.col("attempts_granted") / pl.col("attempts"), "1", ("candidate_gathered", "allocation_failed", "credentials_fetched", "credentials_failed")),
         Metric("turn_allocations_attempted", pl.Int64(),
-               "Allocations with an outcome: a relay candidate, an error, or a configured server without either when gathering ended.",
-               _attempts, "{allocation}", ("candidate_gathered", "allocation_failed", "credentials_fetched")),
+               "Allocations with an outcome, the counted rows of turn_attempts: a relay candidate, an error, or a configured server without either when gathering ended.",
+               pl.col("attempts"), "{allocation}", ("candidate_gathered", "allocation_failed", "credentials_fetched")),
         Metric("turn_allocation_success_method", pl.String(), "What was counted: reported, turn_allocation, credential_fetch.",
-               pl.when(pl.col("allocations_recorded") > 0).then(pl.lit("reported")).when(_tried > 0).then(pl.lit("turn_allocation"))
-               .when(_fetches > 0).then(pl.lit("credential_fetch"))),
+               pl.col("attempts_method")),
         Metric("turn_allocation_time_ms", pl.Float64(),
                "Time of the TURN allocation: Allocate request → grant, else gathering start → first relay candidate (two round trips), else the credential fetch.",
                pl.coalesce(*_allocation_ms.values()), "ms",
@@ -119,23 +105,17 @@ def _sound(name: str, start: str, end: str) -> pl.Expr:
 def _per_tube(facts: Facts) -> pl.DataFrame:
     """Durations of the first generation that has them, and counts over all generations."""
     held = pl.col("held_back_at").is_not_null() & (elapsed_ms("held_back_at", "ice_connected_at") > -50)
-    local_relay = (pl.col("direction") == "local") & (pl.col("candidate_type") == "relay")
-    relays = facts.candidates.filter(local_relay).group_by(PEER).agg(relays=pl.len())
-    durations = (
-        facts.generations.with_columns(
-            _sound("first_candidate_ms", "started_at", "first_candidate_at"),
-            _sound("completed_ms", "started_at", "completed_at"),
-            _sound("relay_ms", "started_at", "relay_at"),
-            _sound("srflx_ms", "started_at", "srflx_at"),
-            _sound("turn_transaction_ms", "turn_requested_at", "turn_allocated_at"),
-            pl.coalesce(
-                _sound("agent", "agent_checking_at", "agent_connected_at"),
-                pl.when(~held).then(_sound("told", "checking_at", "ice_connected_at")),
-            ).alias("connection_ms"),
-        )
-        .join(relays, on=PEER, how="left")
-        .sort("tube_id", "generation")
-    )
+    durations = facts.generations.with_columns(
+        _sound("first_candidate_ms", "started_at", "first_candidate_at"),
+        _sound("completed_ms", "started_at", "completed_at"),
+        _sound("relay_ms", "started_at", "relay_at"),
+        _sound("srflx_ms", "started_at", "srflx_at"),
+        _sound("turn_transaction_ms", "turn_requested_at", "turn_allocated_at"),
+        pl.coalesce(
+            _sound("agent", "agent_checking_at", "agent_connected_at"),
+            pl.when(~held).then(_sound("told", "checking_at", "ice_connected_at")),
+        ).alias("connection_ms"),
+    ).sort("tube_id", "generation")
     firsts = (
         "first_candidate_ms",
         "completed_ms",
@@ -147,28 +127,37 @@ def _per_tube(facts: Facts) -> pl.DataFrame:
     return durations.group_by("tube_id", maintain_order=True).agg(
         *(pl.col(name).drop_nulls().first() for name in firsts),
         srflx_times=pl.when(pl.col("srflx_ms").is_not_null().any()).then(pl.col("srflx_ms").drop_nulls().implode()),
-        failed_told=pl.col("allocation_failures").sum(),
-        # generations that ended with neither a grant nor a refusal
-        without_allocation=(
-            pl.col("gathered") & pl.col("relays").is_null() & (pl.col("allocation_failures") == 0)
-        ).sum(),
     )
 
 
-def tube_facts(facts: Facts, selected: pl.DataFrame) -> pl.DataFrame:
+def _counted(attempts: pl.DataFrame) -> pl.DataFrame:
+    """What the attempts of each tube come to."""
+    family = (
+        pl.when(pl.col("method") == "reported").then(pl.lit("reported"))
+        .when(pl.col("step") == ALLOCATION).then(pl.lit("turn_allocation"))
+        .otherwise(pl.lit("credential_fetch"))
+    )  # fmt: skip
+    return (
+        attempts.filter("counted")
+        .group_by("tube_id")
+        .agg(
+            attempts=pl.len().cast(pl.Int64),
+            attempts_granted=(pl.col("outcome") == "granted").sum().cast(pl.Int64),
+            attempts_method=family.first(),
+        )
+    )
+
+
+def tube_facts(facts: Facts, selected: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     """Everything the metrics of a tube are computed from, one row per tube."""
-    tubes = facts.tubes.join(_per_tube(facts), on="tube_id", how="left").join(
-        selected.drop("side", "was_connected"), on="tube_id", how="left"
-    )
-    missing = pl.when(pl.col("turn_configured") & _seen.or_(_none_found)).then("without_allocation")
-    return tubes.with_columns(
-        relay_allocations=pl.col("relay_count").fill_null(0),
-        # a refusal is told by a line without ids, or by a relay candidate that never came
-        failed_allocations=pl.col("failed_told").fill_null(0) + missing.fill_null(0).cast(pl.Int64),
+    return (
+        facts.tubes.join(_per_tube(facts), on="tube_id", how="left")
+        .join(selected.drop("side", "was_connected"), on="tube_id", how="left")
+        .join(_counted(attempts), on="tube_id", how="left")
     )
 
 
-def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
+def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     """Rebuild ICEStats for every tube of every conversation."""
     sound = measurements.filter(pl.col("leg") == "end_to_end", pl.col("refused_reason").is_null())
     rtt = (
@@ -181,7 +170,7 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> 
         )
     )
     rows = (
-        facts.streams.links.join(tube_facts(facts, selected), on="tube_id", how="inner")
+        facts.streams.links.join(tube_facts(facts, selected, attempts), on="tube_id", how="inner")
         .join(rtt, on=["conversation_id", "tube_id"], how="left")
     )  # fmt: skip
     return ICE_STATS.select(rows)

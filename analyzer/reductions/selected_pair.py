@@ -14,6 +14,8 @@ from analyzer.reductions.facts import Facts, elapsed_ms
 
 #: a wait below this nominated a host pair: the next wait of the agent is 500 ms
 HOST_WAIT_MS = 450.0
+#: a relay candidate that is first heard of by its checks counts as peer-reflexive
+PEER_REFLEXIVE_WAIT_MS = 1000.0
 #: from this wait on, one end of the pair is a relay candidate
 RELAY_WAIT_MS = 2000.0
 
@@ -56,8 +58,8 @@ def _other_end(facts: Facts) -> pl.DataFrame:
     )
 
 
-def resolve(facts: Facts) -> pl.DataFrame:
-    """Resolve the selected pair of each connected tube.
+def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
+    """Resolve the selected pair of each connected tube; `fits` has the wait that explains its checks, where one does.
 
     Columns: tube_id, selected_pair_local_type, selected_pair_remote_type, selected_pair_method, with the addresses
     where the agent's line gives them, and nomination_wait_ms.
@@ -78,6 +80,7 @@ def resolve(facts: Facts) -> pl.DataFrame:
         facts.tubes.join(first.drop("sub_second"), on="tube_id", how="left")
         .join(_without_nat(facts.candidates), on="tube_id", how="left")
         .join(_other_end(facts), on="tube_id", how="left")
+        .join(fits.group_by("tube_id").agg(pl.col("fits_ms").max()), on="tube_id", how="left")
         .with_columns(*local.values(), *remote.values())
         .with_columns(
             # held-back callbacks make the wait meaningless, and so do whole seconds
@@ -95,7 +98,9 @@ def resolve(facts: Facts) -> pl.DataFrame:
     plain_remote = pl.col("remote_without_nat").fill_null(False) & _has("remote_types", "host")
     # a host without address translation before it answers from its own address, whoever asks
     local_sees_itself = pl.col("local_types").list.contains("host")
-    quick = pl.col("wait_ms") < HOST_WAIT_MS
+    quick = (pl.col("wait_ms") < HOST_WAIT_MS) | (pl.col("fits_ms") == 0)
+    # shorter than a relay candidate waits, even one that is first heard of by its checks
+    brief = pl.col("fits_ms") < PEER_REFLEXIVE_WAIT_MS
     slow = pl.col("wait_ms") >= RELAY_WAIT_MS
     hosts_both = _has("local_types", "host") & _has("remote_types", "host")
     local_type = (
@@ -131,7 +136,7 @@ def resolve(facts: Facts) -> pl.DataFrame:
         .when(pl.col("agent_local_type").is_not_null()).then(False)
         .when(relay_here | relay_there).then(True)
         .when(all_host | no_relay).then(False)
-        .when(quick).then(False)
+        .when(quick | brief).then(False)
         .when(slow).then(True)
     )  # fmt: skip
     return tubes.select(

@@ -32,6 +32,10 @@ class Conversation:
     legs: Row
     measurements: list[Row]
     channels: list[Row]
+    #: phases of its set-ups, candidate pairs and TURN attempts, in the order of their tables
+    phases: list[Row]
+    pairs: list[Row]
+    attempts: list[Row]
     #: by tube
     milestones: dict[str, list[Milestone]]
     #: other conversations its tubes carried
@@ -63,6 +67,9 @@ def gather(dataset: Dataset, text: str) -> Conversation:
         legs=found[0] if found else {},
         measurements=dataset.leg_measurements.filter(mine).collect().to_dicts(),
         channels=dataset.channels.filter(mine).collect().to_dicts(),
+        phases=dataset.setup_phases.filter(mine).collect().to_dicts(),
+        pairs=dataset.candidate_pairs.filter(mine).collect().to_dicts(),
+        attempts=dataset.turn_attempts.filter(mine).collect().to_dicts(),
         milestones={tube_id: timeline.milestones(events, conversation_id, tube_id) for tube_id in tube_ids},
         shared=sharing.to_series().unique().sort().to_list(),
         sources=sources.to_dicts(),
@@ -79,6 +86,9 @@ def as_values(one: Conversation) -> dict[str, Any]:
         "leg_measurements": one.measurements,
         "relay_sessions": one.relay,
         "channels": one.channels,
+        "setup_phases": one.phases,
+        "candidate_pairs": one.pairs,
+        "turn_attempts": one.attempts,
         "timeline": [
             {"side": tube["side"], **asdict(step)} for tube in one.tubes for step in one.milestones[tube["tube_id"]]
         ],

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from analyzer.views import timeline
+from analyzer.views.attempts import render_attempts
 from analyzer.views.conversation import Conversation, Row
 from analyzer.views.ice_stats import STATISTICS
+from analyzer.views.pairs import render_pairs
 from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, moment, number, shown, span
 from analyzer.views.timeline import Milestone
+from analyzer.views.waterfall import render_waterfall
 
 SIDES = ("client", "gateway")
 #: starts of gathering further apart than this are told by two clocks that differ
@@ -93,4 +96,11 @@ def _tubes(tubes: Sequence[Row], paint: Paint) -> list[str]:
 
 def render_round(one: Conversation, tubes: Sequence[Row], paint: Paint) -> list[str]:
     """Draw up the tubes of one round."""
-    return [*_statistics(tubes, paint), *_timeline(one, tubes, paint), *_tubes(tubes, paint)]
+    return [
+        *_statistics(tubes, paint),
+        *render_attempts(one, tubes, paint),
+        *_timeline(one, tubes, paint),
+        *render_waterfall(one, tubes, paint),
+        *render_pairs(one, tubes, paint),
+        *_tubes(tubes, paint),
+    ]

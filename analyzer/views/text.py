@@ -38,6 +38,10 @@ _ASCII = str.maketrans(
         "≥": ">=",
         "≤": "<=",
         "…": "...",
+        "±": "+-",
+        "█": "#",
+        "▒": "=",
+        "░": ".",
     }
 )
 # control, format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators

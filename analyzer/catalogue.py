@@ -11,9 +11,12 @@ from analyzer.reductions.candidate_pairs import CANDIDATE_PAIRS
 from analyzer.reductions.candidates import CANDIDATES
 from analyzer.reductions.connection_legs import CONNECTION_LEGS
 from analyzer.reductions.conversations import CONVERSATIONS
+from analyzer.reductions.generations import GENERATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.leg_measurements import LEG_MEASUREMENTS
+from analyzer.reductions.links import LINKS
 from analyzer.reductions.reported import REPORTED
+from analyzer.reductions.states import STATES
 from analyzer.tables.declare import Column, Table
 
 _UNITS = {"_ms": "ms", "_mbps": "Mbit/s", "_kbps": "kbit/s", "bytes_sent": "By", "bytes_received": "By"}
@@ -49,6 +52,9 @@ TABLES: dict[str, Table] = {
         ICE_STATS,
         CONNECTION_LEGS,
         LEG_MEASUREMENTS,
+        LINKS,
+        GENERATIONS,
+        STATES,
         CANDIDATES,
         CANDIDATE_PAIRS,
         REPORTED,

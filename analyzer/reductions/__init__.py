@@ -13,10 +13,13 @@ from analyzer.reductions import (
     candidates,
     connection_legs,
     conversations,
+    generations,
     ice_stats,
     leg_measurements,
+    links,
     reported,
     selected_pair,
+    states,
 )
 from analyzer.reductions.facts import gather
 
@@ -25,6 +28,9 @@ REBUILT = (
     ice_stats.ICE_STATS,
     connection_legs.CONNECTION_LEGS,
     leg_measurements.LEG_MEASUREMENTS,
+    links.LINKS,
+    generations.GENERATIONS,
+    states.STATES,
     candidates.CANDIDATES,
     candidate_pairs.CANDIDATE_PAIRS,
     reported.REPORTED,
@@ -98,11 +104,15 @@ def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFram
     selected = selected_pair.resolve(facts)
     measurements = leg_measurements.measure(facts)
     stats = ice_stats.reduce(facts, selected, measurements)
+    restarts = generations.reduce(facts)
     return {
         "conversations": conversations.reduce(facts),
         "ice_stats": stats,
         "connection_legs": connection_legs.reduce(facts, selected, measurements, coded(stats)),
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
+        "links": links.reduce(facts, coded(restarts)),
+        "generations": restarts,
+        "states": states.reduce(facts),
         "candidates": candidates.reduce(facts),
         "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements),
         "reported": reported.reduce(facts),

@@ -49,7 +49,7 @@ ENDINGS = ("tube_closing", "tube_closed", "tube_removed")
 
 #: the columns of events that correlation reads, and those it finds
 NEEDED = ("scope", "kind", "tube_id", "conversation_id", "channel_label", "state")
-PLACE = ("tube_id", "conversation_id", "generation")
+PLACE = ("scope", "tube_id", "conversation_id", "generation")
 
 
 @dataclass(frozen=True, slots=True)

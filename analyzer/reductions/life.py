@@ -43,12 +43,25 @@ _MACHINES: dict[str, tuple[str, pl.Expr]] = {
 }
 
 
+def once(events: pl.DataFrame) -> pl.DataFrame:
+    """Events of tubes without those that another log repeats: a copy of a log, or what a host writes to two.
+
+    A repetition is of the same tube, kind, state and time. Without times it cannot be told from a second event.
+    """
+    said = ["tube_id", "kind", "ts", "state", "signaling_state", "channel_label"]
+    nth = events.with_columns(nth=pl.int_range(pl.len()).over("scope", *said))
+    return nth.filter(
+        pl.col("ts").is_null() | (pl.col("scope") == pl.col("scope").sort_by("seq").first().over(*said, "nth"))
+    ).drop("nth")
+
+
 def changes(events: pl.DataFrame) -> pl.DataFrame:
     """State changes of every tube, in order: two lines that tell of one change are one.
 
     Out: `tube_id`, `machine`, `label` (of a data channel), `state` (W3C spelling), `seq`, `ts`, `origin`.
     """
-    told = events.filter(_KIND.is_in(list(_MACHINES)), pl.col("tube_id").is_not_null()).with_columns(_KIND.cast(pl.String))
+    mine = events.filter(_KIND.is_in(list(_MACHINES)), pl.col("tube_id").is_not_null())
+    told = once(mine).with_columns(_KIND.cast(pl.String))
     machine = _KIND.replace_strict({kind: name for kind, (name, _) in _MACHINES.items()}, return_dtype=pl.String)
     state = pl.coalesce(pl.when(_KIND == kind).then(state) for kind, (_, state) in _MACHINES.items())
     rows = told.select(
@@ -169,8 +182,10 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     channel = _KIND == "channel_state_changed"
     facts = own.group_by("tube_id").agg(
         # a tube that is set up checks and connects; one that was there before is already connected
-        begun=(_KIND.is_in(BEGINNINGS)).any() | _STATE.filter(path).first().is_in(["new", "checking", "connecting"]),
-        states_told=path.any(),
+        begun=_KIND.is_in(BEGINNINGS).any()
+        | _STATE.filter(path).first().is_in(["new", "checking", "connecting"]).fill_null(False),
+        # what only says that something broke (it is spelled in small letters) does not say when it was well again
+        states_told=(path & pl.col("state").str.contains("^[A-Z]")).fill_null(False).any(),
         was_connected=(
             ((_KIND == "peer_state_changed") & (_STATE == "connected"))
             | (path & (_STATE == "disconnected"))
@@ -181,15 +196,16 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
         was_failed=((path | (_KIND == "tube_closing")) & (_STATE == "failed")).fill_null(False).any(),
         closed_itself=((_KIND == "tube_closing") & _STATE.is_not_null()).any(),
         timed_out=(_KIND == "restart_timed_out").any(),
-        was_closed=(_KIND.is_in(ENDINGS) | ((_KIND == "peer_state_changed") & (_STATE == "closed")).fill_null(False)).any(),
+        was_closed=(_KIND.is_in(ENDINGS) | (path & (_STATE == "closed")).fill_null(False)).any(),
     )  # fmt: skip
     last = spans.filter(pl.col("up_seq").is_null())
     joined = (
-        facts.join(last.select("tube_id", "down_seq", "early"), on="tube_id", how="left")
+        facts.join(last.select("tube_id", "down_seq", "down_state", "early"), on="tube_id", how="left")
         .join(_orderly(found, last), on="tube_id", how="left")
     )  # fmt: skip
     early = pl.col("early").fill_null(False) & pl.col("was_closed")
-    broken = pl.col("down_seq").is_not_null() & ~early & ~pl.col("orderly").fill_null(False)
+    sure = pl.col("states_told") | pl.col("closed_itself") | (pl.col("down_state") == "failed").fill_null(False)
+    broken = pl.col("down_seq").is_not_null() & sure & ~early & ~pl.col("orderly").fill_null(False)
     gone = streams.links.group_by("tube_id").agg(pl.col("restarted").any())
     ends = joined.join(gone, on="tube_id", how="left").with_columns(
         gone=pl.col("restarted").fill_null(False) & ~pl.col("was_closed")

@@ -29,6 +29,9 @@ TABLES = (
     "ice_stats",
     "connection_legs",
     "leg_measurements",
+    "links",
+    "generations",
+    "states",
     "candidates",
     "candidate_pairs",
     "reported",
@@ -115,6 +118,49 @@ def check_conversations(tables: Tables, lives: Sequence[Life]) -> None:
         _same(row, told, conversation_id)
 
 
+def check_links(tables: Tables, lives: Sequence[Life]) -> None:
+    rows = {row["tube_id"]: row for row in tables["links"].to_dicts()}
+    assert rows.keys() == {life.tube_id for life in lives}
+    for life in lives:
+        tube = life.folded()
+        closed = tube.closed_at is not None
+        told = {
+            "conversation_id": life.conversation_id,
+            "side": tube.side,
+            "begun": tube.begun,
+            "original": True,
+            "connected": True if tube.connected else False if fold.is_never(tube) else None,
+            "lost": fold.is_lost(tube) if tube.connected else None,
+            "ended_by": "closed" if closed else "log_ended",
+            "close_reason": tube.close_reason,
+            "from_at": BASE + timedelta(milliseconds=min(tube.times)),
+        }
+        _same(rows[life.tube_id], told, f"links of {life.tube_id}")
+
+
+def check_states(tables: Tables, lives: Sequence[Life]) -> None:
+    found: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    for row in tables["states"].sort("from_at", "origin", maintain_order=True).to_dicts():
+        at = round((row["from_at"] - BASE) / timedelta(milliseconds=1))
+        found.setdefault((row["tube_id"], row["machine"]), []).append((row["state"], at))
+    told = {(life.tube_id, machine): steps for life in lives for machine, steps in fold.states(life.events).items()}
+    # at one moment several states can be told; the table is in the order of lines
+    assert {key: sorted(steps, key=str) for key, steps in found.items()} == {
+        key: sorted(steps, key=str) for key, steps in told.items()
+    }
+
+
+def check_generations(tables: Tables, lives: Sequence[Life]) -> None:
+    stats = dict(tables["ice_stats"].select("tube_id", "generations").rows())
+    for (tube_id,), rows in tables["generations"].partition_by("tube_id", as_dict=True).items():
+        assert rows["attempt"].to_list() == list(range(1, len(rows) + 1))
+        assert rows["generation"].is_sorted()
+        assert rows["generation"].max() == stats[str(tube_id)]
+        gathered = rows.filter(pl.col("gathered").fill_null(False))
+        assert gathered["generation"].is_unique().all()
+    assert set(tables["generations"]["tube_id"]) == {life.tube_id for life in lives}
+
+
 def check_legs(tables: Tables, lives: Sequence[Life]) -> None:
     chosen = tables["leg_measurements"].filter("chosen").to_dicts()
     shown = {row["conversation_id"]: row for row in tables["connection_legs"].to_dicts()}
@@ -152,6 +198,9 @@ def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
     tables = rebuilt(whole(lives))
     check_tubes(tables, lives)
     check_conversations(tables, lives)
+    check_links(tables, lives)
+    check_states(tables, lives)
+    check_generations(tables, lives)
     check_legs(tables, lives)
     check_backends(tables, lives)
 

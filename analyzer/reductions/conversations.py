@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.life import close_reasons
 from analyzer.tables.declare import Column, Metric, Table
 
 #: close reasons that mean the path was lost, not that somebody closed it
@@ -36,7 +37,7 @@ CONVERSATIONS = Table(
                .when(_never).then(pl.lit("never_connected"))
                .otherwise(pl.lit("unknown")),
                source=("peer_state_changed", "ice_state_changed", "restart_timed_out", "tube_closing", "tube_closed", "process_started")),
-        Column("close_reason", pl.String(), "Reason of the first close, by the library's name as of that release.", source=("tube_closing",)),
+        Column("close_reason", pl.String(), "Reason of the first close, of its channel or of its tube, by the library's name as of that release; null where a line gives none.", source=("channel_close_requested", "tube_closing")),
         Metric("bytes_sent", pl.Int64(),
                "Application bytes the client sent over data channels (the gateway received, where only its log is there), last cumulative counters.",
                pl.coalesce("client_sent", "gateway_received"), "By", ("bytes_sent_counted", "bytes_received_counted")),
@@ -78,6 +79,7 @@ def reduce(facts: Facts) -> pl.DataFrame:
     """Sum up every conversation; one named by lines that no tube can be tied to has only its id and times."""
     linked = (
         facts.streams.links.select("conversation_id", "tube_id")
+        .join(close_reasons(facts.streams), on=["conversation_id", "tube_id"], how="left")
         .join(facts.tubes, on="tube_id")
         .sort("begins_at", "tube_id", nulls_last=True)
     )
@@ -86,7 +88,8 @@ def reduce(facts: Facts) -> pl.DataFrame:
         tube_ids=pl.col("tube_id").unique().sort(),
         any_connected=pl.col("was_connected").any(),
         any_failed=pl.col("was_failed").any(),
-        any_closed=pl.col("was_closed").any(),
+        # its own channel may be closed while the tube goes on
+        any_closed=pl.col("was_closed").any() | pl.col("close_reason").is_not_null().any(),
         any_lost=pl.col("lost").any(),
         any_never=pl.col("never").any(),
         close_reason=pl.col("close_reason").sort_by("closed_at", nulls_last=True).drop_nulls().first(),

@@ -244,7 +244,6 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             turn_only=pl.col("turn_only").drop_nulls().first(),
             reported_total=pl.col("total_candidates").max(),
             connected_at=entered("peer_state_changed", "connected"),
-            close_reason=pl.col("close_reason").filter(_KIND == "tube_closing").drop_nulls().first(),
             closed_at=pl.coalesce(pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(), pl.col("ts").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").min()),
             gone_at=pl.coalesce(pl.col("ts").filter(_KIND == "tube_closed").min(), pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_removed"])).max()),
             channel_received_at=first("channel_received"),

@@ -81,7 +81,21 @@ _MARKS: tuple[tuple[str, pl.Expr], ...] = (
     ("failure", _KIND == "restart_failed"),
 )
 #: marks by which an attempt is decided upon
-_OPENING = ("trigger", "stop", "attempt", "local", "offer", "remote", "gather", "stable", "up", "down", "fail")
+_OPENING = (
+    "trigger",
+    "stop",
+    "attempt",
+    "local",
+    "offer",
+    "remote",
+    "gather",
+    "stable",
+    "up",
+    "down",
+    "fail",
+    "failure",
+    "timeout",
+)
 #: marks that tell whether the path is up
 _TELLING = ("up", "down", "fail")
 #: once one of these stood, the set-up is over

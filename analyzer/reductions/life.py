@@ -130,12 +130,20 @@ def outages(found: pl.DataFrame, events: pl.DataFrame, resolution: pl.DataFrame)
 def _dated(spans: pl.DataFrame) -> pl.DataFrame:
     """Date the loss of each span back by the timeouts of the ICE agent."""
     quiet = pl.col("disconnected_timeout_ms").fill_null(DISCONNECTED_MS)
-    waited = quiet + pl.when(pl.col("down_state") == "failed").then(pl.col("failed_timeout_ms").fill_null(FAILED_MS)).otherwise(0)
+    waited = quiet + pl.when(pl.col("down_state") == "failed").then(
+        pl.col("failed_timeout_ms").fill_null(FAILED_MS)
+    ).otherwise(0)
     # one keepalive until the agent looks, one that the path may have missed; and what the times themselves leave open
     around = 2 * pl.col("keepalive_ms").fill_null(KEEPALIVE_MS) + pl.col("resolution_ms").fill_null(0)
     since_up = (pl.col("down_at") - pl.col("up_before_at")).dt.total_microseconds() / 1000
     by_agent = (pl.col("down_state") == "disconnected") | (pl.col("down_machine") == "ice")
-    timed = pl.col("down_at").is_not_null() & by_agent & (since_up >= waited - SLACK_MS).fill_null(pl.col("up_before_at").is_null() & (pl.col("down_state") == "disconnected"))
+    timed = (
+        pl.col("down_at").is_not_null()
+        & by_agent
+        & (since_up >= waited - SLACK_MS).fill_null(
+            pl.col("up_before_at").is_null() & (pl.col("down_state") == "disconnected")
+        )
+    )
 
     def back(ms: pl.Expr) -> pl.Expr:
         return pl.when(timed).then(pl.col("down_at") - pl.duration(microseconds=ms * 1000))
@@ -147,8 +155,11 @@ def _dated(spans: pl.DataFrame) -> pl.DataFrame:
         lost_at=back(waited),
         lost_low_at=back(waited + around),
         lost_high_at=back(waited - around),
-        lost_method=pl.when(timed)
-        .then(pl.when(pl.col("disconnected_timeout_ms").is_not_null()).then(pl.lit("timeout_printed")).otherwise(pl.lit("timeout_default"))),
+        lost_method=pl.when(timed).then(
+            pl.when(pl.col("disconnected_timeout_ms").is_not_null())
+            .then(pl.lit("timeout_printed"))
+            .otherwise(pl.lit("timeout_default"))
+        ),
     )
 
 
@@ -167,6 +178,43 @@ def _orderly(found: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
     before = channels.filter(pl.col("seq") < pl.col("down_seq")).sort("tube_id", "label", "seq")
     ends = before.group_by("tube_id", "label").agg(closed=pl.col("state").last() == "closed")
     return ends.group_by("tube_id").agg(orderly=pl.col("closed").all())
+
+
+def close_reasons(streams: Streams) -> pl.DataFrame:
+    """Reason of the first close of each conversation on each tube: that of its own channel, else that of the tube.
+
+    Out: `conversation_id`, `tube_id`, `close_reason`, null where no line gives one.
+    """
+    kinds = ["channel_close_requested", "tube_closing"]
+    told = streams.events.filter(
+        _KIND.is_in(kinds), pl.col("tube_id").is_not_null(), pl.col("close_reason").is_not_null()
+    )
+    reasons = told.select(
+        "tube_id", "seq", "close_reason", of_tube=_KIND == "tube_closing", label=canonical(pl.col("channel_label"))
+    )
+    links = streams.links.select("conversation_id", "tube_id", name=pl.col("conversation_id").cast(pl.String))
+    # a label that names no conversation of the tube may be the peer's spelling of its only one
+    known = links.select("tube_id", "name", known=pl.lit(True))
+    paired = links.join(
+        reasons.join(known, left_on=["tube_id", "label"], right_on=["tube_id", "name"], how="left"),
+        on="tube_id",
+        how="left",
+    )
+    rank = (
+        pl.when(~pl.col("of_tube") & (pl.col("label") == pl.col("name")).fill_null(False))
+        .then(0)
+        .when("of_tube")
+        .then(1)
+        .when(pl.col("known").is_null())
+        .then(2)
+    )
+    return (
+        paired.with_columns(rank=rank)
+        .filter(pl.col("rank").is_not_null())
+        .sort("rank", "seq")
+        .group_by("conversation_id", "tube_id", maintain_order=True)
+        .agg(pl.col("close_reason").first())
+    )
 
 
 def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:

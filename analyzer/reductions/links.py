@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.life import close_reasons
 from analyzer.reductions.states import ended_by
 from analyzer.tables.declare import Column, Metric, Table
 
@@ -25,10 +26,10 @@ LINKS = Table(
         Metric("connected", pl.Boolean(), "As in conversations, of this tube alone.",
                pl.when("was_connected").then(True).when("never").then(False),
                source=("peer_state_changed", "channel_opened", "bytes_received_counted", "tube_closing")),
-        Metric("ended_by", pl.String(), "closed; process_restarted: another process went on writing the log, and the tube was not closed; log_ended: the log ends with the tube open.",
+        Metric("ended_by", pl.String(), "closed: the tube, or the conversation's own channel; process_restarted: another process went on writing the log, and the tube was not closed; log_ended: the log ends with the tube open.",
                ended_by(), source=("tube_closing", "tube_closed", "process_started")),
         Column("closed_at", TIMESTAMP, "When the tube began to close.", source=("tube_closing",)),
-        Column("close_reason", pl.String(), "Reason of that close, by the library's name as of that release; null where a line gives none, or a number.", source=("tube_closing",)),
+        Column("close_reason", pl.String(), "Reason given to the conversation's channel, else to that close, by the library's name as of that release; null where no line gives one.", source=("channel_close_requested", "tube_closing")),
         Metric("closing_cause", pl.String(),
                "What made the library close it by itself: restart_timed_out, peer_connection: its state; null: the host or the other side asked, as far as the log tells.",
                pl.when(pl.col("was_closed") & pl.col("timed_out")).then(pl.lit("restart_timed_out")).when(pl.col("was_closed") & pl.col("closed_itself")).then(pl.lit("peer_connection")),
@@ -66,10 +67,13 @@ def reduce(facts: Facts, generations: pl.DataFrame) -> pl.DataFrame:
     rows = (
         links.join(seen, on=["conversation_id", "tube_id"], how="left")
         .join(facts.tubes, on="tube_id")
+        .join(close_reasons(facts.streams), on=["conversation_id", "tube_id"], how="left")
         .join(tried, on=["conversation_id", "tube_id"], how="left")
         .join(lost, on="tube_id", how="left")
         .with_columns(
             pl.col("outages").fill_null(0),
+            # its own channel may be closed while the tube goes on
+            was_closed=pl.col("was_closed") | pl.col("close_reason").is_not_null(),
             original=pl.col("seq") == pl.col("seq").min().over("tube_id"),
         )
     )

@@ -38,7 +38,9 @@ STATES = Table(
 def reduce(facts: Facts) -> pl.DataFrame:
     """List the state intervals of every tube, for every conversation it carried."""
     key = ["tube_id", "machine", "label"]
-    following = facts.changes.with_columns(to_at=pl.col("ts").shift(-1).over(key), last=pl.col("seq") == pl.col("seq").max().over(key))
+    following = facts.changes.with_columns(
+        to_at=pl.col("ts").shift(-1).over(key), last=pl.col("seq") == pl.col("seq").max().over(key)
+    )
     dated = facts.outages.select("tube_id", "lost_low_at", "lost_high_at", "lost_method", seq="down_seq")
     # the peer connection's word for the same loss is of the same time
     dated = pl.concat([dated, _echoes(facts, dated)])

@@ -45,7 +45,10 @@ def _ended(link: Row) -> str:
         return f"its log ends {last}, the tube still open"
     if link["ended_by"] == "process_restarted":
         return f"its last line is {last}; then another process began, and the tube was never closed"
-    by = {"restart_timed_out": " by the library, since no answer came", "peer_connection": " by the library, for the state it was in"}
+    by = {
+        "restart_timed_out": " by the library, since no answer came",
+        "peer_connection": " by the library, for the state it was in",
+    }
     at = f" at {_clock(link['closed_at'])}" if link["closed_at"] else ""
     reason = f", reason {shown(link['close_reason'])}" if link["close_reason"] else ", no reason given"
     return f"closed{at}{by.get(link['closing_cause'], '')}{reason}"
@@ -54,7 +57,8 @@ def _ended(link: Row) -> str:
 def _restarts(tried: Sequence[Row]) -> list[str]:
     told = []
     for outcome, words in (
-        ("connected", "with a path"), ("timed_out", "no answer came"), ("failed", "failed"), ("superseded", "overtaken by the next"),
+        ("connected", "with a path"), ("timed_out", "no answer came"), ("failed", "failed"),
+        ("superseded", "overtaken by the next"),
         ("closed", "closed before it had a path"), ("unknown", "end unknown"),
     ):  # fmt: skip
         if count := sum(row["outcome"] == outcome for row in tried):
@@ -64,9 +68,11 @@ def _restarts(tried: Sequence[Row]) -> list[str]:
 
 def _steps(link: Row, tried: Sequence[Row]) -> list[str]:
     steps = []
-    downs = [row for row in tried if row["downtime_ms"] is not None]
-    for row in downs:
-        steps.append(f"path lost, found again {_clock(row['connected_at'])}, after {span(row['downtime_ms'])}".rstrip())
+    steps += [
+        f"path lost, found again at {_clock(row['connected_at'])}, after {span(row['downtime_ms'])}"
+        for row in tried
+        if row["downtime_ms"] is not None
+    ]
     if link["connected"] is None and not link["begun"]:
         steps.append("its log does not have the tube's beginning")
     if link["lost"] and link["ended_by"] != "process_restarted":
@@ -145,8 +151,13 @@ def _table(generations: Sequence[Row], many: bool, paint: Paint) -> list[str]:
             span(row["downtime_ms"]) if row["downtime_ms"] is not None else NOTHING,
         ])  # fmt: skip
     lines = ["", paint("ICE restarts", "bold"), *grid(rows, paint)]
-    counts = {side: max(row["generation"] for row in generations if row["side"] == side) for side in ("client", "gateway") if any(row["side"] == side for row in generations)}
+    counts = {
+        side: max(row["generation"] for row in generations if row["side"] == side)
+        for side in ("client", "gateway")
+        if any(row["side"] == side for row in generations)
+    }
     if len(set(counts.values())) > 1:
         apart = ", ".join(f"{side} {count}" for side, count in counts.items())
-        lines.append(f"  {paint(f'ICE generations: {apart}. A restart may gather candidates on one side and not on the other.', 'dim')}")
+        note = f"ICE generations: {apart}. A restart may gather candidates on one side and not on the other."
+        lines.append(f"  {paint(note, 'dim')}")
     return lines

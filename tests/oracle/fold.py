@@ -122,6 +122,23 @@ def _in_generation(now: Generation, event: Event) -> Generation:
     return now
 
 
+def _in_state(tube: Tube, at: int, state: str, *, by_peer: bool) -> Tube:
+    closed = _earliest(tube.closed_at, at) if state == "closed" else tube.closed_at
+    tube = replace(
+        tube,
+        begun=tube.begun or (not tube.states_told and state in ("checking", "connecting")),
+        states_told=True,
+        connected=tube.connected or (by_peer and state == "connected") or state == "disconnected",
+        failed=tube.failed or state == "failed",
+        closed_at=closed,
+    )
+    if state == "connected" and not tube.closing:
+        return replace(tube, up_at=at, down=None)
+    if state in ("disconnected", "failed") and not tube.closing:
+        return replace(tube, down=tube.down or (at, state))
+    return tube
+
+
 def _in_tube(tube: Tube, event: Event) -> Tube:
     state = event.text.lower()
     match event.kind:
@@ -140,21 +157,7 @@ def _in_tube(tube: Tube, event: Event) -> Tube:
         case "channel_opened":
             return replace(tube, connected=True)
         case "ice_state_changed" | "peer_state_changed":
-            by_peer = event.kind == "peer_state_changed"
-            closed = _earliest(tube.closed_at, event.at) if state == "closed" else tube.closed_at
-            tube = replace(
-                tube,
-                begun=tube.begun or (not tube.states_told and state in ("checking", "connecting")),
-                states_told=True,
-                connected=tube.connected or (by_peer and state == "connected") or state == "disconnected",
-                failed=tube.failed or state == "failed",
-                closed_at=closed,
-            )
-            if state == "connected" and not tube.closing:
-                return replace(tube, up_at=event.at, down=None)
-            if state in ("disconnected", "failed") and not tube.closing:
-                return replace(tube, down=tube.down or (event.at, state))
-            return tube
+            return _in_state(tube, event.at, state, by_peer=event.kind == "peer_state_changed")
         case "tube_closing" | "tube_closed" | "tube_removed":
             reason = tube.close_reason or event.text or None
             closed = _earliest(tube.closed_at, event.at)
@@ -299,6 +302,29 @@ def _total(tubes: Sequence[Tube], side: str, way: str) -> int | None:
     """A counter starts anew with each tube."""
     counts = [getattr(tube, way) for tube in tubes if tube.side == side and getattr(tube, way) is not None]
     return sum(counts) if counts else None
+
+
+#: event kind → machine, and the state where its text does not name it
+MACHINES = {
+    "peer_state_changed": ("peer_connection", None),
+    "ice_state_changed": ("ice", None),
+    "gathering_state_changed": ("gathering", None),
+    "gathering_started": ("gathering", "gathering"),
+    "gathering_completed": ("gathering", "complete"),
+    "channel_opened": ("data_channel", "open"),
+}
+
+
+def states(events: Iterable[Event]) -> dict[str, list[tuple[str, int]]]:
+    """States of each machine with the time they were entered; told twice, they are entered once."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for event in events:
+        if event.kind in MACHINES:
+            machine, state = MACHINES[event.kind]
+            steps, name = found.setdefault(machine, []), state or event.text.lower()
+            if not steps or steps[-1][0] != name:
+                steps.append((name, event.at))
+    return found
 
 
 def is_lost(tube: Tube) -> bool:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from analyzer.pipeline import ingest
 from tests.datasets import CAPTURED
 from tests.oracle import fold
+from tests.oracle.life import check_life, same
 from tests.oracle.scenarios import BASE, REGISTERED, SIDES, Life, Line, rendered, scenarios, text
 
 #: tables of conversations, and the columns that say where a line stood
@@ -90,21 +91,12 @@ def expected(lives: Sequence[Life]) -> dict[str, list[fold.Tube]]:
     return tubes
 
 
-def _same(found: dict[str, Any], told: dict[str, Any], what: str) -> None:
-    wrong = {
-        name: (found[name], value)
-        for name, value in told.items()
-        if found[name] != (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value)
-    }
-    assert not wrong, f"{what}: (table, fold) differ in {wrong}"
-
-
 def check_tubes(tables: Tables, lives: Sequence[Life]) -> None:
     rows = {(row["conversation_id"], row["tube_id"]): row for row in tables["ice_stats"].to_dicts()}
     assert rows.keys() == {(life.conversation_id, life.tube_id) for life in lives}
     for life in lives:
         told = fold.ice_stats(life.folded())
-        _same(rows[life.conversation_id, life.tube_id], told, f"ice_stats of {life.tube_id}")
+        same(rows[life.conversation_id, life.tube_id], told, f"ice_stats of {life.tube_id}")
 
 
 def check_conversations(tables: Tables, lives: Sequence[Life]) -> None:
@@ -115,50 +107,7 @@ def check_conversations(tables: Tables, lives: Sequence[Life]) -> None:
         for name in ("started_at", "ended_at"):
             told[name] = BASE + timedelta(milliseconds=told[name])  # type: ignore[arg-type] # told as a plain dict
         assert row["close_reason"] in told.pop("close_reason"), conversation_id  # type: ignore[operator] # told as a plain dict
-        _same(row, told, conversation_id)
-
-
-def check_links(tables: Tables, lives: Sequence[Life]) -> None:
-    rows = {row["tube_id"]: row for row in tables["links"].to_dicts()}
-    assert rows.keys() == {life.tube_id for life in lives}
-    for life in lives:
-        tube = life.folded()
-        closed = tube.closed_at is not None
-        told = {
-            "conversation_id": life.conversation_id,
-            "side": tube.side,
-            "begun": tube.begun,
-            "original": True,
-            "connected": True if tube.connected else False if fold.is_never(tube) else None,
-            "lost": fold.is_lost(tube) if tube.connected else None,
-            "ended_by": "closed" if closed else "log_ended",
-            "close_reason": tube.close_reason,
-            "from_at": BASE + timedelta(milliseconds=min(tube.times)),
-        }
-        _same(rows[life.tube_id], told, f"links of {life.tube_id}")
-
-
-def check_states(tables: Tables, lives: Sequence[Life]) -> None:
-    found: dict[tuple[str, str], list[tuple[str, int]]] = {}
-    for row in tables["states"].sort("from_at", "origin", maintain_order=True).to_dicts():
-        at = round((row["from_at"] - BASE) / timedelta(milliseconds=1))
-        found.setdefault((row["tube_id"], row["machine"]), []).append((row["state"], at))
-    told = {(life.tube_id, machine): steps for life in lives for machine, steps in fold.states(life.events).items()}
-    # at one moment several states can be told; the table is in the order of lines
-    assert {key: sorted(steps, key=str) for key, steps in found.items()} == {
-        key: sorted(steps, key=str) for key, steps in told.items()
-    }
-
-
-def check_generations(tables: Tables, lives: Sequence[Life]) -> None:
-    stats = dict(tables["ice_stats"].select("tube_id", "generations").rows())
-    for (tube_id,), rows in tables["generations"].partition_by("tube_id", as_dict=True).items():
-        assert rows["attempt"].to_list() == list(range(1, len(rows) + 1))
-        assert rows["generation"].is_sorted()
-        assert rows["generation"].max() == stats[str(tube_id)]
-        gathered = rows.filter(pl.col("gathered").fill_null(False))
-        assert gathered["generation"].is_unique().all()
-    assert set(tables["generations"]["tube_id"]) == {life.tube_id for life in lives}
+        same(row, told, conversation_id)
 
 
 def check_legs(tables: Tables, lives: Sequence[Life]) -> None:
@@ -198,9 +147,7 @@ def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
     tables = rebuilt(whole(lives))
     check_tubes(tables, lives)
     check_conversations(tables, lives)
-    check_links(tables, lives)
-    check_states(tables, lives)
-    check_generations(tables, lives)
+    check_life(tables, lives)
     check_legs(tables, lives)
     check_backends(tables, lives)
 
@@ -276,7 +223,7 @@ def test_a_file_given_twice_or_packed_adds_nothing(lives: list[Life], copy: str)
 
 @few
 @given(scenarios(), st.booleans())
-def test_one_ingest_or_several_is_the_same(lives: list[Life], backwards: bool) -> None:
+def test_one_ingest_or_several_is_thesame(lives: list[Life], backwards: bool) -> None:
     once = {f"{side}.log": text(lines) for side, lines in logs(lives).items()}
     with scratch() as folder:
         for name in sorted(once, reverse=backwards):
@@ -355,7 +302,7 @@ CUT = [
 
 
 @pytest.mark.parametrize(("capture", "side"), CUT)
-def test_a_cut_capture_gives_the_same(capture: str, side: str) -> None:
+def test_a_cut_capture_gives_thesame(capture: str, side: str) -> None:
     found = (CAPTURED / capture).glob("*.log*")
     logs = {path.name.removesuffix(".zst"): pa.input_stream(str(path)).read() for path in found}
     name, one = f"{side}.log", placeless(rebuilt(logs))

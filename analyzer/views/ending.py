@@ -44,7 +44,7 @@ def _ended(link: Row) -> str:
     if link["ended_by"] == "log_ended":
         return f"its log ends {last}, the tube still open"
     if link["ended_by"] == "process_restarted":
-        return f"its last line is {last}; then another process began, and the tube was never closed"
+        return f"its last line is {last}; then another process began, the tube not closed"
     by = {
         "restart_timed_out": " by the library, since no answer came",
         "peer_connection": " by the library, for the state it was in",
@@ -58,8 +58,8 @@ def _restarts(tried: Sequence[Row]) -> list[str]:
     told = []
     for outcome, words in (
         ("connected", "with a path"), ("timed_out", "no answer came"), ("failed", "failed"),
-        ("superseded", "overtaken by the next"),
-        ("closed", "closed before it had a path"), ("unknown", "end unknown"),
+        ("superseded", "overtaken"),
+        ("closed", "closed first"), ("unknown", "end unknown"),
     ):  # fmt: skip
         if count := sum(row["outcome"] == outcome for row in tried):
             told.append(f"{count} {words}" if len(tried) > 1 else words)
@@ -125,7 +125,8 @@ def _said(causes: Iterable[Row], since: datetime | None, paint: Paint) -> list[s
             _clock(row["ts"]) or NOTHING,
             row["kind"],
             shown(row["close_reason"] or ""),
-            [(shown(f"{row['source']}:{row['line']}"), "dim")],
+            # a folder is told by the list of sources
+            [(shown(f"{row['source'].rpartition('/')[2]}:{row['line']}"), "dim")],
         ]
         for row in list(distinct.values())[:SHOWN]
     ]
@@ -158,6 +159,6 @@ def _table(generations: Sequence[Row], many: bool, paint: Paint) -> list[str]:
     }
     if len(set(counts.values())) > 1:
         apart = ", ".join(f"{side} {count}" for side, count in counts.items())
-        note = f"ICE generations: {apart}. A restart may gather candidates on one side and not on the other."
+        note = f"ICE generations: {apart}. A restart may gather candidates on one side only."
         lines.append(f"  {paint(note, 'dim')}")
     return lines

@@ -12,12 +12,15 @@ from analyzer.reductions.candidates import CANDIDATES
 from analyzer.reductions.channels import CHANNELS
 from analyzer.reductions.connection_legs import CONNECTION_LEGS
 from analyzer.reductions.conversations import CONVERSATIONS
+from analyzer.reductions.generations import GENERATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.leg_measurements import LEG_MEASUREMENTS
+from analyzer.reductions.links import LINKS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
 from analyzer.reductions.reported import REPORTED
 from analyzer.reductions.samples import SAMPLES
 from analyzer.reductions.setup_phases import SETUP_PHASES
+from analyzer.reductions.states import STATES
 from analyzer.reductions.turn_attempts import TURN_ATTEMPTS
 from analyzer.tables.declare import Column, Table
 
@@ -62,6 +65,9 @@ TABLES: dict[str, Table] = {
         ICE_STATS,
         CONNECTION_LEGS,
         LEG_MEASUREMENTS,
+        LINKS,
+        GENERATIONS,
+        STATES,
         CANDIDATES,
         CANDIDATE_PAIRS,
         CHANNELS,

@@ -22,6 +22,7 @@ from analyzer.pipeline import ingest
 from tests.datasets import CAPTURED
 from tests.oracle import fold
 from tests.oracle.checks import check_attempts, check_setup
+from tests.oracle.life import check_life, same
 from tests.oracle.scenarios import BASE, REGISTERED, SIDES, Life, Line, rendered, scenarios, text
 
 #: tables of conversations, and the columns that say where a line stood
@@ -30,6 +31,9 @@ TABLES = (
     "ice_stats",
     "connection_legs",
     "leg_measurements",
+    "links",
+    "generations",
+    "states",
     "candidates",
     "candidate_pairs",
     "channels",
@@ -93,21 +97,12 @@ def expected(lives: Sequence[Life]) -> dict[str, list[fold.Tube]]:
     return tubes
 
 
-def _same(found: dict[str, Any], told: dict[str, Any], what: str) -> None:
-    wrong = {
-        name: (found[name], value)
-        for name, value in told.items()
-        if found[name] != (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value)
-    }
-    assert not wrong, f"{what}: (table, fold) differ in {wrong}"
-
-
 def check_tubes(tables: Tables, lives: Sequence[Life]) -> None:
     rows = {(row["conversation_id"], row["tube_id"]): row for row in tables["ice_stats"].to_dicts()}
     assert rows.keys() == {(life.conversation_id, life.tube_id) for life in lives}
     for life in lives:
         told = fold.ice_stats(life.folded())
-        _same(rows[life.conversation_id, life.tube_id], told, f"ice_stats of {life.tube_id}")
+        same(rows[life.conversation_id, life.tube_id], told, f"ice_stats of {life.tube_id}")
 
 
 def check_conversations(tables: Tables, lives: Sequence[Life]) -> None:
@@ -118,7 +113,7 @@ def check_conversations(tables: Tables, lives: Sequence[Life]) -> None:
         for name in ("started_at", "ended_at"):
             told[name] = BASE + timedelta(milliseconds=told[name])  # type: ignore[arg-type] # told as a plain dict
         assert row["close_reason"] in told.pop("close_reason"), conversation_id  # type: ignore[operator] # told as a plain dict
-        _same(row, told, conversation_id)
+        same(row, told, conversation_id)
 
 
 def check_legs(tables: Tables, lives: Sequence[Life]) -> None:
@@ -158,6 +153,7 @@ def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
     tables = rebuilt(whole(lives))
     check_tubes(tables, lives)
     check_conversations(tables, lives)
+    check_life(tables, lives)
     check_legs(tables, lives)
     check_backends(tables, lives)
     check_setup(tables, lives)
@@ -235,7 +231,7 @@ def test_a_file_given_twice_or_packed_adds_nothing(lives: list[Life], copy: str)
 
 @few
 @given(scenarios(), st.booleans())
-def test_one_ingest_or_several_is_the_same(lives: list[Life], backwards: bool) -> None:
+def test_one_ingest_or_several_is_thesame(lives: list[Life], backwards: bool) -> None:
     once = {f"{side}.log": text(lines) for side, lines in logs(lives).items()}
     with scratch() as folder:
         for name in sorted(once, reverse=backwards):
@@ -314,7 +310,7 @@ CUT = [
 
 
 @pytest.mark.parametrize(("capture", "side"), CUT)
-def test_a_cut_capture_gives_the_same(capture: str, side: str) -> None:
+def test_a_cut_capture_gives_thesame(capture: str, side: str) -> None:
     found = (CAPTURED / capture).glob("*.log*")
     logs = {path.name.removesuffix(".zst"): pa.input_stream(str(path)).read() for path in found}
     name, one = f"{side}.log", placeless(rebuilt(logs))

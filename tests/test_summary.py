@@ -65,6 +65,8 @@ def test_every_capture_goes_through_json(datasets: dict[str, analyzer.Dataset], 
             "relay_sessions",
             "channels",
             *SET_UP,
+            "links",
+            "generations",
             "timeline",
         ]
         assert values["conversations"][0]["conversation_id"] == conversation_id

@@ -51,7 +51,7 @@ ENDINGS = ("tube_closing", "tube_closed", "tube_removed")
 
 #: the columns of events that correlation reads, and those it finds
 NEEDED = ("scope", "kind", "tube_id", "conversation_id", "channel_label", "state")
-PLACE = ("tube_id", "conversation_id", "generation")
+PLACE = ("scope", "tube_id", "conversation_id", "generation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Streams:
     """Events with `seq`, their order, and their place (`PLACE`); and the links found."""
 
     events: pl.DataFrame
-    #: conversation_id, tube_id, link_method
+    #: conversation_id, tube_id, link_method, and whether another process began behind the tube's last line
     links: pl.DataFrame
 
 
@@ -288,8 +288,18 @@ def correlate(events: pl.DataFrame) -> Streams:
             windows = _windows(near.with_columns(generation=per), begins, ends)
             streams = _attributed(streams, _sole_owner(anonymous, windows))
     placed = _with_conversation(_generations(streams), links)
+    links = links.join(_outlived(placed), on="tube_id", how="left").with_columns(pl.col("restarted").fill_null(False))
     handed_through = events.drop(NEEDED, strict=False)
     return Streams(handed_through.with_columns(placed.select("seq", *PLACE)), links)
+
+
+def _outlived(events: pl.DataFrame) -> pl.DataFrame:
+    """Tubes after whose last line another process began to write their log: their own is gone."""
+    last = events.filter(pl.col("tube_id").is_not_null()).group_by("scope", "tube_id").agg(pl.col("seq").max())
+    begun = events.filter(pl.col("kind") == "process_started").group_by("scope").agg(begun=pl.col("seq").max())
+    outlived = last.join(begun, on="scope", how="left").select("tube_id", restarted=pl.col("begun") > pl.col("seq"))
+    # a tube that writes several logs is gone when it is gone from all
+    return outlived.group_by("tube_id").agg(pl.col("restarted").fill_null(False).all())
 
 
 def _with_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:

@@ -93,6 +93,8 @@ TYPES: dict[str, Type] = {
     "DIRECTION": Type(pl.String(), _text, str),
     "SDP_TYPE": Type(pl.String(), _text, str),
     "SIDE": Type(pl.String(), _text, str),
+    "LOST": Type(pl.String(), _text, str),
+    "WORDS": Type(pl.String(), _text, str),
     "HOST": Type(pl.String(), _text, str),
     "ADDRESS": Type(pl.String(), _text, str),
     "STUN_URL": Type(pl.String(), _text, str),

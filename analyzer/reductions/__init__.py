@@ -15,14 +15,17 @@ from analyzer.reductions import (
     channels,
     connection_legs,
     conversations,
+    generations,
     ice_stats,
     leg_measurements,
+    links,
     nomination,
     relay_sessions,
     reported,
     samples,
     selected_pair,
     setup_phases,
+    states,
     turn_attempts,
 )
 from analyzer.reductions.facts import COLUMNS, gather
@@ -32,6 +35,9 @@ REBUILT = (
     ice_stats.ICE_STATS,
     connection_legs.CONNECTION_LEGS,
     leg_measurements.LEG_MEASUREMENTS,
+    links.LINKS,
+    generations.GENERATIONS,
+    states.STATES,
     candidates.CANDIDATES,
     candidate_pairs.CANDIDATE_PAIRS,
     channels.CHANNELS,
@@ -137,11 +143,15 @@ def _reduce(
     told = channels.labelled(facts)
     owners = channels.owners(told)
     counted = channels.reduce(facts, series, told, owners)
+    restarts = generations.reduce(facts)
     return {
         "conversations": conversations.reduce(facts, counted),
         "ice_stats": stats,
         "connection_legs": connection_legs.reduce(facts, selected, measurements, coded(stats)),
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
+        "links": links.reduce(facts, coded(restarts)),
+        "generations": restarts,
+        "states": states.reduce(facts),
         "candidates": candidates.reduce(facts),
         "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements, waits),
         "channels": counted,

@@ -7,12 +7,13 @@ import polars as pl
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.channels import VALUES
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.life import close_reasons
 from analyzer.tables.declare import Column, Metric, Table
 
 #: close reasons that mean the path was lost, not that somebody closed it
 LOST_REASONS = ("ConnectionLost", "ConnectionFailed")
 
-_connected, _closed = pl.col("any_connected"), pl.col("any_closed")
+_connected, _closed, _never = pl.col("any_connected"), pl.col("any_closed"), pl.col("any_never")
 _lost = pl.col("any_lost") | pl.col("close_reason").is_in(LOST_REASONS).fill_null(False)
 
 CONVERSATIONS = Table(
@@ -25,19 +26,19 @@ CONVERSATIONS = Table(
         Column("sides", pl.List(pl.String()), "Sides whose logs were read: client (offerer), gateway (answerer)."),
         Column("tube_ids", pl.List(pl.String()), "Its tubes."),
         Metric("connected", pl.Boolean(),
-               "True once a peer connection connected, even if it failed later; false after a failure or a close without it; else null.",
-               pl.when(_connected).then(True).when(pl.col("any_failed") | _closed).then(False),
-               source=("peer_state_changed", "channel_opened", "tube_closing")),
+               "True where a connected peer connection, an open channel or application bytes prove it, even if it failed later; false after a failure or a close in a log that saw the tube's beginning and its states; else null.",
+               pl.when(_connected).then(True).when(_never).then(False),
+               source=("peer_state_changed", "channel_opened", "bytes_received_counted", "tube_closing")),
         Metric("outcome", pl.String(),
-               "connected_open, connected_closed, connected_lost, failed, never_connected, unknown.",
+               "connected_lost: a path was down at the end of a tube, or its process gone, before anybody closed it; connected_closed; connected_open: not closed where the logs end; failed; never_connected: closed before; unknown.",
                pl.when(_connected & _lost).then(pl.lit("connected_lost"))
                .when(_connected & _closed).then(pl.lit("connected_closed"))
                .when(_connected).then(pl.lit("connected_open"))
-               .when(pl.col("any_failed")).then(pl.lit("failed"))
-               .when(_closed).then(pl.lit("never_connected"))
+               .when(_never & pl.col("any_failed")).then(pl.lit("failed"))
+               .when(_never).then(pl.lit("never_connected"))
                .otherwise(pl.lit("unknown")),
-               source=("peer_state_changed", "ice_state_changed", "restart_timed_out", "tube_closing", "tube_closed")),
-        Column("close_reason", pl.String(), "Reason of the first close, by the library's name as of that release.", source=("tube_closing",)),
+               source=("peer_state_changed", "ice_state_changed", "restart_timed_out", "tube_closing", "tube_closed", "process_started")),
+        Column("close_reason", pl.String(), "Reason of the first close, of its channel or of its tube, by the library's name as of that release; null where a line gives none.", source=("channel_close_requested", "tube_closing")),
         Metric("bytes_sent", pl.Int64(),
                "Application bytes the client sent over data channels (the gateway received, where only its log is there): the sum of its rows in channels.",
                pl.coalesce("client_bytes_sent", "gateway_bytes_received"), "By", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
@@ -77,17 +78,19 @@ def reduce(facts: Facts, channels: pl.DataFrame) -> pl.DataFrame:
     """
     linked = (
         facts.streams.links.select("conversation_id", "tube_id")
+        .join(close_reasons(facts.streams), on=["conversation_id", "tube_id"], how="left")
         .join(facts.tubes, on="tube_id")
         .sort("begins_at", "tube_id", nulls_last=True)
     )
-    lost = pl.col("was_connected") & (pl.col("last_state").is_in(["disconnected", "failed"]) | pl.col("timed_out"))
     told = linked.group_by("conversation_id", maintain_order=True).agg(
         sides=pl.col("side").drop_nulls().unique().sort(),
         tube_ids=pl.col("tube_id").unique().sort(),
         any_connected=pl.col("was_connected").any(),
         any_failed=pl.col("was_failed").any(),
-        any_closed=pl.col("was_closed").any(),
-        any_lost=lost.fill_null(False).any(),
+        # its own channel may be closed while the tube goes on
+        any_closed=pl.col("was_closed").any() | pl.col("close_reason").is_not_null().any(),
+        any_lost=pl.col("lost").any(),
+        any_never=pl.col("never").any(),
         close_reason=pl.col("close_reason").sort_by("closed_at", nulls_last=True).drop_nulls().first(),
     )
     named = (
@@ -100,7 +103,7 @@ def reduce(facts: Facts, channels: pl.DataFrame) -> pl.DataFrame:
         named.join(told, on="conversation_id", how="full", coalesce=True)
         .join(_traffic(channels), on="conversation_id", how="left")
         .with_columns(
-            pl.col("any_connected", "any_failed", "any_closed", "any_lost").fill_null(False),
+            pl.col("any_connected", "any_failed", "any_closed", "any_lost", "any_never").fill_null(False),
             pl.col("sides", "tube_ids").fill_null([]),
         )
     )

@@ -12,6 +12,7 @@ import polars as pl
 
 from analyzer.events.candidate import CANDIDATE_SCHEMA, address_class, parse_candidates
 from analyzer.events.correlate import Streams
+from analyzer.reductions import life
 
 PEER = ["tube_id", "generation"]
 #: kinds of events that tell of a candidate
@@ -29,6 +30,7 @@ COLUMNS = (
     "state", "signaling_state", "is_server_mode", "trickle_ice", "turn_only", "reported_side",
     "total_candidates", "duration_ms", "delay_ms", "timestamp_ms", "success", "transaction", "error_code",
     "reported_local_type", "reported_remote_type", "reported_rtt_ms", "local_candidate", "remote_candidate",
+    "previous_state", "restart_reason", "disconnected_timeout_ms", "failed_timeout_ms", "keepalive_ms",
     "bytes_sent", "bytes_received", "buffered_bytes", "close_reason", "server",
     "gateway_to_guacd_ms", "gateway_to_target_ms",
 )  # fmt: skip
@@ -67,6 +69,10 @@ class Facts:
     generations: pl.DataFrame
     #: one row per tube
     tubes: pl.DataFrame
+    #: one row per change of state of a tube's machines
+    changes: pl.DataFrame
+    #: one row per span in which a tube's path was down
+    outages: pl.DataFrame
 
 
 # -- candidates ---------------------------------------------------------------------------------------------------------
@@ -239,7 +245,6 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
 
 def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
     state = pl.col("state").str.to_lowercase()
-    peer, ice = _KIND == "peer_state_changed", _KIND == "ice_state_changed"
     local = pl.col("direction") == "local"
     facts = (
         events.group_by("tube_id")
@@ -252,14 +257,9 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             trickle=pl.col("trickle_ice").drop_nulls().first(),
             turn_only=pl.col("turn_only").drop_nulls().first(),
             reported_total=pl.col("total_candidates").max(),
-            was_connected=((peer & (state == "connected")) | _KIND.is_in(["channel_opened", "channel_received", "channel_seen_open"])).any(),
             connected_at=entered("peer_state_changed", "connected"),
-            was_failed=((peer | ice) & (state == "failed")).any(),
-            timed_out=(_KIND == "restart_timed_out").any(),
-            last_state=state.filter(peer | ice, state.is_in(["connected", "disconnected", "failed"])).last(),
-            was_closed=_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"]).any() | (peer & (state == "closed")).any(),
-            close_reason=pl.col("close_reason").filter(_KIND == "tube_closing").drop_nulls().first(),
-            closed_at=pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(),
+            closed_at=pl.coalesce(pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(), pl.col("ts").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").min()),
+            gone_at=pl.coalesce(pl.col("ts").filter(_KIND == "tube_closed").min(), pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_removed"])).max()),
             channel_received_at=first("channel_received"),
             channel_open_at=pl.col("ts").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).min(),
             channel_open_origin=pl.col("origin").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).first(),
@@ -315,7 +315,10 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     """Find the facts of all peer connections. `resolution` has `source` and `resolution_ms` of its times."""
     candidates = candidate_rows(streams.events)
     tubes = _tubes(streams.events, candidates, resolution)
+    changes = life.changes(streams.events)
+    outages = life.outages(changes, streams.events, tubes.select("tube_id", "resolution_ms"))
+    tubes = tubes.join(life.of_tubes(streams, changes, outages), on="tube_id", how="left")
     generations = _generations(streams.events, candidates).join(
         tubes.select("tube_id", "side", "sub_second", "resolution_ms"), on="tube_id", how="left"
     )
-    return Facts(streams, candidates, generations, tubes)
+    return Facts(streams, candidates, generations, tubes, changes, outages)

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from analyzer.api import Dataset
-from analyzer.views import timeline
+from analyzer.events.correlate import canonical
+from analyzer.views import ending, timeline
 from analyzer.views.timeline import Milestone
 
 Row: TypeAlias = dict[str, Any]
@@ -17,7 +18,7 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "failed": ("could not connect: ICE or the peer connection failed", "red"),
     "connected_lost": ("connected, then the connection was lost", "red"),
     "never_connected": ("closed before it ever connected", "red"),
-    "unknown": ("unknown: its lines tell neither a connection nor a failure", "yellow"),
+    "unknown": ("unknown: its lines prove neither a connection nor a failure", "yellow"),
     "connected_open": ("connected, and not closed where the logs end", "green"),
     "connected_closed": ("connected, then closed", "green"),
 }
@@ -36,6 +37,10 @@ class Conversation:
     phases: list[Row]
     pairs: list[Row]
     attempts: list[Row]
+    #: its rows of `links` and `generations`, the client's first, and the events that name a cause of its end
+    links: list[Row]
+    generations: list[Row]
+    causes: list[Row]
     #: by tube
     milestones: dict[str, list[Milestone]]
     #: other conversations its tubes carried
@@ -70,11 +75,21 @@ def gather(dataset: Dataset, text: str) -> Conversation:
         phases=dataset.setup_phases.filter(mine).collect().to_dicts(),
         pairs=dataset.candidate_pairs.filter(mine).collect().to_dicts(),
         attempts=dataset.turn_attempts.filter(mine).collect().to_dicts(),
+        links=dataset.links.filter(mine).sort("side", "from_at", "tube_id", nulls_last=True).collect().to_dicts(),
+        generations=dataset.generations.filter(mine).sort("side", "tube_id", "attempt").collect().to_dicts(),
+        causes=_causes(dataset, conversation_id, tube_ids),
         milestones={tube_id: timeline.milestones(events, conversation_id, tube_id) for tube_id in tube_ids},
         shared=sharing.to_series().unique().sort().to_list(),
         sources=sources.to_dicts(),
         relay=dataset.relay_sessions.filter(mine).collect().to_dicts(),
     )
+
+
+def _causes(dataset: Dataset, conversation_id: str, tube_ids: list[str]) -> list[Row]:
+    named = pl.col("tube_id").is_in(tube_ids) | (canonical(pl.col("conversation_id")) == conversation_id)
+    rows = dataset.events.filter(pl.col("kind").is_in(ending.CAUSES), named)
+    wanted = rows.select("ts", "kind", "close_reason", "tube_id", "source", "line")
+    return wanted.sort("ts", "source", "line", nulls_last=True).collect().to_dicts()
 
 
 def as_values(one: Conversation) -> dict[str, Any]:
@@ -89,6 +104,8 @@ def as_values(one: Conversation) -> dict[str, Any]:
         "setup_phases": one.phases,
         "candidate_pairs": one.pairs,
         "turn_attempts": one.attempts,
+        "links": one.links,
+        "generations": one.generations,
         "timeline": [
             {"side": tube["side"], **asdict(step)} for tube in one.tubes for step in one.milestones[tube["tube_id"]]
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analyzer.views import legs, relay
+from analyzer.views import ending, legs, relay
 from analyzer.views.conversation import OUTCOMES, Conversation, Row
 from analyzer.views.rounds import render_round, rounds
 from analyzer.views.text import (
@@ -72,7 +72,9 @@ def _sides(sides: Sequence[str]) -> str:
 def _header(one: Conversation, paint: Paint) -> list[str]:
     row = one.row
     sentence, style = OUTCOMES[row["outcome"]]
-    reason = f", close reason {shown(row['close_reason'])}" if row["close_reason"] else ""
+    # a reason given to the close of what was already lost is no reason for the loss: it is told where it belongs
+    own = row["close_reason"] and row["outcome"] != "connected_lost"
+    reason = f", close reason {shown(row['close_reason'])}" if own else ""
     rows: list[tuple[str, Cell | str]] = [
         ("outcome", [(sentence, style), (reason, "")]),
         ("when", _when(row)),
@@ -127,7 +129,8 @@ def _legs(one: Conversation, paint: Paint) -> list[str]:
 
 def render(one: Conversation, paint: Paint = plain) -> str:
     """Draw up a conversation for a person."""
-    lines = [*_header(one, paint), *_legs(one, paint)]
+    went_on = ending.render(one.row["outcome"], one.links, one.generations, one.causes, paint)
+    lines = [*_header(one, paint), *went_on, *_legs(one, paint)]
     found = rounds(one)
     for place, tubes in enumerate(found, 1):
         if len(found) > 1:

@@ -92,10 +92,11 @@ def _of_tube(rows: Iterable[Row], tube_id: str) -> list[Row]:
 
 def _changes(rows: Iterable[Row]) -> Iterable[Row]:
     """States as they change: two loggers tell of the same change."""
-    last: dict[str, str | None] = {}
+    last: dict[str, str] = {}
     for row in rows:
-        if row["kind"] not in ("ice_state_changed", "peer_state_changed") or last.get(row["kind"]) != row["state"]:
-            last[row["kind"]] = row["state"]
+        state = (row["state"] or "").lower()
+        if row["kind"] not in ("ice_state_changed", "peer_state_changed") or last.get(row["kind"]) != state:
+            last[row["kind"]] = state
             yield row
 
 

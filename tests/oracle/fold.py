@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
 
+#: an agent that says disconnected sooner than it waits speaks of a close
+VERDICT_MS = 29_000
 LOST = ("ConnectionLost", "ConnectionFailed")
 OWN_LEG = {"client": "client_to_krelay", "gateway": "krelay_to_gateway"}
 HANDSHAKE_ROUND_TRIPS = {"client": 2, "gateway": 3}
@@ -65,7 +67,13 @@ class Tube:
     turn_given: bool = False
     connected: bool = False
     failed: bool = False
-    path_lost: bool = False
+    #: its log saw its beginning, and its states
+    begun: bool = False
+    states_told: bool = False
+    #: when the path was last up, and what then took it down, before anybody closed the tube
+    up_at: int | None = None
+    down: tuple[int, str] | None = None
+    closing: bool = False
     closed_at: int | None = None
     close_reason: str | None = None
     sent: int | None = None
@@ -116,47 +124,57 @@ def _in_generation(now: Generation, event: Event) -> Generation:
     return now
 
 
+def _in_state(tube: Tube, at: int, state: str, *, by_peer: bool) -> Tube:
+    closed = _earliest(tube.closed_at, at) if state == "closed" else tube.closed_at
+    tube = replace(
+        tube,
+        begun=tube.begun or (not tube.states_told and state in ("checking", "connecting")),
+        states_told=True,
+        connected=tube.connected or (by_peer and state == "connected") or state == "disconnected",
+        failed=tube.failed or state == "failed",
+        closed_at=closed,
+    )
+    if state == "connected" and not tube.closing:
+        return replace(tube, up_at=at, down=None)
+    if state in ("disconnected", "failed") and not tube.closing:
+        return replace(tube, down=tube.down or (at, state))
+    return tube
+
+
 def _in_tube(tube: Tube, event: Event) -> Tube:
     state = event.text.lower()
     match event.kind:
         case "side_declared":
             return replace(tube, side="client" if event.flag else "gateway")
         case "peer_connection_requested":
-            return replace(tube, trickle=bool(event.flag))
+            return replace(tube, begun=True, trickle=bool(event.flag))
         case "gathering_reported":
             return replace(tube, candidates_reported=max(tube.candidates_reported, event.number))
         case "credentials_fetched":
-            return replace(tube, fetches=(*tube.fetches, event.number))
+            return replace(tube, begun=True, fetches=(*tube.fetches, event.number))
         case "credentials_failed":
-            return replace(tube, fetch_failures=tube.fetch_failures + 1)
+            return replace(tube, begun=True, fetch_failures=tube.fetch_failures + 1)
         case "credentials_given":
-            return replace(tube, turn_given=True)
+            return replace(tube, begun=True, turn_given=True)
         case "channel_opened":
             return replace(tube, connected=True)
         case "ice_state_changed" | "peer_state_changed":
-            by_peer = event.kind == "peer_state_changed"
-            lost = {"connected": False, "disconnected": True, "failed": True}.get(state, tube.path_lost)
-            closed = _earliest(tube.closed_at, event.at) if by_peer and state == "closed" else tube.closed_at
-            return replace(
-                tube,
-                connected=tube.connected or (by_peer and state == "connected"),
-                failed=tube.failed or state == "failed",
-                path_lost=lost,
-                closed_at=closed,
-            )
+            return _in_state(tube, event.at, state, by_peer=event.kind == "peer_state_changed")
         case "tube_closing" | "tube_closed" | "tube_removed":
             reason = tube.close_reason or event.text or None
-            return replace(tube, closed_at=_earliest(tube.closed_at, event.at), close_reason=reason)
+            closed = _earliest(tube.closed_at, event.at)
+            return replace(tube, closing=True, closed_at=closed, close_reason=reason)
         case "bytes_sent_counted":
-            return replace(tube, sent=_grown(tube.sent, event.sent))
+            return replace(tube, sent=_grown(tube.sent, event.sent), connected=tube.connected or event.sent > 0)
         case "bytes_received_counted":
-            return replace(tube, received=_grown(tube.received, event.received))
+            carried = tube.connected or event.received > 0
+            return replace(tube, received=_grown(tube.received, event.received), connected=carried)
         case "transport_bytes_counted":
             sent, received = tube.transport or (0, 0)
             return replace(tube, transport=(max(sent, event.sent), max(received, event.received)))
         case "backend_connected":
             leg = f"gateway_to_{event.text.lower()}"
-            return replace(tube, backends=(*tube.backends, (leg, event.at, event.number)))
+            return replace(tube, connected=True, backends=(*tube.backends, (leg, event.at, event.number)))
     return tube
 
 
@@ -296,17 +314,56 @@ def _total(tubes: Sequence[Tube], side: str, way: str) -> int | None:
     return sum(counts) if counts else None
 
 
+#: event kind → machine, and the state where its text does not name it
+MACHINES = {
+    "peer_state_changed": ("peer_connection", None),
+    "ice_state_changed": ("ice", None),
+    "gathering_state_changed": ("gathering", None),
+    "gathering_started": ("gathering", "gathering"),
+    "gathering_completed": ("gathering", "complete"),
+    "channel_opened": ("data_channel", "open"),
+}
+
+
+def states(events: Iterable[Event]) -> dict[str, list[tuple[str, int]]]:
+    """States of each machine with the time they were entered; told twice, they are entered once."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for event in events:
+        if event.kind in MACHINES:
+            machine, state = MACHINES[event.kind]
+            steps, name = found.setdefault(machine, []), state or event.text.lower()
+            if not steps or steps[-1][0] != name:
+                steps.append((name, event.at))
+    return found
+
+
+def is_lost(tube: Tube) -> bool:
+    """Whether the path was down at the end, and not because somebody was closing."""
+    if not tube.connected or tube.down is None:
+        return False
+    at, state = tube.down
+    early = state == "disconnected" and tube.up_at is not None and at - tube.up_at < VERDICT_MS
+    return not (early and tube.closed_at is not None)
+
+
+def is_never(tube: Tube) -> bool:
+    """Whether the log proves that it did not connect."""
+    ended = tube.failed or (tube.closed_at is not None and tube.states_told)
+    return not tube.connected and tube.begun and ended
+
+
 def conversation(tubes: Sequence[Tube]) -> dict[str, object]:
     """The row of a conversation in `conversations`; `close_reason` holds all that may be called the first."""
     connected, failed = any(tube.connected for tube in tubes), any(tube.failed for tube in tubes)
+    never = any(is_never(tube) for tube in tubes)
     closes = [(tube.closed_at, tube.close_reason) for tube in tubes if tube.closed_at is not None]
     told = [(at, reason) for at, reason in closes if reason is not None]
     reasons = {reason for at, reason in told if at == min(told)[0]}
-    lost = any(tube.connected and tube.path_lost for tube in tubes) or bool(reasons & set(LOST))
+    lost = any(map(is_lost, tubes)) or bool(reasons & set(LOST))
     if connected:
         outcome = "connected_lost" if lost else "connected_closed" if closes else "connected_open"
     else:
-        outcome = "failed" if failed else "never_connected" if closes else "unknown"
+        outcome = ("failed" if failed else "never_connected") if never else "unknown"
     sent, received = _total(tubes, "client", "sent"), _total(tubes, "client", "received")
     return {
         "conversation_id": tubes[0].conversation_id,
@@ -314,7 +371,7 @@ def conversation(tubes: Sequence[Tube]) -> dict[str, object]:
         "ended_at": max(at for tube in tubes for at in tube.times),
         "sides": sorted({tube.side for tube in tubes if tube.side}),
         "tube_ids": sorted(tube.tube_id for tube in tubes),
-        "connected": True if connected else False if failed or closes else None,
+        "connected": True if connected else False if never else None,
         "outcome": outcome,
         "close_reason": reasons or {None},
         "bytes_sent": _total(tubes, "gateway", "received") if sent is None else sent,

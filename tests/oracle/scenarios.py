@@ -197,7 +197,7 @@ _BACKENDS = st.builds(
     st.sampled_from(["Guacd", "Target"]),
     st.sampled_from([-1.0, 0.0, 1.0, 2.0, 17.0, 999.0, 1000.0, 3012.0]),
 )
-_GAPS = st.one_of(st.integers(0, 3), st.integers(0, 400), st.integers(0, 400), st.sampled_from([1000, 7000]))
+_GAPS = st.one_of(st.integers(0, 3), st.integers(0, 400), st.integers(0, 400), st.sampled_from([1000, 7000, 31_000]))
 
 
 @st.composite

@@ -1,0 +1,266 @@
+"""Events → a tube's life: its states as they change, its outages dated back, how it was lost.
+
+The ICE agent calls a path disconnected only after a time without traffic, and failed after a further one. So a loss
+is older than its line by what the agent waited: as it printed, else as the library sets it.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.events.correlate import ENDINGS, Streams, canonical
+
+#: what the library sets, where no line prints it: without traffic until disconnected, from there until failed
+DISCONNECTED_MS, FAILED_MS, KEEPALIVE_MS = 30_000.0, 60_000.0, 200.0
+#: a verdict comes this much early at most, by what forwarding of lines differs
+SLACK_MS = 1000.0
+UP, DOWN = ("connected", "completed"), ("disconnected", "failed")
+#: lines of a tube's first moments, which no later one repeats
+BEGINNINGS = (
+    "peer_connection_requested",
+    "server_tube_created",
+    "client_tube_created",
+    "credentials_requested",
+    "credentials_fetched",
+    "credentials_failed",
+    "credentials_given",
+    "server_added",
+)
+_KIND = pl.col("kind")
+_STATE = pl.col("state").str.to_lowercase()
+#: event kind → machine, and the state it tells
+_MACHINES: dict[str, tuple[str, pl.Expr]] = {
+    "peer_state_changed": ("peer_connection", pl.col("state")),
+    "ice_state_changed": ("ice", pl.col("state")),
+    "signaling_state_changed": ("signaling", pl.col("signaling_state")),
+    "gathering_state_changed": ("gathering", pl.col("state")),
+    "gathering_started": ("gathering", pl.lit("gathering")),
+    "gathering_completed": ("gathering", pl.lit("complete")),
+    "channel_state_changed": ("data_channel", pl.col("state")),
+    "channel_opened": ("data_channel", pl.lit("open")),
+    "channel_seen_open": ("data_channel", pl.lit("open")),
+    "channel_closed": ("data_channel", pl.lit("closed")),
+}
+
+
+def once(events: pl.DataFrame) -> pl.DataFrame:
+    """Events of tubes without those that another log repeats: a copy of a log, or what a host writes to two.
+
+    A repetition is of the same tube, kind, state and time. Without times it cannot be told from a second event.
+    """
+    said = ["tube_id", "kind", "ts", "state", "signaling_state", "channel_label"]
+    nth = events.with_columns(nth=pl.int_range(pl.len()).over("scope", *said))
+    return nth.filter(
+        pl.col("ts").is_null() | (pl.col("scope") == pl.col("scope").sort_by("seq").first().over(*said, "nth"))
+    ).drop("nth")
+
+
+def changes(events: pl.DataFrame) -> pl.DataFrame:
+    """State changes of every tube, in order: two lines that tell of one change are one.
+
+    Out: `tube_id`, `machine`, `label` (of a data channel), `state` (W3C spelling), `seq`, `ts`, `origin`.
+    """
+    mine = events.filter(_KIND.is_in(list(_MACHINES)), pl.col("tube_id").is_not_null())
+    told = once(mine).with_columns(_KIND.cast(pl.String))
+    machine = _KIND.replace_strict({kind: name for kind, (name, _) in _MACHINES.items()}, return_dtype=pl.String)
+    state = pl.coalesce(pl.when(_KIND == kind).then(state) for kind, (_, state) in _MACHINES.items())
+    rows = told.select(
+        "tube_id",
+        "seq",
+        "ts",
+        "origin",
+        machine=machine,
+        label=pl.when(machine == "data_channel").then(canonical(pl.col("channel_label"))),
+        state=state.str.replace_all("([a-z])([A-Z])", "${1}-${2}").str.to_lowercase(),
+    ).drop_nulls("state")
+    ordered = rows.sort("tube_id", "machine", "label", "seq")
+    return ordered.filter(pl.col("state").ne_missing(pl.col("state").shift().over("tube_id", "machine", "label")))
+
+
+def _timeouts(events: pl.DataFrame) -> pl.DataFrame:
+    """How long each tube's agent waits, and whether it said so itself."""
+    printed = events.filter(_KIND == "timeouts_configured", pl.col("tube_id").is_not_null())
+    return printed.group_by("tube_id").agg(
+        pl.col("disconnected_timeout_ms", "failed_timeout_ms", "keepalive_ms").drop_nulls().first()
+    )
+
+
+def outages(found: pl.DataFrame, events: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
+    """Spans in which a tube's path was down, first to last.
+
+    `found` are the changes, `resolution` has `tube_id` and `resolution_ms`. Out: `tube_id`, `down_state`, `down_at` as
+    logged, `down_seq`, `up_before_at`, `up_at` and `up_seq` of the recovery, `lost_low_at`, `lost_high_at`, `lost_method`.
+    """
+    ended = _ended(events)
+    paths = found.filter(pl.col("machine").is_in(["ice", "peer_connection"]), pl.col("state").is_in([*UP, *DOWN]))
+    # a tube that closes itself for a state says so where state lines are not written
+    closing = events.filter(_KIND == "tube_closing", _STATE.is_in(DOWN), pl.col("tube_id").is_not_null())
+    said = closing.select("tube_id", "seq", "ts", "origin", machine=pl.lit("peer_connection"), state=_STATE)
+    up = pl.col("state").is_in(UP)
+    runs = (
+        pl.concat([paths.drop("label"), said], how="diagonal")
+        .join(ended, on="tube_id", how="left")
+        # what follows the close belongs to it
+        .filter((pl.col("seq") <= pl.col("ended_seq")).fill_null(True))
+        .sort("tube_id", "seq")
+        .with_columns(run=up.cum_sum().over("tube_id"))
+    )
+    down = ~up
+    spans = (
+        runs.group_by("tube_id", "run", maintain_order=True)
+        .agg(
+            down_state=pl.col("state").filter(down).first(),
+            down_machine=pl.col("machine").filter(down).first(),
+            down_at=pl.col("ts").filter(down).first(),
+            down_seq=pl.col("seq").filter(down).first(),
+            up_before_at=pl.col("ts").filter(up).first(),
+            first_seq=pl.col("seq").first(),
+            first_at=pl.col("ts").first(),
+        )
+        .with_columns(
+            up_at=pl.col("first_at").shift(-1).over("tube_id"), up_seq=pl.col("first_seq").shift(-1).over("tube_id")
+        )
+        .filter(pl.col("down_state").is_not_null())
+        .join(_timeouts(events), on="tube_id", how="left")
+        .join(resolution, on="tube_id", how="left")
+    )
+    return _dated(spans).drop("first_seq", "first_at", "run")
+
+
+def _dated(spans: pl.DataFrame) -> pl.DataFrame:
+    """Date the loss of each span back by the timeouts of the ICE agent."""
+    quiet = pl.col("disconnected_timeout_ms").fill_null(DISCONNECTED_MS)
+    waited = quiet + pl.when(pl.col("down_state") == "failed").then(
+        pl.col("failed_timeout_ms").fill_null(FAILED_MS)
+    ).otherwise(0)
+    # one keepalive until the agent looks, one that the path may have missed; and what the times themselves leave open
+    around = 2 * pl.col("keepalive_ms").fill_null(KEEPALIVE_MS) + pl.col("resolution_ms").fill_null(0)
+    since_up = (pl.col("down_at") - pl.col("up_before_at")).dt.total_microseconds() / 1000
+    by_agent = (pl.col("down_state") == "disconnected") | (pl.col("down_machine") == "ice")
+    timed = (
+        pl.col("down_at").is_not_null()
+        & by_agent
+        & (since_up >= waited - SLACK_MS).fill_null(
+            pl.col("up_before_at").is_null() & (pl.col("down_state") == "disconnected")
+        )
+    )
+
+    def back(ms: pl.Expr) -> pl.Expr:
+        return pl.when(timed).then(pl.col("down_at") - pl.duration(microseconds=ms * 1000))
+
+    return spans.with_columns(
+        waited_ms=waited,
+        # sooner than the agent can tell: not its verdict
+        early=(since_up < quiet - SLACK_MS).fill_null(False) & (pl.col("down_state") == "disconnected"),
+        lost_at=back(waited),
+        lost_low_at=back(waited + around),
+        lost_high_at=back(waited - around),
+        lost_method=pl.when(timed).then(
+            pl.when(pl.col("disconnected_timeout_ms").is_not_null())
+            .then(pl.lit("timeout_printed"))
+            .otherwise(pl.lit("timeout_default"))
+        ),
+    )
+
+
+def _ended(events: pl.DataFrame) -> pl.DataFrame:
+    """Where each tube began to close."""
+    return (
+        events.filter(_KIND.is_in(ENDINGS), pl.col("tube_id").is_not_null())
+        .group_by("tube_id")
+        .agg(ended_seq=pl.col("seq").min())
+    )
+
+
+def _orderly(found: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
+    """Tubes whose data channels had all been closed before the path went down: the peer had said goodbye."""
+    channels = found.filter(pl.col("machine") == "data_channel").join(last.select("tube_id", "down_seq"), on="tube_id")
+    before = channels.filter(pl.col("seq") < pl.col("down_seq")).sort("tube_id", "label", "seq")
+    ends = before.group_by("tube_id", "label").agg(closed=pl.col("state").last() == "closed")
+    return ends.group_by("tube_id").agg(orderly=pl.col("closed").all())
+
+
+def close_reasons(streams: Streams) -> pl.DataFrame:
+    """Reason of the first close of each conversation on each tube: that of its own channel, else that of the tube.
+
+    Out: `conversation_id`, `tube_id`, `close_reason`, null where no line gives one.
+    """
+    kinds = ["channel_close_requested", "tube_closing"]
+    told = streams.events.filter(
+        _KIND.is_in(kinds), pl.col("tube_id").is_not_null(), pl.col("close_reason").is_not_null()
+    )
+    reasons = told.select(
+        "tube_id", "seq", "close_reason", of_tube=_KIND == "tube_closing", label=canonical(pl.col("channel_label"))
+    )
+    links = streams.links.select("conversation_id", "tube_id", name=pl.col("conversation_id").cast(pl.String))
+    # a label that names no conversation of the tube may be the peer's spelling of its only one
+    known = links.select("tube_id", "name", known=pl.lit(True))
+    paired = links.join(
+        reasons.join(known, left_on=["tube_id", "label"], right_on=["tube_id", "name"], how="left"),
+        on="tube_id",
+        how="left",
+    )
+    rank = (
+        pl.when(~pl.col("of_tube") & (pl.col("label") == pl.col("name")).fill_null(False))
+        .then(0)
+        .when("of_tube")
+        .then(1)
+        .when(pl.col("known").is_null())
+        .then(2)
+    )
+    return (
+        paired.with_columns(rank=rank)
+        .filter(pl.col("rank").is_not_null())
+        .sort("rank", "seq")
+        .group_by("conversation_id", "tube_id", maintain_order=True)
+        .agg(pl.col("close_reason").first())
+    )
+
+
+def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """What became of each tube.
+
+    Out: `tube_id`, `begun` (its log saw its beginning), `was_connected` (something proves it), `never` (its log proves
+    that it was not), `was_failed`, `timed_out` (a restart), `was_closed`, `closed_itself` (for its state), `lost` (the
+    path was down, or the process gone, and nobody had closed it before).
+    """
+    own = streams.events.filter(pl.col("tube_id").is_not_null())
+    path = _KIND.is_in(["ice_state_changed", "peer_state_changed"])
+    counted = _KIND.is_in(["bytes_sent_counted", "bytes_received_counted"])
+    channel = _KIND == "channel_state_changed"
+    facts = own.group_by("tube_id").agg(
+        # a tube that is set up checks and connects; one that was there before is already connected
+        begun=_KIND.is_in(BEGINNINGS).any()
+        | _STATE.filter(path).first().is_in(["new", "checking", "connecting"]).fill_null(False),
+        # what only says that something broke (it is spelled in small letters) does not say when it was well again
+        states_told=(path & pl.col("state").str.contains("^[A-Z]")).fill_null(False).any(),
+        was_connected=(
+            ((_KIND == "peer_state_changed") & (_STATE == "connected"))
+            | (path & (_STATE == "disconnected"))
+            | _KIND.is_in(["channel_opened", "channel_received", "channel_seen_open", "backend_connected"])
+            | (channel & ((_STATE == "open") | (pl.col("previous_state").str.to_lowercase() == "open")))
+            | (counted & ((pl.col("bytes_sent") > 0) | (pl.col("bytes_received") > 0)).fill_null(False))
+        ).fill_null(False).any(),
+        was_failed=((path | (_KIND == "tube_closing")) & (_STATE == "failed")).fill_null(False).any(),
+        closed_itself=((_KIND == "tube_closing") & _STATE.is_not_null()).any(),
+        timed_out=(_KIND == "restart_timed_out").any(),
+        was_closed=(_KIND.is_in(ENDINGS) | (path & (_STATE == "closed")).fill_null(False)).any(),
+    )  # fmt: skip
+    last = spans.filter(pl.col("up_seq").is_null())
+    joined = (
+        facts.join(last.select("tube_id", "down_seq", "down_state", "early"), on="tube_id", how="left")
+        .join(_orderly(found, last), on="tube_id", how="left")
+    )  # fmt: skip
+    early = pl.col("early").fill_null(False) & pl.col("was_closed")
+    sure = pl.col("states_told") | pl.col("closed_itself") | (pl.col("down_state") == "failed").fill_null(False)
+    broken = pl.col("down_seq").is_not_null() & sure & ~early & ~pl.col("orderly").fill_null(False)
+    gone = streams.links.group_by("tube_id").agg(pl.col("restarted").any())
+    ends = joined.join(gone, on="tube_id", how="left").with_columns(
+        gone=pl.col("restarted").fill_null(False) & ~pl.col("was_closed")
+    )
+    told = pl.col("begun") & (pl.col("was_failed") | (pl.col("was_closed") & pl.col("states_told")))
+    return ends.select(
+        "tube_id", "begun", "was_connected", "was_failed", "timed_out", "was_closed", "closed_itself",
+        lost=pl.col("was_connected") & (broken | pl.col("timed_out") | pl.col("gone")),
+        never=~pl.col("was_connected") & told,
+    )  # fmt: skip

@@ -43,7 +43,8 @@ def installed(release: str, folder: Path, environ: Mapping[str, str] = os.enviro
     except subprocess.TimeoutExpired:
         raise Unavailable(f"{wanted}: the package index took more than {INSTALL_S} s") from None
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or done.stderr.splitlines()[-1:]
+        lines = done.stderr.splitlines()
+        said = [line for line in lines if line.startswith("ERROR: ")] or lines[-1:]
         raise Unavailable(f"{wanted}: {said[-1].removeprefix('ERROR: ') if said else 'pip failed'}")
     return python
 

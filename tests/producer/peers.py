@@ -4,14 +4,15 @@ Run by a Python that has `keeper-pam-webrtc-rs` installed; it needs nothing else
 
     python -m tests.producer.peers OUT
 
-writes `client.log` and `gateway.log` as the library's hosts do, and `facts.json`: what the run knows by itself, and what
-the library's live API says shortly before the end.
+writes `client.log` and `gateway.log` as the library's hosts do, and `facts.json`: what the run knows by itself, and
+what the library's live API says shortly before the end.
 """
 
 from __future__ import annotations
 
 import base64
 import importlib
+import importlib.metadata
 import json
 import logging
 import multiprocessing
@@ -173,6 +174,7 @@ def run(out: Path) -> dict[str, Any]:
         for peer in peers:
             peer.leave()
     return {
+        "release": importlib.metadata.version("keeper-pam-webrtc-rs"),
         "conversation_id": conversation,
         "connected": connected,
         "bytes_sent": len(PAYLOAD),

@@ -14,6 +14,8 @@ import polars as pl
 import pytest
 
 from analyzer.pipeline import ingest
+from analyzer.reductions.release_marks import LOCATED_IN
+from analyzer.reductions.releases import order
 from tests.producer.environment import Unavailable, installed, session
 
 pytestmark = pytest.mark.producer
@@ -114,7 +116,17 @@ def test_a_leg_is_the_delay_of_its_server(real: Session, side: str, leg: str) ->
 
 
 def test_every_record_is_known(real: Session) -> None:
-    sources = real.tables["sources"]
-    assert not sources["rejected"].sum()
     unknown = real.tables["unmatched"].select("target", "skeleton", "count").rows()
-    assert sources["unmatched"].sum() <= 0.005 * sources["records"].sum(), unknown
+    if order(real.facts["release"]) > order(LOCATED_IN[-1]) and unknown:
+        pytest.skip(f"{real.facts['release']} is newer than any release looked into, and says {unknown}")
+    for source in real.tables["sources"].to_dicts():
+        assert source["rejected"] == 0
+        assert source["unmatched"] <= 0.005 * source["records"], unknown
+
+
+def test_the_release_is_in_the_interval(real: Session) -> None:
+    for source in real.tables["sources"].to_dicts():
+        low, high = source["producer_release_low"], source["producer_release_high"]
+        assert order(low) <= order(real.facts["release"])
+        assert high is None or order(real.facts["release"]) <= order(high)
+        assert source["producer_release_confidence"] == "strong"

@@ -48,7 +48,7 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
 def _releases(sources: list[dict[str, Any]]) -> dict[str, int]:
     """Count the estimates of the producer's release, the most frequent first."""
     told = Counter(
-        " to ".join(dict.fromkeys((low or "the first", high or "the newest")))
+        (" to ".join(dict.fromkeys((low, high))) if low and high else f"{low} or newer" if low else f"{high} or older")
         + (", mixed" if source["producer_release_confidence"] == "mixed" else "")
         for source in sources
         for low, high in [(source["producer_release_low"], source["producer_release_high"])]

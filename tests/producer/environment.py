@@ -12,7 +12,7 @@ from typing import Any
 
 PACKAGE = "keeper-pam-webrtc-rs"
 #: the package index may take so long, all in all; a run of the peers so long
-INSTALL_S, RUN_S = 30, 30
+INSTALL_S, RUN_S = 20, 35
 ROOT = Path(__file__).parents[2]
 
 

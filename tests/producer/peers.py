@@ -11,6 +11,7 @@ what the library's live API says shortly before the end.
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
 import importlib.metadata
 import json
@@ -32,9 +33,11 @@ from tests.producer.counterparts import answer_stun, carried, echo
 PATIENCE_S = 15.0
 #: the library asks its WebRTC stack for statistics every five seconds; one such round has to pass
 STATISTICS_S = 5.5
+#: so often data is sent before the tunnel counts as broken
+ATTEMPTS = 8
 PAYLOAD = bytes(range(256)) * 256
-#: each side's STUN server, and how late it answers: the round trip of that side's leg to the relay
-STUN_S = {"client": ("127.0.0.2", 0.150), "gateway": ("127.0.0.3", 0.300)}
+#: the STUN server of each side's relay, and how late it answers: the round trip of that side's leg
+RELAYS_S = {"client": ("127.0.0.2", 0.150), "gateway": ("127.0.0.3", 0.300)}
 #: crates that a host keeps quiet, as Commander does
 QUIET = ("webrtc", "webrtc_ice", "webrtc_mdns", "webrtc_sctp", "webrtc_dtls", "dtls", "turn", "stun")
 
@@ -136,7 +139,7 @@ def waited(for_it: Callable[[], bool], peers: tuple[Peer, Peer], patience_s: flo
 def connect(client: Peer, gateway: Peer, conversation: str) -> str:
     """Create a tube on either side and let them find each other; where the client listens for data."""
     shared = {"conversation_id": conversation, "trickle_ice": True, "client_version": "ms16.5.0"}
-    # without a configuration there is no router to ask, and the STUN server is used
+    # without a configuration there is no router to ask, and the STUN server is used as given
     shared |= {"callback_token": "token", "ksm_config": ""}
     asks = {"conversationType": "tunnel", "local_listen_addr": "127.0.0.1:0", "use_turn": False}
     gives = {"conversationType": "tunnel", "target_host": "127.0.0.1", "target_port": str(echo()), "use_turn": False}
@@ -148,17 +151,28 @@ def connect(client: Peer, gateway: Peer, conversation: str) -> str:
     return str(offer.get("actual_local_listen_addr", ""))
 
 
+def delivered(listens: str, peers: tuple[Peer, Peer]) -> int:
+    """Send the payload through the tunnel, as soon as it takes it; the bytes that came back."""
+    for _ in range(ATTEMPTS):
+        # the data channel opens a moment after the connection, and until then whoever comes is turned away
+        waited(lambda: False, peers, 0.3)
+        if came_back := carried(listens, PAYLOAD, patience_s=5):
+            return came_back
+    return 0
+
+
 def run(out: Path) -> dict[str, Any]:
     """Connect, carry data, ask the live API, close; what is known of it all."""
-    late_s = {role: late for role, (host, late) in STUN_S.items() if answer_stun(host, late)}
-    servers = {role: STUN_S[role][0] if role in late_s else "" for role in STUN_S}
-    peers = client, gateway = [Peer(role, out / f"{role}.log", servers[role]) for role in STUN_S]
+    late_s = {role: late for role, (host, late) in RELAYS_S.items() if answer_stun(host, late)}
+    servers = {role: RELAYS_S[role][0] if role in late_s else "" for role in RELAYS_S}
+    client, gateway = (Peer(role, out / f"{role}.log", servers[role]) for role in ("client", "gateway"))
+    peers = (client, gateway)
     conversation = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
     try:
         listens = connect(client, gateway, conversation)
-        connected = waited(lambda: all("connected" in peer.states for peer in peers), (client, gateway), PATIENCE_S)
-        came_back = carried(listens, PAYLOAD, patience_s=5) if connected and listens else 0
-        waited(lambda: False, (client, gateway), STATISTICS_S)
+        connected = waited(lambda: all("connected" in peer.states for peer in peers), peers, PATIENCE_S)
+        came_back = delivered(listens, peers) if connected and listens else 0
+        waited(lambda: False, peers, STATISTICS_S)
         live = {
             peer.role: {
                 "live_stats": peer.call("get_live_stats", conversation_id=conversation),
@@ -168,8 +182,10 @@ def run(out: Path) -> dict[str, Any]:
             for peer in peers
         }
         for peer in peers:
-            peer.call("close_tube", tube_id=peer.tube, reason=0)
-        waited(lambda: False, (client, gateway), 1.5)
+            # one end closes with the other, in some releases before it is told to
+            with contextlib.suppress(RuntimeError):
+                peer.call("close_tube", tube_id=peer.tube, reason=0)
+        waited(lambda: False, peers, 1.5)
     finally:
         for peer in peers:
             peer.leave()
@@ -184,7 +200,7 @@ def run(out: Path) -> dict[str, Any]:
                 "tube_id": peer.tube,
                 "states": peer.states,
                 "candidates": peer.gathered,
-                "stun_ms": late_s[peer.role] * 1000 if peer.role in late_s else None,
+                "relay_ms": late_s[peer.role] * 1000 if peer.role in late_s else None,
                 **live[peer.role],
             }
             for peer in peers

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.producer
 RELEASES = ("newest", "1.0.*")
 #: what the library adds to a payload of 64 kB: frames and control messages
 FRAMING = 1.10
-#: a leg is found to this much on a busy machine; the two delays are farther apart
-LEG_MS = 60.0
+#: delays only add: a round trip may seem so much shorter, for its start was told late, and so much longer on a busy
+#: machine
+SHORTER_MS, LONGER_MS = 30.0, 500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,11 @@ def test_candidate_counts_are_those_of_the_live_api(real: Session, side: str) ->
 
 @pytest.mark.parametrize(("side", "leg"), [("client", "client_to_krelay"), ("gateway", "krelay_to_gateway")])
 def test_a_leg_is_the_delay_of_its_server(real: Session, side: str, leg: str) -> None:
-    served = real.sides[side]["stun_ms"]
+    served = real.sides[side]["relay_ms"]
     if served is None:
         pytest.skip("the port of STUN is taken on this machine")
     (row,) = real.tables["connection_legs"].to_dicts()
-    assert served - LEG_MS / 2 < row[f"{leg}_latency_ms"] < served + LEG_MS
+    assert served - SHORTER_MS < row[f"{leg}_latency_ms"] < served + LONGER_MS
     # the library itself has no such number
     assert f"{leg}_latency_ms" not in real.sides[side]["live_stats"]["webrtc_stats"]["connection_legs"]
 

@@ -45,7 +45,8 @@ def installed(release: str, folder: Path, environ: Mapping[str, str] = os.enviro
     if done.returncode:
         lines = done.stderr.splitlines()
         said = [line for line in lines if line.startswith("ERROR: ")] or lines[-1:]
-        raise Unavailable(f"{wanted}: {said[-1].removeprefix('ERROR: ') if said else 'pip failed'}")
+        told = said[-1].removeprefix("ERROR: ") if said else "pip failed"
+        raise Unavailable(f"no package index to be reached, or no wheel for this platform and Python: {told}")
     return python
 
 

@@ -13,10 +13,11 @@ from analyzer.reductions.connection_legs import CONNECTION_LEGS
 from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.leg_measurements import LEG_MEASUREMENTS
+from analyzer.reductions.relay_sessions import RELAY_SESSIONS
 from analyzer.reductions.reported import REPORTED
 from analyzer.tables.declare import Column, Table
 
-_UNITS = {"_ms": "ms", "_mbps": "Mbit/s", "_kbps": "kbit/s", "bytes_sent": "By", "bytes_received": "By"}
+_UNITS = {"_ms": "ms", "_mbps": "Mbit/s", "_kbps": "kbit/s", "_s": "s", "bytes_sent": "By", "bytes_received": "By"}
 
 
 def _events_table() -> Table:
@@ -52,6 +53,7 @@ TABLES: dict[str, Table] = {
         CANDIDATES,
         CANDIDATE_PAIRS,
         REPORTED,
+        RELAY_SESSIONS,
         EVENTS,
         SOURCES,
         COVERAGE,

@@ -89,7 +89,7 @@ def ingest(
 
     with progress.watching(paths, out, sys.stderr) as advance:
         done = pipeline.ingest(paths, out, zone=_zone(timezone), dialect=dialect, progress=advance)
-    values = ingested.gather(done, api.open(out, ["conversations"]))
+    values = ingested.gather(done, api.open(out, ["conversations", "relay_sessions"]))
     paint = text.paint_for(sys.stdout)
     text.write(text.as_json(values) if json else ingested.render(values, out, paint), sys.stdout)
 

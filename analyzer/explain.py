@@ -20,7 +20,7 @@ from analyzer.errors import InputError
 from analyzer.events.candidate import parse_candidates
 from analyzer.events.envelope import typed_columns
 from analyzer.events.plan import EVENT, NOISE, REJECTED, UNMATCHED, extract, sift, without_suffix
-from analyzer.events.targets import LIBRARY, stem
+from analyzer.events.targets import LIBRARY, WITNESSES, stem
 from analyzer.grammar import Grammar, candidate_forms, grammar, known
 from analyzer.grammar.pattern import Capture, EventKind, Literal, Skip, paths
 from analyzer.grammar.reference import explain_failure
@@ -150,6 +150,8 @@ def _candidate_remarks(event: dict[str, object]) -> Iterable[str]:
 def _noise(name: str | None, target: str) -> str:
     if name is None:
         return f"{target} is another program's logger, not {LIBRARY} or a crate of it"
+    if name in WITNESSES:
+        return f"no rule of grammars/{name}.lark takes it, and {target} is another program than {LIBRARY}"
     note = notes_of(name)["noise"]
     return f"grammars/{name}.lark:{note.line} declares it noise: a known line that informs nothing"
 

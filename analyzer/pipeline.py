@@ -25,7 +25,7 @@ from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import Dialect, forced, split
-from analyzer.reductions import reduce
+from analyzer.reductions import reduce, relay
 from analyzer.reductions.accounting import (
     COVERAGE,
     SOURCES,
@@ -219,7 +219,11 @@ def _rebuilt(parts: Sequence[Part], sources: pl.DataFrame) -> dict[str, pl.DataF
     # what writing events has needed is not needed any more
     pa.default_memory_pool().release_unused()
     resolution = sources.select(source="identity", resolution_ms="resolution_ms")
-    return reduce(correlate(outline(parts)), partial(whole, parts), resolution)
+    events = outline(parts)
+    kinds, streams = events["kind"], correlate(events)
+    del events
+    seen = relay.witnessed(kinds, streams.events, partial(whole, parts), resolution)
+    return reduce(streams, partial(whole, parts), resolution, seen)
 
 
 def ingest(

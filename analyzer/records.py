@@ -1,8 +1,9 @@
 """Lines → records: which dialect a source speaks, its continuation lines, and the fields of each record.
 
-In: frames of `(line, text)`. Out: frames of `(line, lines, ts, level, target, message)`, one row a record;
-`line` is the first of its `lines` physical lines. A line that begins no record continues the one before; lines before
-the first record are rejected records of their own (null target).
+In: frames of `(line, text)`. Out: frames of `(line, lines, ts, level, target, message, elapsed_s)`, one row a record;
+`line` is the first of its `lines` physical lines, `elapsed_s` the time of a program that counts from its start. A line
+that begins no record continues the one before; lines before the first record are rejected records of their own (null
+target).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ RECORD_SCHEMA = pl.Schema(
         "level": pl.String(),
         "target": pl.String(),
         "message": pl.String(),
+        "elapsed_s": pl.Int64(),
     }
 )
 SAMPLE_LINES = 2000
@@ -209,14 +211,19 @@ def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
     if dialect.record == tracing.DIALECT:
         frame = frame.with_columns(text=tracing.uncoloured(frame["text"]))
     if dialect.record is None:
-        nothing = {name: pl.lit(None, dtype=RECORD_SCHEMA[name]) for name in ("ts", "level", "target", "message")}
+        nothing = {
+            name: pl.lit(None, dtype=RECORD_SCHEMA[name]) for name in ("ts", "level", "target", "message", "elapsed_s")
+        }
         return frame.with_columns(**nothing, matched=pl.lit(False))
     if dialect.record == "json":
         fields = _json_record(frame["text"], zone)
     else:
         fields = _fields(_by_name()[dialect.record], frame["text"], zone)
-    if "ts" not in fields.columns:
-        fields = fields.with_columns(ts=pl.lit(None, dtype=TIMESTAMP))
+    if "target" not in fields.columns:
+        program = pl.lit(dialect.record.split("_")[0])
+        fields = fields.with_columns(target=pl.when("matched").then(program))
+    missing = [name for name in ("ts", "level", "elapsed_s") if name not in fields.columns]
+    fields = fields.with_columns(pl.lit(None, dtype=RECORD_SCHEMA[name]).alias(name) for name in missing)
     joined = pl.concat([frame, fields], how="horizontal")
     if "wrap_ts" in joined.columns:
         joined = joined.with_columns(ts=pl.coalesce("ts", "wrap_ts"))

@@ -47,12 +47,19 @@ def outline(parts: Sequence[Part]) -> pl.DataFrame:
     )
 
 
-def whole(parts: Sequence[Part], wanted: pl.DataFrame) -> pl.DataFrame:
-    """All columns that reductions read of some events of the outline, in its order, with the place found for each."""
-    frames = [EVENTS.empty().select(COLUMNS)]
+def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
+    """All columns that reductions read of some events of the outline, in its order, with the place found for each.
+
+    A column `scope` is that of the outline.
+    """
+    scoped = [pl.lit(None, pl.Int64).alias("scope")] if "scope" in columns else []
+    kept = [name for name in columns if name != "scope"]
+    frames = [EVENTS.empty().select(kept).with_columns(scoped)]
     for (number,), rows in wanted.partition_by("part", as_dict=True, maintain_order=True).items():
         part, first, last = parts[number], rows["at"][0], rows["at"][-1]
-        stored = pl.scan_parquet(part.path).select(COLUMNS).slice(first, last - first + 1).collect()
+        stored = pl.scan_parquet(part.path).select(kept).slice(first, last - first + 1).collect()
+        if scoped:
+            stored = stored.with_columns(scope=pl.lit(part.scope, pl.Int64))
         # two inputs may share a name, never their bytes
         frames.append(stored[rows["at"] - first].with_columns(source=pl.lit(part.identity)))
     return pl.concat(frames).with_columns(*wanted.select("seq", *PLACE), pl.col("kind").cast(pl.Categorical))

@@ -12,7 +12,7 @@ from hypothesis.extra.lark import from_lark
 
 from analyzer import lines, records
 from analyzer.events.plan import EVENT, NOISE, extract, sift, without_suffix
-from analyzer.events.targets import logger, stem
+from analyzer.events.targets import WITNESSES, logger, stem
 from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.printer import render, sample_values
 from analyzer.grammar.reference import Parsed, kinds, lark
@@ -34,13 +34,16 @@ def read_by_plan(target: str, messages: Sequence[str]) -> list[Parsed | None]:
             "ts": [None] * count,
             "level": ["DEBUG"] * count,
             "target": [logger(target)] * count,
+            "elapsed_s": [None] * count,
             "message": list(messages),
         },
         schema=RECORD_SCHEMA,
     ).with_columns(source=pl.lit("test"))
     done = extract(sift(frame))
+    # of another program everything else is noise, which its grammar does not spell
+    noise = None if target in WITNESSES else Parsed("noise", {})
     read: dict[int, Parsed | None] = {
-        line: Parsed("noise", {}) if fate == NOISE else None for line, fate in done.fates.select("line", "fate").rows()
+        line: noise if fate == NOISE else None for line, fate in done.fates.select("line", "fate").rows()
     }
     terminals = {capture.column: capture.terminal for kind in kinds(target) for capture in captures(kind.sequence)}
     events = done.events.to_dicts()

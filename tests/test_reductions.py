@@ -32,6 +32,7 @@ TABLES = (
     "candidates",
     "candidate_pairs",
     "reported",
+    "relay_sessions",
 )
 PLACE = ("origin",)
 Tables = dict[str, pl.DataFrame]

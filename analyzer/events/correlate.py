@@ -43,7 +43,8 @@ GATHERING_KINDS = (
     "turn_allocated",
 )
 HANDSHAKE_KINDS = ("dtls_hello_received", "dtls_finished_queued")
-AGENT_KINDS = ("agent_started", "agent_state_changed", "pair_selected")
+CHECK_KINDS = ("check_sent", "pair_nominated", "check_answered")
+AGENT_KINDS = ("agent_started", "agent_state_changed", "pair_selected", *CHECK_KINDS)
 ENDINGS = ("tube_closing", "tube_closed", "tube_removed")
 
 

@@ -18,6 +18,7 @@ from analyzer.grammar.types import TIMESTAMP, TYPES
 ENVELOPE: dict[str, tuple[pl.DataType, str]] = {
     "kind": (pl.String(), "What happened; `analyzer events` lists all kinds with samples."),
     "ts": (TIMESTAMP, "Time of the record; null in dialects without one."),
+    "elapsed_s": (pl.Int64(), "Seconds since the program started, where its log tells no other time: the relay's."),
     "level": (pl.String(), "Level of the record. Says little: ERROR is normal in good sessions."),
     "target": (pl.String(), "Logger the record came from."),
     "source": (pl.String(), "Name of the input."),

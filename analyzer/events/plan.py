@@ -119,7 +119,9 @@ def extract(sifted: pl.DataFrame) -> Extracted:
     hits = found.filter(pl.col("fate") == EVENT).with_row_index("row").rechunk()
     values = _values(hits)
     # taken off the names that values have too, so that the columns stand side by side
-    placed = hits.select("ts", "level", "target", "source", "line", "location", "key", *_handed_through(hits))
+    placed = hits.select(
+        "ts", "elapsed_s", "level", "target", "source", "line", "location", "key", *_handed_through(hits)
+    )
     events = (
         pl.concat([placed, values], how="horizontal")
         .with_columns(

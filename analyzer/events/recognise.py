@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 
 import polars as pl
 
-from analyzer.events.targets import stem
+from analyzer.events.targets import WITNESSES, stem
 from analyzer.grammar import known
 from analyzer.grammar.pattern import Choice, heads, is_literal, options, tail
 from analyzer.grammar.regex import DELIMITERS, prefix_regex, test_regex
@@ -107,7 +107,7 @@ def _beginning(target: str | None, head: str) -> _Beginning:
     if any(key is None and len(text) <= len(head) for text, key in texts):
         kinds = tuple((text, key) for text, key in texts if key is not None)
         return _Beginning(NOISE, kinds, tuple(pattern for pattern in patterns if pattern.key is not None))
-    return _Beginning(UNMATCHED, tuple(texts), patterns)
+    return _Beginning(NOISE if name in WITNESSES else UNMATCHED, tuple(texts), patterns)
 
 
 def _first_words(message: pl.Series) -> pl.Series:

@@ -1,4 +1,4 @@
-"""Which loggers are the library's own: its crate, and the WebRTC crates it is built on."""
+"""Which loggers are the library's own: its crate, and the WebRTC crates it is built on; and who else is listened to."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ _OWN_CRATES = re.compile(r"(?:webrtc(?:_[a-z]+)*|turn|stun|dtls|guacr_[a-z_]+)(?
 _CRATES = frozenset({"webrtc", "webrtc_ice", "webrtc_mdns", "webrtc_sctp", "webrtc_data", "turn", "stun", "dtls"})
 
 
+#: other programs that a grammar is written for: what its rules do not take is noise, as of any other program
+WITNESSES = frozenset({"coturn"})
+
+
 @cache
 def stem(target: str) -> str | None:
-    """Logger name → stem of its grammar: the name without the library's crate; null for another program's."""
-    if target == LIBRARY:
+    """Logger name → stem of its grammar: the name without the library's crate; null where none is meant for it."""
+    if target == LIBRARY or target in WITNESSES:
         return target
     if target.startswith(f"{LIBRARY}."):
         return target.removeprefix(f"{LIBRARY}.")
@@ -25,4 +29,5 @@ def stem(target: str) -> str | None:
 def logger(name: str) -> str:
     """Stem of a grammar → the logger's full name."""
     first = name.split(".", 1)[0]
-    return name if first in _CRATES or first.startswith("guacr_") or name == LIBRARY else f"{LIBRARY}.{name}"
+    whole = first in _CRATES or first.startswith("guacr_") or name == LIBRARY or name in WITNESSES
+    return name if whole else f"{LIBRARY}.{name}"

@@ -22,9 +22,7 @@ REPEATED = (
     "channel_stats_reported",
     "quality_adjusted",
     "turn_received",
-    "check_sent",
     "check_received",
-    "check_answered",
     "candidate_close_failed",
 )
 #: kinds whose numbers only grow while a tube lives

@@ -100,6 +100,9 @@ TYPES: dict[str, Type] = {
     "FOUNDATION": Type(pl.String(), _text, str),
     "TOKEN": Type(pl.String(), _text, str),
     "ENDPOINT": Type(pl.String(), _text, str),
+    "DIGITS": Type(pl.String(), _text, str),
+    "CLOSING": Type(pl.String(), _text, str),
+    "SECONDS": Type(pl.Int64(), _number(pl.Int64()), _integer),
     "TEXT": Type(pl.String(), _text, str),
     "CANDIDATE": Type(pl.String(), _without_ufrag, lambda text: _UFRAG.sub(r"\1", text)),
     "CANDIDATES": Type(

@@ -15,6 +15,7 @@ from analyzer.reductions import (
     conversations,
     ice_stats,
     leg_measurements,
+    relay_sessions,
     reported,
     selected_pair,
 )
@@ -28,6 +29,7 @@ REBUILT = (
     candidates.CANDIDATES,
     candidate_pairs.CANDIDATE_PAIRS,
     reported.REPORTED,
+    relay_sessions.RELAY_SESSIONS,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
 BATCH_EVENTS = 60_000
@@ -74,29 +76,39 @@ def _batches(streams: Streams) -> Iterator[Streams]:
 
 
 def reduce(
-    streams: Streams, whole: Callable[[pl.DataFrame], pl.DataFrame], resolution: pl.DataFrame
+    streams: Streams,
+    whole: Callable[[pl.DataFrame], pl.DataFrame],
+    resolution: pl.DataFrame,
+    relay: pl.DataFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Rebuild every table of the conversations, by table name.
 
     `whole` gives the rows of `streams.events` all columns that facts are found from; `resolution` has `source` and
-    `resolution_ms` of its times.
+    `resolution_ms` of its times. `relay` has the sessions of the relay's own log, joined to tubes; None without one.
     """
 
     def one(batch: Streams) -> dict[str, pl.DataFrame]:
-        return _reduce(Streams(whole(batch.events), batch.links), resolution)
+        return _reduce(Streams(whole(batch.events), batch.links), resolution, relay)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         parts = list(pool.map(one, _batches(streams)))
-    return {
-        table.name: table.conform(pl.concat([table.empty(), *(part.pop(table.name) for part in parts)]))
+    found = {
+        table.name: table.conform(
+            pl.concat([table.empty(), *(part.pop(table.name) for part in parts if table.name in part)])
+        )
         for table in REBUILT
     }
+    if relay is not None:
+        # a session may belong to no conversation, so to no batch
+        sides = found[ice_stats.ICE_STATS.name].select("tube_id", "side")
+        found[relay_sessions.RELAY_SESSIONS.name] = relay_sessions.reduce(relay, streams.links, sides)
+    return found
 
 
-def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFrame]:
+def _reduce(streams: Streams, resolution: pl.DataFrame, relay: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
     facts = gather(streams, resolution)
     selected = selected_pair.resolve(facts)
-    measurements = leg_measurements.measure(facts)
+    measurements = leg_measurements.measure(facts, relay)
     stats = ice_stats.reduce(facts, selected, measurements)
     return {
         "conversations": conversations.reduce(facts),

@@ -27,6 +27,32 @@ def _method(leg: str, derived: pl.Expr, name: str) -> pl.Expr:
     return pl.coalesce(direct, pl.when(derived.is_not_null()).then(pl.lit(name)))
 
 
+def _within(leg: str, derived: pl.Expr, bounds: tuple[pl.Expr, pl.Expr]) -> tuple[Metric, Metric]:
+    """Bounds of a leg: those of the estimate shown or of what it is derived from, else all that the log tells of it."""
+    derive = pl.col(f"{leg}_direct").is_null() & derived.is_not_null()
+    low, high = (
+        pl.when(derive).then(bound).otherwise(pl.col(f"{leg}_{end}_direct"))
+        for bound, end in zip(bounds, ("low", "high"), strict=True)
+    )
+    return (
+        Metric(f"{leg}_low_ms", pl.Float64(), "Lower bound of it; also where nothing but bounds is known.",
+               pl.when(low <= high).then(pl.max_horizontal(pl.lit(0.0), low)), "ms"),
+        Metric(f"{leg}_high_ms", pl.Float64(), "Upper bound of it; also where nothing but bounds is known.", pl.when(low <= high).then(high), "ms"),
+    )  # fmt: skip
+
+
+def _bound(leg: str, end: str) -> pl.Expr:
+    return pl.col(f"{leg}_{end}_direct")
+
+
+def _rest_within(other: str) -> tuple[pl.Expr, pl.Expr]:
+    return _bound(END_TO_END, "low") - _bound(other, "high"), _bound(END_TO_END, "high") - _bound(other, "low")
+
+
+def _sum_within() -> tuple[pl.Expr, pl.Expr]:
+    return _bound(CLIENT, "low") + _bound(GATEWAY, "low"), _bound(CLIENT, "high") + _bound(GATEWAY, "high")
+
+
 CONNECTION_LEGS = Table(
     "connection_legs",
     row="One conversation.",
@@ -36,10 +62,12 @@ CONNECTION_LEGS = Table(
                "Round trip client ↔ relay, from the client's log; else end to end − the other leg, on a path through one relay.",
                pl.coalesce(_client, _difference(_gateway)), "ms", ("gathering_started", "candidate_gathered", "allocation_failed")),
         Metric("client_to_krelay_method", pl.String(), "Method of that value.", _method(CLIENT, _difference(_gateway), "difference")),
+        *_within(CLIENT, _difference(_gateway), _rest_within(GATEWAY)),
         Metric("krelay_to_gateway_latency_ms", pl.Float64(),
                "Round trip relay ↔ gateway, from the gateway's log; else end to end − the other leg, on a path through one relay.",
                pl.coalesce(_gateway, _difference(_client)), "ms", ("gathering_started", "candidate_gathered", "allocation_failed")),
         Metric("krelay_to_gateway_method", pl.String(), "Method of that value.", _method(GATEWAY, _difference(_client), "difference")),
+        *_within(GATEWAY, _difference(_client), _rest_within(CLIENT)),
         Metric("end_to_end_latency_ms", pl.Float64(),
                "Round trip client ↔ gateway on the path taken: DTLS handshake ÷ its round trips; else the sum of the legs of a relayed path; else reported.",
                pl.when(pl.col("end_to_end_direct_method") == "reported").then(pl.coalesce(_SUM, _whole)).otherwise(pl.coalesce(_whole, _SUM)),
@@ -47,6 +75,7 @@ CONNECTION_LEGS = Table(
         Metric("end_to_end_method", pl.String(), "Method of that value.",
                pl.when((pl.col("end_to_end_direct_method") == "reported") & _SUM.is_not_null()).then(pl.lit("sum"))
                .otherwise(_method(END_TO_END, _SUM, "sum"))),
+        *_within(END_TO_END, _SUM, _sum_within()),
         Metric("gateway_to_guacd_latency_ms", pl.Float64(),
                "Round trip gateway ↔ Guacd as the gateway reports it, not measured here: time of one TCP handshake, in whole ms, the lowest of several connections.",
                _guacd, "ms", ("backend_connected",)),
@@ -77,15 +106,25 @@ CONNECTION_LEGS = Table(
 
 
 def _direct(measurements: pl.DataFrame) -> pl.DataFrame:
-    """Chosen estimates side by side, one row per conversation."""
-    chosen = measurements.filter("chosen")
-    return chosen.group_by("conversation_id").agg(
-        expr
-        for leg in (CLIENT, GATEWAY, END_TO_END, *BEYOND)
-        for expr in (
-            pl.col("value_ms").filter(pl.col("leg") == leg).first().alias(f"{leg}_direct"),
-            pl.col("method").filter(pl.col("leg") == leg).first().alias(f"{leg}_direct_method"),
-        )
+    """Chosen estimates side by side, one row per conversation, with their bounds or those of all that bounds the leg."""
+    chosen = pl.col("chosen")
+
+    def of(leg: str) -> dict[str, pl.Expr]:
+        here = pl.col("leg") == leg
+        picked, any_picked = here & chosen, (here & chosen).any()
+        return {
+            f"{leg}_direct": pl.col("value_ms").filter(picked).first(),
+            f"{leg}_direct_method": pl.col("method").filter(picked).first(),
+            f"{leg}_low_direct": pl.when(any_picked)
+            .then(pl.col("low_ms").filter(picked).first())
+            .otherwise(pl.col("low_ms").filter(here).max()),
+            f"{leg}_high_direct": pl.when(any_picked)
+            .then(pl.col("high_ms").filter(picked).first())
+            .otherwise(pl.col("high_ms").filter(here).min()),
+        }
+
+    return measurements.group_by("conversation_id").agg(
+        expr.alias(name) for leg in (CLIENT, GATEWAY, END_TO_END, *BEYOND) for name, expr in of(leg).items()
     )
 
 

@@ -14,6 +14,14 @@ from analyzer.events.candidate import CANDIDATE_SCHEMA, address_class, parse_can
 from analyzer.events.correlate import Streams
 
 PEER = ["tube_id", "generation"]
+#: kinds of events that tell of a candidate
+CANDIDATE_KINDS = (
+    "candidate_gathered",
+    "remote_candidate_added",
+    "session_described",
+    "candidate_described",
+    "remote_candidate_numbered",
+)
 #: the columns of events that reductions read
 COLUMNS = (
     "kind", "ts", "source", "line", "origin", "tube_id", "conversation_id", "channel_label",
@@ -302,6 +310,6 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     candidates = candidate_rows(streams.events)
     tubes = _tubes(streams.events, candidates, resolution)
     generations = _generations(streams.events, candidates).join(
-        tubes.select("tube_id", "side", "sub_second"), on="tube_id", how="left"
+        tubes.select("tube_id", "side", "sub_second", "resolution_ms"), on="tube_id", how="left"
     )
     return Facts(streams, candidates, generations, tubes)

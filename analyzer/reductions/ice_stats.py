@@ -172,7 +172,7 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> 
     """Rebuild ICEStats for every tube of every conversation."""
     sound = measurements.filter(pl.col("leg") == "end_to_end", pl.col("refused_reason").is_null())
     rtt = (
-        sound.sort("bias_ms", "value_ms", nulls_last=True)
+        sound.sort(pl.col("method") == "reported", "value_ms", nulls_last=True)
         .group_by("conversation_id", "tube_id", maintain_order=True)
         .agg(
             current_rtt_ms=pl.col("value_ms").first(),

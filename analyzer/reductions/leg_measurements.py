@@ -6,8 +6,14 @@ refused allocation. A host candidate takes none and comes the same way through t
 passes before the first one is set-up, and a span that begins with it holds the network time alone. End to end is timed
 from the DTLS handshake between ICE connected and peer connected: two round trips on the offerer (DTLS server), three on
 the answerer; and where the server's DTLS crate tells it, from the first ClientHello to the client's Finished: two,
-without the way of the states to the log. Delays only ever add, so the lowest sound estimate of equal standing is the
-best.
+without the way of the states to the log.
+
+A span also holds what the library itself does in it: opening sockets, keys and signatures, callbacks, the way to the
+log. How long that takes at the least is measured where the network takes no time, over loopback with the real library
+(`python -m tests.producer.calibrate`), and taken off, as one takes off the zero of a scale. What remains can only be
+too long: further delays add, so the lowest sound estimate of equal standing is the best.
+
+Where the relay's own log is there, it times each side's leg by itself (`relay_legs`).
 
 Beyond the gateway nothing is timed here: its library prints how long each TCP connect to Guacd or to the target took,
 which is one round trip.
@@ -22,6 +28,8 @@ import polars as pl
 
 from analyzer.events.correlate import canonical
 from analyzer.grammar.types import TIMESTAMP
+from analyzer.reductions import relay_legs
+from analyzer.reductions.checks import transactions
 from analyzer.reductions.facts import PEER, Facts, elapsed_ms
 from analyzer.tables.declare import Column, Table
 
@@ -57,8 +65,8 @@ class Estimator:
     standing: int
     #: None: either side
     side: str | None = None
-    #: expected excess of the span that is no network time, from the producer's code
-    bias_ms: float = 2.0
+    #: what the span holds where the network takes no time: lower quartile over loopback, of several releases
+    own_ms: float = 0.0
     #: what of the span may be set-up of sockets before the first request
     set_up_ms: float = SETUP_MS
     #: what makes the estimate unsound, as an expression, and the reason given
@@ -80,42 +88,53 @@ _TOLD_LATE = (
 )
 
 ESTIMATORS: tuple[Estimator, ...] = (
-    Estimator("turn_transaction", "turn_requested_at", "turn_challenged_at", 1, None, "turn_requested_origin", 0, bias_ms=1.0),
-    Estimator("gathering_srflx", "started_at", "srflx_at", 1, None, "srflx_origin", 1),
-    Estimator("gathering_relay", "started_at", "relay_at", 2, None, "relay_origin", 1),
-    Estimator("gathering_allocation_error", "started_at", "refused_at", 2, None, "refused_origin", 1),
+    Estimator("turn_transaction", "turn_requested_at", "turn_challenged_at", 1, None, "turn_requested_origin", 0),
+    Estimator("gathering_srflx", "started_at", "srflx_at", 1, None, "srflx_origin", 1, own_ms=2.7),
+    Estimator("gathering_relay", "started_at", "relay_at", 2, None, "relay_origin", 1, own_ms=3.1),
+    Estimator("gathering_allocation_error", "started_at", "refused_at", 2, None, "refused_origin", 1, own_ms=3.1),
     *(
-        Estimator(method, "host_at", end, round_trips, None, origin, 1, bias_ms=1.0, set_up_ms=0.0, unsound=(_TOLD_LATE,))
-        for method, end, round_trips, origin in (
-            ("host_to_srflx", "srflx_at", 1, "srflx_origin"),
-            ("host_to_relay", "relay_at", 2, "relay_origin"),
-            ("host_to_allocation_error", "refused_at", 2, "refused_origin"),
+        Estimator(method, "host_at", end, round_trips, None, origin, 1, own_ms=own_ms, set_up_ms=0.0, unsound=(_TOLD_LATE,))
+        for method, end, round_trips, origin, own_ms in (
+            ("host_to_srflx", "srflx_at", 1, "srflx_origin", 1.6),
+            ("host_to_relay", "relay_at", 2, "relay_origin", 2.2),
+            ("host_to_allocation_error", "refused_at", 2, "refused_origin", 2.2),
         )
     ),
     # a late reflexive candidate makes this one too low, so it only counts where nothing else does
     Estimator("gathering_relay_minus_srflx", "srflx_at", "relay_at", 1, None, "relay_origin", 2),
-    Estimator("dtls_handshake", "ice_connected_at", "peer_connected_at", 2, END_TO_END, "peer_connected_origin", 1, "client"),
-    Estimator("dtls_flights", "hello_at", "finished_at", 2, END_TO_END, "finished_origin", 1, "client", set_up_ms=0.0),
+    Estimator(
+        "dtls_handshake", "ice_connected_at", "peer_connected_at", 2, END_TO_END, "peer_connected_origin", 1, "client",
+        own_ms=3.2,
+    ),
+    Estimator(
+        "dtls_flights", "hello_at", "finished_at", 2, END_TO_END, "finished_origin", 1, "client",
+        own_ms=1.6, set_up_ms=0.0,
+    ),
     Estimator(
         "dtls_handshake", "ice_connected_at", "peer_connected_at", 3, END_TO_END, "peer_connected_origin", 1, "gateway",
-        unsound=(_HELD_BACK,),
+        own_ms=3.1, unsound=(_HELD_BACK,),
     ),
 )  # fmt: skip
+
+#: of each check on the selected pair; a check goes the whole way
+CHECK = Estimator(
+    "stun_transaction", "check_sent_at", "check_answered_at", 1, END_TO_END, "check_answered_origin", 0, set_up_ms=0.0
+)
 
 LEG_MEASUREMENTS = Table(
     "leg_measurements",
     row="One estimate of one leg, chosen, passed over or refused.",
     columns=(
         Column("conversation_id", pl.String(), "Conversation, in its canonical spelling."),
-        Column("tube_id", pl.String(), "Tube whose log gave the estimate; null where a connect that the gateway printed is tied to none of its tubes."),
+        Column("tube_id", pl.String(), "Tube that the estimate is of; null where a connect that the gateway printed is tied to none of its tubes, and where the relay served a side whose log is not there."),
         Column("side", pl.String(), "Side of that tube: client or gateway."),
-        Column("generation", pl.Int64(), "ICE generation the estimate is from, 1 for the first; null beyond the gateway, where ICE ends."),
+        Column("generation", pl.Int64(), "ICE generation the estimate is from, 1 for the first; null beyond the gateway, where ICE ends, and without the side's own log."),
         Column("leg", pl.String(), "client_to_krelay, krelay_to_gateway, end_to_end, gateway_to_guacd, gateway_to_target."),
         Column("method", pl.String(), "How it was made."),
-        Column("value_ms", pl.Float64(), "Round-trip time: the span divided by the round trips it holds; as printed for `reported` and `backend_connect`.", unit="ms"),
-        Column("bias_ms", pl.Float64(), "Known mean excess of the method, not subtracted from the value.", unit="ms"),
-        Column("low_ms", pl.Float64(), "Lower bound: set-up and forwarding of the record taken off.", unit="ms"),
-        Column("high_ms", pl.Float64(), "Upper bound: the start may have been told late, or a printed value has whole milliseconds.", unit="ms"),
+        Column("value_ms", pl.Float64(), "Round-trip time: the span, less `bias_ms`, by the round trips it holds; as printed for `reported` and `backend_connect`; null where only bounds are known.", unit="ms"),
+        Column("bias_ms", pl.Float64(), "What the library itself needs within the span, measured over loopback, per round trip; already taken off the value.", unit="ms"),
+        Column("low_ms", pl.Float64(), "Lower bound: set-up, forwarding and the resolution of the times taken off; null where the span bounds nothing.", unit="ms"),
+        Column("high_ms", pl.Float64(), "Upper bound: the start may have been told late, and a printed time or value stands for all that share its last digit.", unit="ms"),
         Column("chosen", pl.Boolean(), "Whether connection_legs shows this estimate."),
         Column("refused_reason", pl.String(), "Why the estimate is unsound; null for a sound one."),
         Column("ts", TIMESTAMP, "Time of the event that ended the span or printed the value."),
@@ -126,18 +145,34 @@ LEG_MEASUREMENTS = Table(
 
 
 def _refusal(estimator: Estimator) -> pl.Expr:
-    value = pl.col("value_ms")
+    span, value = elapsed_ms(estimator.start, estimator.end), pl.col("value_ms")
     reasons = [
         *(pl.when(broken.fill_null(False)).then(pl.lit(reason)) for reason, broken in estimator.unsound),
         pl.when(~pl.col("sub_second")).then(pl.lit("times have whole seconds")),
-        pl.when(value <= 0).then(pl.lit("the end is not after the start")),
+        pl.when(span <= 0).then(pl.lit("the end is not after the start")),
+        pl.when(value <= 0).then(pl.lit("no longer than the library's own work")),
         pl.when(value > PLAUSIBLE_MS).then(pl.lit("longer than any round trip the library would wait for")),
     ]
     return pl.coalesce(*reasons, pl.lit(None, pl.String))
 
 
+def _bounds(estimator: Estimator) -> pl.Expr:
+    """Whether the span bounds the round trip, even where it is too coarse to tell it."""
+    broken = [reason.fill_null(False) for _, reason in estimator.unsound]
+    span = elapsed_ms(estimator.start, estimator.end)
+    return (
+        ~pl.any_horizontal(*broken, pl.lit(False))
+        & (span <= PLAUSIBLE_MS * estimator.round_trips)
+        & (span > -pl.col("resolution_ms") - LAG_MS)
+    )
+
+
 def _estimates(generations: pl.DataFrame, estimator: Estimator) -> pl.DataFrame:
     span = elapsed_ms(estimator.start, estimator.end)
+    network = span - estimator.own_ms
+    # a printed time stands for all that share its last digit
+    shortest = span - pl.col("resolution_ms") - LAG_MS - estimator.set_up_ms
+    longest = span + pl.col("resolution_ms") + LAG_MS
     leg = (
         pl.lit(estimator.leg)
         if estimator.leg
@@ -146,18 +181,18 @@ def _estimates(generations: pl.DataFrame, estimator: Estimator) -> pl.DataFrame:
     rows = generations if estimator.side is None else generations.filter(pl.col("side") == estimator.side)
     return (
         rows.filter(span.is_not_null())
-        .with_columns(value_ms=(span / estimator.round_trips).round(6))
+        .with_columns(value_ms=(network / estimator.round_trips).round(6))
         .select(
             *PEER,
             "side",
             "value_ms",
             leg=leg,
             method=pl.lit(estimator.method),
-            bias_ms=pl.lit(round(estimator.bias_ms / estimator.round_trips, 6)),
-            low_ms=pl.max_horizontal(
-                pl.lit(0.0), ((span - LAG_MS - estimator.set_up_ms) / estimator.round_trips).round(6)
-            ).round(6),
-            high_ms=((span + LAG_MS) / estimator.round_trips).round(6),
+            bias_ms=pl.lit(round(estimator.own_ms / estimator.round_trips, 6)),
+            low_ms=pl.when(_bounds(estimator)).then(
+                pl.max_horizontal(pl.lit(0.0), (shortest / estimator.round_trips).round(6))
+            ),
+            high_ms=pl.when(_bounds(estimator)).then((longest / estimator.round_trips).round(6)),
             refused_reason=_refusal(estimator),
             standing=pl.lit(estimator.standing),
             ts=pl.col(estimator.end),
@@ -234,11 +269,19 @@ def _with_choice(estimates: pl.DataFrame) -> pl.DataFrame:
     return ranked.with_columns(chosen=sound & (pl.col("rank") == best).fill_null(False)).drop("rank", "standing")
 
 
-def measure(facts: Facts) -> pl.DataFrame:
-    """All direct estimates of all legs, one row each, per conversation of the tube."""
+def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
+    """All direct estimates of all legs, one row each, per conversation of the tube.
+
+    `relay` has the sessions of the relay's own log, joined to tubes.
+    """
     estimates = pl.concat(
-        [*(_estimates(facts.generations, estimator) for estimator in ESTIMATORS), _reported(facts)],
+        [
+            *(_estimates(facts.generations, estimator) for estimator in ESTIMATORS),
+            _estimates(transactions(facts), CHECK),
+            _reported(facts),
+        ],
         how="diagonal_relaxed",
     )
     placed = facts.streams.links.select("conversation_id", "tube_id").join(estimates, on="tube_id", how="inner")
-    return _with_choice(pl.concat([placed, _backends(facts)], how="diagonal_relaxed"))
+    seen = [] if relay is None else [relay_legs.estimates(facts, relay, OWN_LEG)]
+    return _with_choice(pl.concat([placed, _backends(facts), *seen], how="diagonal_relaxed"))

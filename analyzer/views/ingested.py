@@ -29,6 +29,7 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
     connected = dataset.conversations.select("connected").collect().to_series()
     sources = done.sources
     dialects = sources["dialect"].value_counts().sort("count", "dialect", descending=[True, False]).rows()
+    seen = dataset.relay_sessions.select("conversation_id").collect().to_series()
     return {
         "changed": done.changed,
         "already_known": list(done.known),
@@ -40,6 +41,10 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
             "connected": int(connected.fill_null(False).sum()),
             "not_connected": int((~connected.fill_null(True)).sum()),
             "unknown": connected.null_count(),
+        },
+        "relay_sessions": {
+            "total": len(seen),
+            "joined": len(seen) - seen.null_count(),
         },
         "sources": sources.to_dicts(),
     }
@@ -115,6 +120,9 @@ def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     if values["sources"]:
         lines += _tables(values, paint)
     lines.append(f"  conversations in {shown(path)}: {paint(str(found['total']), 'bold')}, {_conversations(found)}")
+    relay = values["relay_sessions"]
+    if relay["total"]:
+        lines.append(f"  relay sessions, by the relay's own log: {relay['total']}, {relay['joined']} of them joined")
     remarked = sorted(
         ((rank, source["name"], remark) for source in values["sources"] for rank, remark in _remarks(source)),
         key=lambda one: one[0],
@@ -126,4 +134,9 @@ def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     option = "" if str(path) == "metrics" else f" --data {shown(path)}"
     if found["total"]:
         return "\n".join([*lines, "", f"Next: analyzer summarize{option}"])
+    if relay["total"]:
+        lines += [
+            "",
+            "The relay's sessions are in the table relay_sessions; logs of the two sides tell whose they are.",
+        ]
     return "\n".join([*lines, "", "No conversation yet: logs of the library at DEBUG level are needed."])

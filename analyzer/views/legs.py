@@ -21,7 +21,7 @@ INDENT = "  "
 
 #: what each method of a latency stands for, for the legend
 METHODS = {
-    "stun_transaction": "a STUN request and its response: 1 round trip",
+    "stun_transaction": "a connectivity check of the selected pair and its response: 1 round trip",
     "turn_transaction": "first Allocate request to its challenge: 1 round trip",
     "gathering_srflx": "gathering start to first reflexive candidate: 1 round trip",
     "gathering_relay": "gathering start to first relay candidate: 2 round trips, halved",
@@ -32,6 +32,8 @@ METHODS = {
     "host_to_allocation_error": "first host candidate to the relay's refusal: 2 round trips, halved",
     "gathering_relay_minus_srflx": "first reflexive to first relay candidate: 1 round trip",
     "dtls_handshake": "ICE connected to peer connected: DTLS, 2 round trips, on the gateway 3",
+    "relay_challenge_to_allocation": "the relay's challenge to its allocation, by its own log: 1 round trip",
+    "relay_challenge_to_refusal": "the relay's challenge to its refusal, by its own log: 1 round trip",
     "difference": "end to end less the other leg",
     "sum": "both legs together",
     "reported": "the library's own number",
@@ -40,8 +42,10 @@ METHODS = {
 
 
 def _value(legs: Mapping[str, Any], name: str) -> str:
-    value = legs.get(f"{name}_latency_ms")
-    return "?" if value is None else number(value, "ms")
+    value, high = legs.get(f"{name}_latency_ms"), legs.get(f"{name}_high_ms")
+    if value is not None:
+        return number(value, "ms")
+    return "?" if high is None else f"≤ {number(high, 'ms')}"
 
 
 def _backends(legs: Mapping[str, Any]) -> list[Link]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analyzer.views import legs
+from analyzer.views import legs, relay
 from analyzer.views.conversation import OUTCOMES, Conversation, Row
 from analyzer.views.rounds import render_round, rounds
 from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, moment, number, plain, shown, size, span
@@ -53,6 +53,7 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
     if row["bytes_sent"] is not None or row["bytes_received"] is not None:
         sent, received = (NOTHING if row[way] is None else size(row[way]) for way in ("bytes_sent", "bytes_received"))
         rows.append(("data", f"{sent} from the client, {received} to it"))
+    rows += [("" if place else "relay", line) for place, line in enumerate(relay.sessions(one.relay))]
     if one.shared:
         rows.append(("shared", "its latencies and ICE statistics are those of a tube it shares with"))
         rows += [("", shown(other)) for other in one.shared[:SHARED_NAMED]]

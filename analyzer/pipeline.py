@@ -32,10 +32,10 @@ from analyzer.reductions.accounting import (
     merge_coverage,
     merge_shapes,
     merge_tallies,
-    release_marks,
     shapes,
     tally,
 )
+from analyzer.reductions.releases import estimate, located, worded
 from analyzer.stored import Part, outline, whole
 from analyzer.tables.dataset import Commit, Staged, writing
 
@@ -74,6 +74,7 @@ class _Batch:
     parts: list[tuple[str, Staged]]
     tallies: pl.DataFrame
     shapes: pl.DataFrame
+    marks: list[pl.DataFrame]
 
 
 def _process(commit: Commit, sifted: pl.DataFrame) -> _Batch:
@@ -83,7 +84,7 @@ def _process(commit: Commit, sifted: pl.DataFrame) -> _Batch:
         (str(name), commit.stage_frame(EVENTS, EVENTS.conform(mine.drop("part"))))
         for (name, _), mine in events.group_by("source", "part", maintain_order=True)
     ]
-    return _Batch(parts, tally(extracted.fates, release_marks(sifted)), shapes(extracted.fates))
+    return _Batch(parts, tally(extracted.fates), shapes(extracted.fates), [located(events)])
 
 
 def _enough(frames: Sequence[pl.DataFrame]) -> bool:
@@ -104,7 +105,7 @@ def _portions(
             source.dialect = found
             sifted = sift(records.with_columns(source=pl.lit(source.input.name)))
             settled = fates(sifted.filter(pl.col("fate").is_not_null()))
-            count(_Batch([], tally(settled), shapes(settled)))
+            count(_Batch([], tally(settled), shapes(settled), [worded(sifted)]))
             waiting.append(sifted.filter(pl.col("fate").is_null()).drop("fate"))
             if _enough(waiting):
                 yield pl.concat(waiting).with_columns(part=pl.lit(part))
@@ -256,13 +257,16 @@ def ingest(
             done.append(batch)
         tallies = merge_tallies([one.tallies for one in done]) if done else pl.DataFrame()
         counts = {row.pop("source"): row for row in tallies.to_dicts()}
+        layouts = {source.input.name: source.dialect.name for source in sources}
+        releases = estimate([marks for one in done for marks in one.marks], layouts)
         covered = merge_coverage([one.tallies for one in done]) if done else COVERAGE.empty()
         shapes_ = pl.concat([one.shapes for one in done]) if done else None
         known = []
         for source in sources:
             name = source.input.name
             mine = shapes_.filter(pl.col("source") == name) if shapes_ is not None else pl.DataFrame({"source": []})
-            if not _admit(commit, source, counts.get(name, _NOTHING), covered.filter(pl.col("source") == name), mine):
+            found = counts.get(name, _NOTHING) | releases[name]
+            if not _admit(commit, source, found, covered.filter(pl.col("source") == name), mine):
                 known.append(name)
         _keep_readable(commit)
         sources_table = _sources_table(commit)

@@ -102,7 +102,9 @@ def test_files_stay_small_and_have_names(folder: str) -> None:
 
 def written() -> list[Path]:
     """Everything people wrote: not the captures, which are what a program wrote."""
-    folders = [path for folder in ("analyzer", "grammars", "tests", ".ci") for path in (ROOT / folder).rglob("*")]
+    folders = [
+        path for folder in ("analyzer", "grammars", "tests", "docs", ".ci") for path in (ROOT / folder).rglob("*")
+    ]
     found = [path for path in (*folders, *ROOT.glob("*.md"), ROOT / "pyproject.toml") if path.is_file()]
     kept = {".py", ".lark", ".md", ".toml", ".txt", ""}
     return [path for path in found if path.suffix in kept and not {"__pycache__", ".ruff_cache"} & set(path.parts)]

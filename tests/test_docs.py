@@ -80,7 +80,7 @@ def test_commands_exist(name: str) -> None:
         shown = CliRunner().invoke(app, [command, "--help"])
         assert shown.exit_code == 0, command
         assert all(option in shown.output for option in re.findall("--[a-z]+", rest)), (command, rest)
-    for module in re.findall(r"python -m (tests\.[a-z_]+)", document):
+    for module in re.findall(r"python -m (tests\.[a-z_]+(?:\.[a-z_]+)*)", document):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
 
 

@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.events.targets import stem
 from analyzer.grammar.types import TIMESTAMP
+from analyzer.reductions.releases import COLUMNS as RELEASE
 from analyzer.tables.declare import Column, Table
 
 SOURCES = Table(
@@ -18,7 +19,7 @@ SOURCES = Table(
         Column("dialect_votes", pl.String(), "Lines each candidate dialect would read as records, best first."),
         Column("resolution_ms", pl.Float64(), "What one unit of its times is worth; null without times.", unit="ms"),
         Column("levels", pl.List(pl.String()), "Levels seen among the library's own records."),
-        Column("producer_version_hint", pl.String(), "Release of the library, as far as its wording tells."),
+        *RELEASE,
         Column("bytes", pl.Int64(), "Decompressed size.", unit="By"),
         Column("lines", pl.Int64(), "Physical lines.", unit="{line}"),
         Column("records", pl.Int64(), "events + noise + unmatched + rejected.", unit="{record}"),
@@ -117,10 +118,10 @@ def merge_shapes(parts: pl.DataFrame) -> pl.DataFrame:
 _FATES = {"events": "event", "noise": "noise", "unmatched": "unmatched", "rejected": "rejected"}
 
 
-def tally(fates: pl.DataFrame, marks: pl.DataFrame | None = None) -> pl.DataFrame:
+def tally(fates: pl.DataFrame) -> pl.DataFrame:
     """Count what became of the records of each source and target of a batch; mergeable.
 
-    Targets of other programs are one, and null like that of rejected lines. `marks` comes from `release_marks`.
+    Targets of other programs are one, and null like that of rejected lines.
     """
     counted = fates.group_by("source", "target").agg(
         records=pl.len().cast(pl.Int64),
@@ -132,9 +133,7 @@ def tally(fates: pl.DataFrame, marks: pl.DataFrame | None = None) -> pl.DataFram
     named = counted["target"].unique().drop_nulls()
     foreign = [target for target in named if stem(target) is None]
     merged = _added(counted.with_columns(pl.col("target").replace(foreign, [None] * len(foreign))), "source", "target")
-    if marks is None:
-        return _own_memory(merged.with_columns(mark=pl.lit(None, pl.String)))
-    return _own_memory(merged.join(marks, on="source", how="left"))
+    return _own_memory(merged)
 
 
 def _added(counted: pl.DataFrame, *by: str) -> pl.DataFrame:
@@ -144,43 +143,15 @@ def _added(counted: pl.DataFrame, *by: str) -> pl.DataFrame:
         pl.col("first_ts").min(),
         pl.col("last_ts").max(),
         levels=pl.col("levels").explode(empty_as_null=True).drop_nulls().unique().sort(),
-        **({"mark": pl.col("mark").max()} if "mark" in counted.columns else {}),
     )
 
 
 def merge_tallies(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Merge the tallies of several batches, one row per source."""
-    merged = _added(pl.concat(parts), "source")
-    return merged.with_columns(producer_version_hint=pl.col("mark").str.slice(1)).drop("mark")
+    return _added(pl.concat(parts), "source")
 
 
 def merge_coverage(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Merge the tallies of several batches, one row per source and target; rejected lines are no records of any."""
     found = _added(pl.concat(parts), "source", "target").with_columns(records=pl.col("records") - pl.col("rejected"))
     return COVERAGE.conform(found.filter(pl.col("records") > 0).select(COVERAGE.schema.names()))
-
-
-#: so many records of a batch tell what release wrote them
-MARK_RECORDS = 5000
-#: marks of the producer's release in its own records, the newest first
-VERSION_MARKS: tuple[tuple[str, pl.Expr], ...] = (
-    (">=2.1.22", pl.col("message").str.contains("conversation_id: -", literal=True)),
-    ("2.0-2.1", pl.col("message").str.contains(" (crates/keeper-pam-webrtc-rs/src/", literal=True)),
-    ("1.3-1.9", pl.col("message").str.contains(" (src/", literal=True)),
-    ("1.0-1.2", pl.col("message").str.starts_with("ICE gathering completed early")),
-    ("<=1.2", pl.lit(True)),
-)
-
-
-def release_marks(records: pl.DataFrame) -> pl.DataFrame:
-    """The best mark of the producer's release per source of a batch, told by its first records: source, mark."""
-    own = records.filter(_OWN).group_by("source", maintain_order=True).head(MARK_RECORDS)
-    return own.group_by("source").agg(mark=_best_mark())
-
-
-def _best_mark() -> pl.Expr:
-    # ranked so that batches merge by maximum
-    ranked = [(len(VERSION_MARKS) - place, name, mark) for place, (name, mark) in enumerate(VERSION_MARKS)]
-    return pl.coalesce(
-        *(pl.when(mark.fill_null(False).any()).then(pl.lit(f"{rank}{name}")) for rank, name, mark in ranked)
-    )

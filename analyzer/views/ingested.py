@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,7 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
         "already_known": list(done.known),
         "totals": {name: int(sources[name].sum()) for name in ("bytes", "lines", "records", *FATES)},
         "dialects": dict(sorted(dialects, key=lambda one: one[0] == UNKNOWN)),
+        "releases": _releases(sources.to_dicts()),
         "conversations": {
             "total": len(connected),
             "connected": int(connected.fill_null(False).sum()),
@@ -46,6 +48,18 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
         },
         "sources": sources.to_dicts(),
     }
+
+
+def _releases(sources: list[dict[str, Any]]) -> dict[str, int]:
+    """Count the estimates of the producer's release, the most frequent first."""
+    told = Counter(
+        (" to ".join(dict.fromkeys((low, high))) if low and high else f"{low} or newer" if low else f"{high} or older")
+        + (", mixed" if source["producer_release_confidence"] == "mixed" else "")
+        for source in sources
+        for low, high in [(source["producer_release_low"], source["producer_release_high"])]
+        if low or high
+    )
+    return dict(sorted(told.items(), key=lambda one: (-one[1], one[0])))
 
 
 def _votes(source: dict[str, Any]) -> list[tuple[str, int]]:
@@ -88,9 +102,11 @@ def _read(values: dict[str, Any], path: object) -> list[str]:
 
 def _tables(values: dict[str, Any], paint: Paint) -> list[str]:
     totals = values["totals"]
-    dialects = ", ".join(f"{name} ({count})" for name, count in values["dialects"].items())
-    wrapped = textwrap.wrap(shown(dialects), WIDTH - 12)
-    rows = [("dialects" if not place else "", line) for place, line in enumerate(wrapped)]
+    rows = []
+    for name in ("dialects", "releases"):
+        listed = ", ".join(f"{one} ({count})" for one, count in values[name].items())
+        wrapped = textwrap.wrap(shown(listed), WIDTH - 12)
+        rows += [(name if not place else "", line) for place, line in enumerate(wrapped)]
     fates: list[list[Cell | str]] = [
         [f"  {name}", f"{totals[name]:,}", [(meaning, "dim")]] for name, meaning in FATES.items()
     ]

@@ -153,7 +153,7 @@ def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
 
 
 def _before_damage(decoder: zlib._Decompress, piece: bytes) -> tuple[bytes, int]:
-    """What decodes of a damaged piece, and how much is left of it: a call that meets the damage gives nothing at all."""
+    """What decodes of a damaged piece, and how much is left of it: a call that meets the damage gives nothing."""
     decoded, at = bytearray(), 0
     with suppress(zlib.error):
         for at in range(len(piece)):

@@ -139,7 +139,8 @@ def extracted(catalogue: Iterable[Mapping[str, Any]]) -> list[Template]:
     for one in catalogue:
         eras, style = one.get("eras"), one["style"]
         wanted = "E2" in (eras or ()) if style == "tracing" else eras is None or not LATER.isdisjoint(eras)
-        # what is printed past all loggers is no record, and Commander's own lines are another program's
+        # What is printed past all loggers is no record, and Commander's own lines are another program's. Releases that
+        # trace wrote by `tracing`: what they still had of `log`, in their first weeks, is in no log at hand.
         if one["relevance"] == "noise" or style == "print" or one.get("origin") == "commander" or not wanted:
             continue
         types = {field["name"]: _hole(field) for field in one["fields"]}

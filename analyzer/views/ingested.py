@@ -98,9 +98,14 @@ def _read(values: dict[str, Any], path: object) -> list[str]:
 
 
 def _doubled(values: dict[str, Any]) -> Iterator[tuple[int, str, str]]:
-    """Inputs whose bytes the dataset has under another name, which is the one in its tables."""
+    """Inputs whose bytes the dataset has under another name, the one in its tables; empty ones are alike."""
+    empty = {source["name"] for source in values["sources"] if not source["bytes"]}
     for one in values["already_known"]:
-        if one["name"] != one["known_as"]:
+        if one["name"] == one["known_as"]:
+            continue
+        if one["known_as"] in empty:
+            yield 3, one["name"], "empty"
+        else:
             yield 5, one["name"], f"has the same bytes as {one['known_as']}: in the tables by that name"
 
 

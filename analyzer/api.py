@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ NEAREST = 3
 
 def _canonical(text: str) -> str:
     return str(pl.select(canonical(pl.lit(text))).item())
+
+
+def _first_few(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:NEAREST]) + (f" and {len(ids) - NEAREST} more" if len(ids) > NEAREST else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,9 @@ class Dataset:
         return str(found["conversation_id"][0] if len(found) else carried.sort()[0])
 
     def find(self, text: str) -> str:
-        """Find a conversation by its id in any spelling, by the beginning of its id, or by one of its tubes.
+        """Find a conversation by its id in any spelling, by one of its tubes, or by the beginning of either.
+
+        The beginning of a tube's id counts where no conversation begins so, and several tubes where they are of one.
 
         Raises:
             UnknownConversation: none has it, or several begin so.
@@ -105,15 +111,29 @@ class Dataset:
         if len(begun) == 1:
             return str(begun[0])
         if begun:
-            listed = ", ".join(begun[:NEAREST]) + (f" and {len(begun) - NEAREST} more" if len(begun) > NEAREST else "")
             raise UnknownConversation(
-                f"{len(begun)} conversations of {self.path} begin with {text}", f"one of {listed}"
+                f"{len(begun)} conversations of {self.path} begin with {text}", f"one of {_first_few(begun)}"
             )
-        if (carried := self.original(text)) is not None:
+        if (carried := self._by_tube(text)) is not None:
             return carried
         nearest = difflib.get_close_matches(wanted, ids, NEAREST, cutoff=0.3)
         hint = f"the nearest are {', '.join(nearest)}" if nearest else "`analyzer summarize` lists them"
         raise UnknownConversation(f"no conversation {text} in {self.path}", hint)
+
+    def _by_tube(self, text: str) -> str | None:
+        """Conversation of the tube of this id, or of those whose ids begin so: they have to be of one conversation."""
+        if not text:
+            return None
+        if (carried := self.original(text)) is not None:
+            return carried
+        begins = self.ice_stats.filter(pl.col("tube_id").str.starts_with(text)).select("tube_id", "conversation_id")
+        begun = begins.collect()
+        tubes = begun["tube_id"].unique().sort().to_list()
+        if len(tubes) > 1 and begun["conversation_id"].n_unique() > 1:
+            raise UnknownConversation(
+                f"{len(tubes)} tubes of {self.path} begin with {text}", f"one of {_first_few(tubes)}"
+            )
+        return self.original(tubes[0]) if tubes else None
 
     def _legs(self, mine: pl.Expr) -> dict[str, Any]:
         rows = self.connection_legs.filter(mine).collect()

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from analyzer.errors import AnalyzerError, InputError
+from analyzer.errors import AnalyzerError, InputError, UsageError
 
 EXIT_CODES = """Exit codes: 0 done; 1 failed; 2 wrong usage, unknown table or event; 4 unknown conversation;
 65 not a dataset; 66 nothing to read; 70 broken grammar; 73 cannot write; 75 busy; 130 interrupted."""
@@ -62,7 +62,7 @@ def _zone(name: str) -> str:
 
     # two entries of the database name no zone
     if name not in available_timezones() - {"localtime", "Factory"}:
-        raise InputError(f"there is no time zone {name}", "give an IANA name such as Europe/Berlin or UTC")
+        raise UsageError(f"there is no time zone {name}", "give an IANA name such as Europe/Berlin or UTC")
     return name
 
 
@@ -80,7 +80,8 @@ def ingest(
 ) -> None:
     """Read logs into the tables of a dataset.
 
-    Every conversation is rebuilt; what the dataset already has is not added twice.
+    Every conversation is rebuilt; what the dataset already has is not added twice. A record is one entry of a log,
+    of one line or several. Where no input holds any, the exit code is 66.
 
     Example: analyzer ingest client.log gateway.log.gz
     """
@@ -92,26 +93,31 @@ def ingest(
     values = ingested.gather(done, api.open(out, ["conversations", "relay_sessions"]))
     paint = text.paint_for(sys.stdout)
     text.write(text.as_json(values) if json else ingested.render(values, out, paint), sys.stdout)
+    if problem := ingested.unreadable(values):
+        raise InputError(f"nothing could be read: {problem}", "the summary says why")
 
 
 # an id in url-safe base64 may begin with a hyphen
 @app.command(context_settings={"ignore_unknown_options": True})
 def summarize(
     wanted: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A conversation's id, the beginning of it, or a tube.")
+        str | None, typer.Argument(metavar="ID", help="A conversation's or a tube's id, or the beginning of one.")
     ] = None,
     data: Data = Path("metrics"),
     json: Json = False,
 ) -> None:
     """Show one conversation, or list all of them.
 
-    One is shown from both sides; the list begins with the worst.
+    One is shown from both sides. The list begins with the worst: those that failed, were lost or never connected,
+    then the unknown, then the connected ones, the slowest end to end first.
 
     Example: analyzer summarize udIgwg
     """
     from analyzer import api
     from analyzer.views import conversation, conversations, summary, text
 
+    if wanted is not None and not wanted.strip():
+        raise UsageError("the ID is empty", "give the beginning of one, or none at all for the list of conversations")
     paint, dataset = text.paint_for(sys.stdout), api.open(data)
     if wanted is None:
         rows = conversations.gather(dataset)

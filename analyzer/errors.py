@@ -19,6 +19,12 @@ class AnalyzerError(Exception):
         return f"{self.message}: {self.hint}" if self.hint else self.message
 
 
+class UsageError(AnalyzerError):
+    """An option or an argument says nothing that there is."""
+
+    exit_code = 2
+
+
 class GrammarError(AnalyzerError):
     """A grammar file breaks a law of the house."""
 

@@ -1,7 +1,8 @@
 """What became of one line, and why: the record it belongs to, its event, or the rule it almost was.
 
 Logs hold secrets and terminal codes. Nothing of a message is shown but the words of a rule and the values of columns,
-and those with every control character escaped.
+or its shape where it is no event, and those with every control character escaped. Of what another program says, and
+of what is no record, nothing is shown.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from analyzer.grammar.reference import explain_failure
 from analyzer.grammar.text import notes_of
 from analyzer.lines import Input, Tally, read
 from analyzer.records import Dialect, dialect_names, forced, split
+from analyzer.views import masked
 
 MASK = "…"
 #: a rule stops in the head of a message; its tail takes anything
@@ -58,6 +60,8 @@ class Explanation:
     ts: datetime | None = None
     level: str | None = None
     target: str | None = None
+    #: the record's message as it may be shown
+    message: str | None = None
     kind: EventKind | None = None
     values: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
@@ -65,36 +69,38 @@ class Explanation:
 
 
 def _record(path: Path, line: int, dialect: Dialect | None) -> tuple[Dialect, pl.DataFrame]:
-    tally = Tally()
+    tally, name = Tally(), path.name or str(path)
     is_record = (pl.col("line") <= line) & (line < pl.col("line") + pl.col("lines"))
-    for chosen, frame in split(read(Input(path.name, path), tally), dialect=dialect):
+    for chosen, frame in split(read(Input(name, path), tally), dialect=dialect):
         found = frame.filter(is_record)
         if len(found):
             return chosen, found.head(1)
     if tally.problem:
-        raise InputError(f"{path.name}: {tally.problem}", "name a log file that can be read")
-    raise InputError(f"{path.name} has no line {line}", f"it has {tally.lines} lines, counted from 1")
+        raise InputError(f"{name}: {tally.problem}", "name a log file that can be read")
+    raise InputError(f"{name} has no line {line}", f"it has {tally.lines} lines, counted from 1")
 
 
 def explain(path: str | Path, line_number: int, dialect: str | None = None) -> Explanation:
     """Explain one physical line of a log file, counted from 1; a continuation line explains its record.
 
     Raises:
-        InputError: there is no such file, line or dialect.
+        InputError: there is no such file or line.
+        UsageError: there is no such dialect.
     """
     chosen, record = _record(Path(path), line_number, forced(dialect) if dialect else None)
     row = record.row(0, named=True)
     done = extract(sift(record.with_columns(source=pl.lit(Path(path).name))))
     fate = str(done.fates["fate"][0])
     name = None if row["target"] is None else stem(row["target"])
+    message = "" if row["message"] is None else str(without_suffix(record["message"])["message"].item())
     told: dict[str, object] = {}
     match fate:
         case _ if fate == EVENT:
-            told = _event(grammar(str(name)), done.events)
+            told = _event(grammar(str(name)), done.events, message)
         case _ if fate == UNMATCHED:
-            told = _unmatched(str(name), without_suffix(record["message"])["message"].item())
+            told = {"message": masked.shape(message), **_unmatched(str(name), message)}
         case _ if fate == NOISE:
-            told = {"why": _noise(name, row["target"])}
+            told = {"message": masked.shape(message) if name else None, "why": _noise(name, row["target"])}
         case _ if fate == REJECTED:
             told = {"why": _rejected(chosen)}
     return Explanation(
@@ -111,13 +117,14 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
     )
 
 
-def _event(spoken: Grammar, events: pl.DataFrame) -> dict[str, object]:
+def _event(spoken: Grammar, events: pl.DataFrame, message: str) -> dict[str, object]:
     event = events.row(0, named=True)
     kind = next(kind for kind in spoken.kinds if kind.name == event["kind"])
     values = {name: event[name] for name in typed_columns() if event[name] is not None}
     values |= {one["key"]: one["value"] for one in event["fields"] or ()}
     return {
         "why": kind.doc,
+        "message": masked.told(kind, message),
         "kind": kind,
         "values": tuple((name, _value(value)) for name, value in values.items()),
         "remarks": tuple(_candidate_remarks(event)),
@@ -159,6 +166,8 @@ def _noise(name: str | None, target: str) -> str:
 def _rejected(dialect: Dialect) -> str:
     if dialect.record is None:
         return f"no line of the file begins a record in a known dialect: {', '.join(dialect_names())}"
+    if dialect.votes and dialect.votes[0][0] != dialect.name:
+        return f"no record begins here in dialect {dialect.name}; the lines of the file are in {dialect.votes[0][0]}"
     return f"it comes before the first line that begins a record in dialect {dialect.name}"
 
 
@@ -227,6 +236,7 @@ def render(explanation: Explanation) -> str:
         ("time", one.ts.isoformat(timespec="microseconds") if one.ts else None),
         ("level", one.level),
         ("logger", one.target),
+        ("message", one.message),
         ("kind", f"{one.kind.name} ({one.kind.place})" if one.kind else None),
         *one.values,
     ]

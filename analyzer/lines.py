@@ -152,13 +152,20 @@ def discover(given: Sequence[str], *, skip: Path | None = None) -> list[Input]:
     return _told_apart(found)
 
 
-def _before_damage(decoder: zlib._Decompress, piece: bytes) -> bytes:
-    """What decodes of a damaged piece: a call that meets the damage gives nothing at all, so byte by byte."""
-    decoded = bytearray()
+def _before_damage(decoder: zlib._Decompress, piece: bytes) -> tuple[bytes, int]:
+    """What decodes of a damaged piece, and how much is left of it: a call that meets the damage gives nothing."""
+    decoded, at = bytearray(), 0
     with suppress(zlib.error):
         for at in range(len(piece)):
             decoded += decoder.decompress(piece[at : at + 1])
-    return bytes(decoded)
+    return bytes(decoded), len(piece) - at
+
+
+def _left_unread(raw: BinaryIO, left: int) -> str:
+    """Account for what stands behind damage: where it ends nobody knows, so further members are not looked for."""
+    while more := raw.read(_READ_BYTES):
+        left += len(more)
+    return f"; the last {left:,} compressed bytes of it were not read"
 
 
 def _gunzip(raw: BinaryIO) -> Iterator[bytes]:
@@ -168,9 +175,10 @@ def _gunzip(raw: BinaryIO) -> Iterator[bytes]:
             begun, before = True, decoder.copy()
             try:
                 decoded = decoder.decompress(piece, _READ_BYTES)
-            except zlib.error:
-                yield _before_damage(before, piece)
-                raise
+            except zlib.error as error:
+                decoded, left = _before_damage(before, piece)
+                yield decoded
+                raise zlib.error(f"{error}{_left_unread(raw, left)}") from error
             yield decoded
             piece = decoder.unconsumed_tail or decoder.unused_data
             if decoder.eof:  # members may follow one another: rotated logs are concatenated that way
@@ -242,7 +250,7 @@ def _taken(one: Input, tally: Tally) -> Iterator[bytes]:
             yield piece
     except (OSError, EOFError, zlib.error) as error:
         # an error of the system names the path, which is nobody's business who is handed the dataset
-        tally.problem = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
+        tally.problem = str(getattr(error, "strerror", None) or error)
 
 
 def _as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -49,11 +49,15 @@ WORKERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What an ingest did: its sources (the table of that name), conversations in the dataset, and if it changed."""
+    """What an ingest did: its sources (the table of that name), conversations in the dataset, and if it changed.
+
+    `given` counts the inputs; those of `known` had bytes that the dataset has, under the name each is paired with.
+    """
 
     sources: pl.DataFrame
     conversations: int
-    known: tuple[str, ...]
+    given: int
+    known: tuple[tuple[str, str], ...]
     changed: bool
 
 
@@ -239,7 +243,8 @@ def ingest(
     Sources whose bytes the dataset already has add nothing; a source that has grown replaces what it was.
 
     Raises:
-        InputError: nothing to read, or no dialect of that name.
+        InputError: nothing to read.
+        UsageError: no dialect of that name.
         OutputError: the dataset cannot be written.
         BusyError: another run is writing it.
     """
@@ -267,7 +272,7 @@ def ingest(
             mine = shapes_.filter(pl.col("source") == name) if shapes_ is not None else pl.DataFrame({"source": []})
             found = counts.get(name, _NOTHING) | releases[name]
             if not _admit(commit, source, found, covered.filter(pl.col("source") == name), mine):
-                known.append(name)
+                known.append((name, str(commit.sources[source.tally.identity]["row"]["name"])))
         _keep_readable(commit)
         sources_table = _sources_table(commit)
         tables = _rebuilt(_stored(commit), sources_table)
@@ -279,6 +284,7 @@ def ingest(
         return Ingested(
             sources=sources_table.filter(pl.col("identity").is_in([source.tally.identity for source in sources])),
             conversations=len(tables["conversations"]),
+            given=len(inputs),
             known=tuple(known),
             changed=changed,
         )

@@ -9,13 +9,14 @@ target).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 
 import polars as pl
 
 from analyzer import tracing
-from analyzer.errors import InputError
+from analyzer.errors import UsageError
 from analyzer.grammar import dialects, wraps
 from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.regex import message_regex
@@ -49,7 +50,7 @@ JSON_LINE_KEYS = ("log", "MESSAGE")
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How the lines of one source are laid out: framings from the outside in, and the votes that decided."""
+    """How the lines of one source are laid out: framings from the outside in, and the votes, which may be overruled."""
 
     wraps: tuple[str, ...]
     record: str | None
@@ -83,18 +84,24 @@ def dialect_names() -> list[str]:
     return ["json", *(kind.name for kind in dialects())]
 
 
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    return next(iter(get_close_matches(name, sorted(names), 1)), None)
+
+
 def forced(name: str) -> Dialect:
     """The dialect a user names: layers joined by `/`, such as `docker_json/std`.
 
     Raises:
-        InputError: a layer has no such name.
+        UsageError: a layer has no such name; the hint names the nearest.
     """
     *outer, record = name.split("/")
     known_wraps = {"docker_json", *(kind.name for kind in wraps())}
     if record not in dialect_names() or not set(outer) <= known_wraps:
+        nearest = [*(_nearest(one, known_wraps) for one in outer), _nearest(record, dialect_names())]
+        meant = f"did you mean {'/'.join(map(str, nearest))}? " if all(nearest) else ""
         known = ", ".join(dialect_names())
-        raise InputError(
-            f"no dialect is called {name}", f"one of {known}; before a '/', {', '.join(sorted(known_wraps))}"
+        raise UsageError(
+            f"no dialect is called {name}", f"{meant}one of {known}; before a '/', {', '.join(sorted(known_wraps))}"
         )
     return Dialect(tuple(outer), record)
 
@@ -270,19 +277,22 @@ def split(
 ) -> Iterator[tuple[Dialect, pl.DataFrame]]:
     """Split blocks of lines into records.
 
-    The dialect is told by the first lines of a source, or by the first block in which there is one. Yields it with
-    each frame of records; a record that may go on in the next block waits for it.
+    The dialect is told by the first lines of a source, or by the first block in which there is one; `dialect` overrules
+    the vote, which is held all the same. Yields it with each frame of records; a record that may go on in the next
+    block waits for it.
     """
     waiting: pl.DataFrame | None = None
-    chosen = dialect
+    chosen: Dialect | None = None
     ahead = iter(blocks)
     block = next(ahead, None)
     while block is not None:
         following = next(ahead, None)
         if chosen is None or chosen.record is None:
-            chosen = dialect or detect(block["text"].head(SAMPLE_LINES))
+            chosen = detect(block["text"].head(SAMPLE_LINES))
             if chosen.record is None:
                 chosen = detect(block["text"])
+            if dialect:
+                chosen = replace(dialect, votes=chosen.votes)
         headers = _headers(block, chosen, zone)
         lines = headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed")
         starts = lines["matched"].arg_true()

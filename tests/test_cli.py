@@ -167,9 +167,11 @@ def test_ingest_reads_local_times_in_the_zone_named(tmp_path: Path) -> None:
     [
         (["nope.log"], 66, ["nope.log", "no such file"]),
         (["seed.log", "nope.log"], 66, ["nope.log"]),
-        (["seed.log", "--timezone", "Europe/Berln"], 66, ["there is no time zone Europe/Berln", "IANA"]),
-        (["seed.log", "--timezone", "../../etc/passwd"], 66, ["there is no time zone"]),
-        (["seed.log", "--dialect", "nope"], 66, ["no dialect is called nope", "std"]),
+        (["seed.log", "--timezone", "Europe/Berln"], 2, ["there is no time zone Europe/Berln", "IANA"]),
+        (["seed.log", "--timezone", "../../etc/passwd"], 2, ["there is no time zone"]),
+        (["seed.log", "--dialect", "nope"], 2, ["no dialect is called nope", "std"]),
+        (["seed.log", "--dialect", "jsno"], 2, ["did you mean json?"]),
+        (["seed.log", "--dialect", "docker-json/std"], 2, ["did you mean docker_json/std?"]),
         (["seed.log", "--out", "seed.log"], 73, ["is not a folder", "--out"]),
         (["seed.log", "--out", "seed.log/below"], 73, ["cannot be written"]),
     ],
@@ -187,10 +189,46 @@ def test_ingest_fails_before_it_writes(
     assert [path.name for path in log.parent.iterdir()] == ["seed.log"]
 
 
+def test_an_ingest_that_reads_nothing_says_so_and_is_66(tmp_path: Path) -> None:
+    (tmp_path / "empty.log").write_bytes(b"")
+    (tmp_path / "broken.log.gz").write_bytes(b"\x1f\x8bnothing")
+    (tmp_path / "binary.log").write_bytes(bytes(range(256)) * 10)
+    for again in (False, True):
+        done = run("ingest", ".", "--json", cwd=tmp_path)
+        values = json.loads(done.stdout)
+        assert (done.returncode, done.stderr.count("\n")) == (66, 1)
+        assert done.stderr.startswith("analyzer: nothing could be read: none of the 3 sources has a record")
+        assert values["changed"] is not again
+    # what was read before stays, and one log among them is enough
+    (tmp_path / "seed.log").write_text("\n".join(SEED_LINES) + "\n")
+    assert run("ingest", ".", cwd=tmp_path).returncode == 0
+    done = run("ingest", "empty.log", cwd=tmp_path)
+    assert (done.returncode, done.stderr.split(": ")[2]) == (66, "the one source has no record")
+    assert run("summarize", "conv-456", cwd=tmp_path).returncode == 0
+
+
+def test_a_dialect_that_fits_no_line_is_told(log: Path) -> None:
+    done = run("ingest", log.name, "--dialect", "json", cwd=log.parent)
+    assert done.returncode == 66
+    assert "no line is in dialect json; 5 of them are in bare: leave out --dialect" in done.stdout
+    told = run("explain", f"{log.name}:2", "--dialect", "json", cwd=log.parent)
+    assert "no record begins here in dialect json; the lines of the file are in bare" in told.stdout
+
+
+def test_the_same_bytes_by_another_name_are_told_by_both(log: Path) -> None:
+    copy = log.with_name("copy.log")
+    copy.write_bytes(log.read_bytes())
+    run("ingest", log.name, cwd=log.parent)
+    done = run("ingest", copy.name, cwd=log.parent)
+    assert done.stdout.startswith("1 source: nothing new, metrics is as it was\n")
+    assert "  copy.log  has the same bytes as seed.log: in the tables by that name\n" in done.stdout
+    assert run("ingest", log.name, copy.name, cwd=log.parent).stdout.startswith("2 sources: nothing new")
+
+
 # -- summarize --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wanted", ["conv-456", "conv", "abc-123"])
+@pytest.mark.parametrize("wanted", ["conv-456", "conv", "abc-123", "abc"])
 def test_summarize_one(wanted: str, home: Path) -> None:
     done = run("summarize", wanted, cwd=home)
     assert (done.returncode, done.stderr) == (0, "")
@@ -226,10 +264,12 @@ def test_an_id_may_begin_with_a_hyphen(tmp_path: Path) -> None:
     [
         (["summarize", "conv-457"], 4, ["no conversation conv-457 in metrics", "conv-456"]),
         (["summarize", "\x1b[31mred"], 4, ["no conversation \\x1b[31mred"]),
+        (["summarize", ""], 2, ["the ID is empty", "none at all for the list"]),
         (["summarize", "--data", "nowhere"], 65, ["nowhere holds no dataset", "analyzer ingest"]),
         (["tables", "ice_stat"], 2, ["there is no table ice_stat", "did you mean ice_stats"]),
         (["events", "gathering_complet"], 2, ["there is no event", "gathering_completed"]),
-        (["explain", "nope.log:3"], 66, ["nope.log"]),
+        (["explain", "nope.log:3"], 66, ["analyzer: nope.log: No such file"]),
+        (["explain", ".:3"], 66, ["analyzer: .: Is a directory"]),
     ],
 )
 def test_errors_are_one_line(

@@ -18,7 +18,7 @@ from analyzer.grammar import shipped
 from analyzer.grammar.draft import draft
 from analyzer.grammar.laws import LAWS
 from analyzer.grammar.lower import lower
-from analyzer.grammar.pattern import EventKind
+from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.regex import message_regex
 from analyzer.grammar.source import parse
 from analyzer.pipeline import ingest
@@ -114,9 +114,12 @@ def test_an_unknown_line_comes_with_its_origin_and_a_rule_that_takes_it(unknown:
     assert probed["grammar"] == "grammars/tube.lark"
     (kind,) = lowered({"relay_probed_after_try": probed["rule"]}).values()
     assert probed["rule"].endswith(
-        '\nrelay_probed_after_try: "Relay \'" /[^,()|\\r\\n\']+/ "\' probed after " DURATION ", try #" INT'
-        " _keys1{reported_rtt_ms}"
+        '\nrelay_probed_after_try: "Relay \'" /[^,()|\\r\\n\']+/ "\' probed after " duration_ms__relay_probed_after_try'
+        ' ", try #" try__relay_probed_after_try _keys1{reported_rtt_ms}'
+        "\n/// What this number is.\nduration_ms__relay_probed_after_try: DURATION"
+        "\n/// What this number is.\ntry__relay_probed_after_try: INT"
     )
+    assert {"duration_ms", "try"} <= {one.column for one in captures(kind.sequence)}
     lines = [line.split(": ", 1)[1] for line in UNKNOWN[:2]]
     assert pl.Series(lines).str.contains(message_regex(kind.sequence).text).all()
 
@@ -171,6 +174,24 @@ def test_any_line_gives_a_rule_that_lowers(lines: list[str]) -> None:
     rules = drafts(lines)
     assert len(lowered(dict(rules))) == len(lines)
     assert all(text.isprintable() for _, rule in rules for text in rule.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "columns"),
+    [
+        ("Relay answered in 41.5 ms", ["answered_ms"]),
+        ("Sent 12 bytes", ["bytes"]),
+        ("Retry #3 failed after 5 attempts (rtt: 4.0ms)", ["retry", "attempts"]),
+        ("Took 5s, then took 7ms", ["duration_ms", "duration_2_ms"]),
+        ("Seen on port 5", ["port_2"]),
+        ("Token number 5 refused", []),
+    ],
+)
+def test_numbers_of_the_head_become_columns(line: str, columns: list[str]) -> None:
+    rules = drafts([line])
+    (kind,) = lowered(dict(rules)).values()
+    assert [one.column for one in captures(kind.sequence) if f"{one.column}__" in rules[0][1]] == columns
+    assert pl.Series([line]).str.contains(message_regex(kind.sequence).text).all()
 
 
 def test_names_are_free_and_of_plain_words() -> None:

@@ -214,6 +214,17 @@ def test_the_drawing_has_every_field_and_fits(relayed: Path) -> None:
     assert max(map(text.width, drawn.splitlines())) <= 120
 
 
+def test_what_no_line_names_is_told_to_be_made_of_another(relayed: Path) -> None:
+    dataset = analyzer.open(relayed)
+    values = drift.gather(dataset)
+    (row,) = [row for row in values["fields"] if row["field"] == ESTABLISHED]
+    assert "the library sets it to the `duration` of its line `ICE gathering completed`" in row["derived"]
+    assert [one["field"] for one in values["fields"] if one["derived"]] == [ESTABLISHED]
+    assert "the library sets it to the `duration`" in drift.render(values, "metrics")
+    # it is made of what these lines say, and of nothing else
+    assert [kind for name, kind, _ in REPORTED_FIELDS if name == ESTABLISHED] == ["gathering_completed_reported"]
+
+
 def test_json_says_what_the_view_gathers(relayed: Path) -> None:
     done = CliRunner().invoke(app, ["drift", "--data", str(relayed), "--json"])
     assert done.exit_code == 0

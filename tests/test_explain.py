@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analyzer.errors import InputError
+from analyzer.errors import InputError, UsageError
 from analyzer.events.targets import logger
 from analyzer.explain import explain, printable, render
 from analyzer.grammar import shipped
@@ -77,8 +77,10 @@ def test_a_line_that_is_not_there_is_named(tmp_path: Path) -> None:
         explain(path, 2)
     with pytest.raises(InputError, match="No such file"):
         explain(tmp_path / "missing.log", 1)
-    with pytest.raises(InputError, match="no dialect is called"):
+    with pytest.raises(UsageError, match="no dialect is called"):
         explain(path, 1, "cuneiform")
+    with pytest.raises(InputError, match=r"^[^ ]+: Is a directory:"):
+        explain(tmp_path, 1)
 
 
 SECRETS = [
@@ -94,14 +96,44 @@ SECRETS = [
         "keeper_pam_webrtc_rs.webrtc_core: ICE candidate gathered"
         " (tube_id: a, candidate: candidate:1 1 udp 1 10.0.0.1 1 typ host ufrag HUNTER2)"
     ),
+    f"{TUBE}: Channel exited with HUNTER2 (tube_id: abc-123)",
+    f"{TUBE}: Data channel 'conv-456' opened: password is HUNTER2 (token: HUNTER2; HUNTER2)",
     "keeper_pam_webrtc_rs.nowhere: token=HUNTER2",
     "urllib3.connectionpool: HUNTER2",
+    "HUNTER2",
 ]
+#: messages, and what is shown of them
+SHOWN = {
+    f"{TUBE}: ICE gathering started (tube_id: abc-123, password: hunter, state: New)": (
+        "ICE gathering started (tube_id: abc-123, password: …, state: …)"
+    ),
+    f"{TUBE}: Data channel 'conv-456' opened: hunter (tube_id: abc-123) (src/tube.rs:7)": (
+        "Data channel 'conv-456' opened: … (tube_id: abc-123)"
+    ),
+    "webrtc_ice.agent.agent_internal: Started agent: isControlling? true, remoteUfrag: hunter, remotePwd: hunter": (
+        "Started agent: isControlling? true, remoteUfrag: …, remotePwd: …"
+    ),
+    f"{TUBE}: Peer connection state changed (tube_id: abc-123, password: hunter)": (
+        "Peer connection state changed (tube_id: …, password: …"
+    ),
+    f"{TUBE}: Something new (token: my,hunter, more)": "Something new (token: …",
+    f"{TUBE}: Something new: 7 of (8)": "Something new: …(…)",
+    "urllib3.connectionpool: hunter": None,
+}
 
 
 @pytest.mark.parametrize("line", SECRETS)
 def test_secrets_are_not_shown(tmp_path: Path, line: str) -> None:
     assert "HUNTER2" not in _told(tmp_path, f"{STAMP}{line}\n")
+
+
+@pytest.mark.parametrize(("line", "message"), SHOWN.items())
+def test_the_message_is_shown_without_what_may_be_secret(tmp_path: Path, line: str, message: str | None) -> None:
+    path = tmp_path / "app.log"
+    path.write_text(f"{STAMP}{line}\n", encoding="utf-8")
+    told = explain(path, 1)
+    assert told.message == message
+    assert ("  message " in render(told)) == (message is not None)
 
 
 @settings(deadline=None, database=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck))

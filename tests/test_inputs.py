@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer import lines, records
-from analyzer.errors import InputError, OutputError
+from analyzer.errors import InputError, OutputError, UsageError
 from analyzer.events.plan import extract, sift
 from analyzer.pipeline import ingest
 
@@ -203,7 +203,7 @@ def test_a_wrong_dialect_is_accounted_for(tmp_path: Path, dialect: str) -> None:
 
 
 def test_a_dialect_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no dialect is called klingon"):
+    with pytest.raises(UsageError, match="no dialect is called klingon"):
         ingested(tmp_path, log(1), dialect="klingon")
 
 

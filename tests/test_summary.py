@@ -195,6 +195,7 @@ def _row(kind: str, second: float, **more: Any) -> dict[str, Any]:
         "line": int(second * 10),
         "tube_id": "t",
         "state": None,
+        "delay_ms": None,
         "label": None,
         **more,
     }
@@ -217,6 +218,27 @@ def test_milestones_count_changes_once_and_find_the_own_channel() -> None:
     assert found["ICE disconnected"].count == 2
     assert found["ICE connected again"].line == 50
     assert found["ICE connected again"].count == 1
+
+
+def test_states_told_after_held_back_callbacks_are_marked(datasets: dict[str, analyzer.Dataset]) -> None:
+    shown = only(datasets["1.0.0/D-relay-client"])
+    assert re.search(r"ICE checking +\* 6,089 ms +77 ms", shown)
+    assert re.search(r"ICE connected +\* 6,090 ms +\* 6,224 ms", shown)
+    # DTLS begins when the states are let go
+    assert re.search(r"peer connected +6,318 ms +6,373 ms", shown)
+    assert "* the library held its callbacks back: told late, not when it happened" in shown
+    assert "held its callbacks back: told late" not in only(datasets["2.2.9/D-relay-client"])
+
+
+def test_no_state_is_held_back_before_or_after_the_span() -> None:
+    rows = [
+        _row("ice_state_changed", 0.9, state="Checking"),
+        _row("gathering_held_back", 1, delay_ms=2000.0),
+        _row("ice_state_changed", 3.01, state="Connected"),
+        _row("peer_state_changed", 3.2, state="Connected"),
+    ]
+    found = {step.name: step.held_back for step in timeline.milestones(rows, "mine", "t")}
+    assert found == {"ICE checking": False, "ICE connected": True, "peer connected": False}
 
 
 def _apart(datasets: dict[str, analyzer.Dataset], name: str, hours: int) -> str:

@@ -277,6 +277,8 @@ def test_remarks_on_a_source() -> None:
         "dialect": "std",
         "dialect_votes": "std 10, dash 6",
         "lines": 9,
+        "records": 9,
+        "rejected": 0,
         "cut_lines": 1,
         "events": 0,
         "problem": "EOFError: early",

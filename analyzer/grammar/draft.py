@@ -1,7 +1,7 @@
 """Shapes of unknown messages → drafts of rules: text to be pasted into a grammar, named and finished by a person.
 
-A draft is lawful as it stands. The words of the shape are its head; a value is a terminal, told by the words around it;
-the first `label: value` behind a delimiter begins the tail.
+A draft is lawful as it stands. The words of the shape are its head; a value is a terminal, told by the words around it,
+and a number a column; the first `label: value` behind a delimiter begins the tail.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from analyzer.grammar.text import SHARED, text_of
 
 #: what stands for a value in a shape
 MASK = "<*>"
+_SECRET = re.compile(r"passw|pwd|ufrag|token|secret|user_?name|credential|key", re.IGNORECASE)
 #: names that a kind may not have: entry points and columns of the house
 _RESERVED = frozenset({"message", "noise", "other", "record", "wrap", "attribute"})
 _NAME_WORDS = 5
@@ -48,6 +49,15 @@ _AFTER: tuple[tuple[str, str], ...] = (
         "INT",
     ),
 )
+#: what a number is counted in, by what stands behind it
+_UNITS: tuple[tuple[str, str], ...] = (
+    (r" (?:ms|milliseconds?)\b", "_ms"),
+    (r" seconds?\b", "_s"),
+    (r" (?:%|percent)", "_percent"),
+    (r" [Kk](?:bps|bit/s)\b", "_kbps"),
+    (r" M(?:bps|bit/s)\b", "_mbps"),
+)
+_NUMBERS = frozenset({"INT", "FLOAT", "DURATION"})
 _LAST: tuple[tuple[str, str], ...] = ((r"\b(?:after|took|within|elapsed|waited)[ :=]*$", "DURATION"),)
 #: samples of terminals, where an example of the regular expression would read badly
 _SAMPLES = {
@@ -65,10 +75,11 @@ _SAMPLES = {
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of a draft: what the grammar says, and what a sample line says there."""
+    """A part of a draft: what the grammar says, what a sample line says there, and the column it is to be, if one."""
 
     grammar: str
     sample: str
+    column: str = ""
 
 
 @cache
@@ -119,6 +130,21 @@ def _told(before: str, after: str) -> str | None:
     return next((name for text, words, name in tests if re.search(words, text, re.IGNORECASE)), None)
 
 
+def _measured(terminal: str, before: str, after: str, used: set[str]) -> str:
+    """A free name for the column of a number: the noun beside it, and its unit."""
+    behind = re.match(_AFTER[1][0], after) if terminal == "INT" else None
+    words = re.findall("[a-z]+", (behind.group() if behind else before.replace(MASK, " ")).lower())
+    noun = next((word for word in reversed(words) if not _FILLER.fullmatch(word)), "value")
+    unit = "_ms" if terminal == "DURATION" else next((unit for said, unit in _UNITS if re.match(said, after)), "")
+    base = "duration" if terminal == "DURATION" else noun
+    # one name means one thing in all grammars; a duration is one wherever it stands
+    known = {*used, *_RESERVED, *({column.name for column in shared_columns().values()} - {"duration_ms"})}
+    numbered = (f"{base}{f'_{number}' if number > 1 else ''}{unit}" for number in count(1))
+    found = next(one for one in numbered if one not in known)
+    used.add(found)
+    return found
+
+
 def _value(before: str, after: str, used: set[str]) -> _Piece:
     """A value of the head: as its neighbours tell, or whatever ends where they begin."""
     told = _told(before, after)
@@ -131,7 +157,8 @@ def _value(before: str, after: str, used: set[str]) -> _Piece:
             # one line has one value of a column
             name = terminal if told in used else told
             used.add(told)
-            return _Piece(name, _sampled(terminal, regex))
+            measured = _measured(terminal, before, after, used) if terminal in _NUMBERS and column is None else ""
+            return _Piece(name, _sampled(terminal, regex), measured)
     ends = after[0] if after else " :"
     return _Piece(f"/[^,()|\\r\\n{_spelled(ends, ']^/-')}]+/", "1")
 
@@ -208,4 +235,10 @@ def draft(shape: str, taken: Collection[str], *, cut: bool = False) -> tuple[str
         notes.append(f"/// > {sample}")
     if not pieces[0].grammar.startswith('"'):
         notes.insert(0, "// begins with a value: list the words it can begin with, one branch each")
-    return name, "\n".join([*notes, f"{name}: {' '.join(piece.grammar for piece in pieces)}"])
+    # a number beside the name of a secret may be one
+    columns = (
+        {} if _SECRET.search(head + name) else {piece: f"{piece.column}__{name}" for piece in pieces if piece.column}
+    )
+    rule = f"{name}: {' '.join(columns.get(piece, piece.grammar) for piece in pieces)}"
+    spelled = [f"/// What this number is.\n{column}: {piece.grammar}" for piece, column in columns.items()]
+    return name, "\n".join([*notes, rule, *spelled])

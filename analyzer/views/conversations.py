@@ -12,6 +12,7 @@ from analyzer.views.text import NOTHING, Cell, Paint, counted, grid, number, pla
 
 HEADS = ("conversation", "outcome", "started", "sides", "path", "c–r", "r–g", "e2e", "reason")
 LEGEND = "c–r client to KRelay, r–g KRelay to gateway, e2e end to end: round trips in ms; C client, G gateway"
+ORDER = f"the worst first: {', '.join(OUTCOMES)};\nof one outcome the slowest end to end"
 EMPTY = (
     "No conversation in {path}.\n"
     "Its logs name none: they need the library's DEBUG lines. `analyzer ingest LOGS` says what became of each log."
@@ -51,5 +52,5 @@ def render(rows: list[dict[str, Any]], path: object, paint: Paint = plain) -> st
     table: list[list[Cell | str]] = [[[(head, "bold")] for head in HEADS], *(_row(row, layout) for row in rows)]
     lines = grid(table, paint, right=(5, 6, 7), indent=0)
     year = f" of {years.pop()}" if len(years) == 1 else ""
-    total = f"{counted(len(rows), 'conversation')} in {shown(path)}, the worst first; times in UTC{year}"
-    return "\n".join([*lines, "", paint(total, "dim"), paint(LEGEND, "dim")])
+    total = f"{counted(len(rows), 'conversation')} in {shown(path)}; times in UTC{year}"
+    return "\n".join([*lines, "", *(paint(line, "dim") for line in (total, *ORDER.split("\n"), LEGEND))])

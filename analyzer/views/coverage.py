@@ -20,7 +20,7 @@ COUNTS = ("records", "events", "noise", "unmatched")
 OTHERS = "other programs"
 EMPTY = "No record of the library in {path}: `analyzer ingest LOGS` says what became of each log."
 PASTE = (
-    "Each draft goes to the file named above it, its name under ?message, its value terminals into columns;\n"
+    "Each draft goes to the file named above it, its name under ?message; its columns want their proper names;\n"
     "what informs nothing is one more beginning under noise. `analyzer explain FILE:LINE` shows the line."
 )
 NO_GRAMMAR = "no grammar yet: its file is called like the logger"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 
 from analyzer.catalogue import TABLES
-from analyzer.errors import AnalyzerError
+from analyzer.errors import UsageError
 from analyzer.events.envelope import typed_columns
 from analyzer.events.targets import logger
 from analyzer.grammar import shipped
@@ -20,10 +20,8 @@ from analyzer.tables.declare import Table
 from analyzer.views.text import WIDTH, Paint, plain, shown
 
 
-class UnknownEntry(AnalyzerError):
+class UnknownEntry(UsageError):
     """The dictionary has no entry of that name."""
-
-    exit_code: ClassVar[int] = 2
 
 
 def _known(name: str, names: Iterable[str], what: str, command: str) -> None:

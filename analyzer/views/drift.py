@@ -82,6 +82,13 @@ _SAME_TUBE = {
     "connection_legs.ice_connection_establishment_ms": "connection_time_ms",
     "rtc_stats.rtt_ms": "current_rtt_ms",
 }
+#: fields that no line names: what the library makes them of, which is what stands under `said`
+DERIVED = {
+    "connection_legs.ice_connection_establishment_ms": (
+        "no line has this field: the library sets it to the `duration` of its line `ICE gathering completed`,\n"
+        "first candidate → gathering complete; that is held here against ICE checking → connected"
+    ),
+}
 _OF_LEGS = {f"connection_legs.{name}": name for name in LEG_FIELDS}
 #: the library's statistics as the API nests them, and what else it reports
 FIELDS: tuple[Field, ...] = (
@@ -199,6 +206,7 @@ def _of_field(field: Field, rows: pl.DataFrame) -> Row:
         "field": field.name,
         "rebuilt_as": f"{field.table.name}.{field.column}",
         "unit": field.unit or None,
+        "derived": DERIVED.get(field.name, "").replace("\n", " ") or None,
         "said": rows.height - counts["silent"],
         **counts,
         "examples": list(_examples(field, rows)),
@@ -292,5 +300,6 @@ def render(values: Mapping[str, Any], path: object, paint: Paint = plain) -> str
     for row in fields:
         if row["examples"]:
             lines += ["", paint(row["field"], "bold") + f", rebuilt as {row['rebuilt_as']}"]
+            lines += [f"  {paint(line, 'dim')}" for line in DERIVED.get(row["field"], "").splitlines()]
             lines += [line for one in row["examples"] for line in _example(row, one, paint)]
     return "\n".join([*lines, "", *_never(never, paint)] if never else lines)

@@ -24,6 +24,14 @@ CONTESTED = 0.5
 NAMED = 12
 
 
+def unreadable(values: dict[str, Any]) -> str | None:
+    """Say so where not one record of what was given could be read."""
+    if any(source["records"] > source["rejected"] for source in values["sources"]):
+        return None
+    given = values["given"]
+    return "the one source has no record" if given == 1 else f"none of the {given:,} sources has a record"
+
+
 def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
     """Gather the outcome as plain values: totals, each source, and the conversations of the whole dataset."""
     connected = dataset.conversations.select("connected").collect().to_series()
@@ -32,7 +40,8 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
     seen = dataset.relay_sessions.select("conversation_id").collect().to_series()
     return {
         "changed": done.changed,
-        "already_known": list(done.known),
+        "given": done.given,
+        "already_known": [{"name": name, "known_as": known_as} for name, known_as in done.known],
         "totals": {name: int(sources[name].sum()) for name in ("bytes", "lines", "records", *FATES)},
         "dialects": dict(sorted(dialects, key=lambda one: one[0] == UNKNOWN)),
         "releases": _releases(sources.to_dicts()),
@@ -72,13 +81,20 @@ def _remarks(source: dict[str, Any]) -> Iterator[tuple[int, str]]:
     if source["problem"]:
         yield 0, f"reading broke off ({source['problem']}); what came before is in the tables"
     votes = _votes(source)
-    if len(votes) > 1 and votes[1][1] >= CONTESTED * votes[0][1]:
+    overruled = bool(votes) and votes[0][0] != source["dialect"]
+    unread = source["lines"] > 0 and source["records"] == source["rejected"]
+    if unread and overruled:
+        name, count = votes[0]
+        yield 0, f"no line is in dialect {source['dialect']}; {count:,} of them are in {name}: leave out --dialect"
+        return
+    if len(votes) > 1 and not overruled and votes[1][1] >= CONTESTED * votes[0][1]:
         told = ", ".join(f"{name} {count}" for name, count in votes)
         yield 1, f"its dialect was a close vote: {told}; --dialect decides"
     if source["cut_lines"]:
         yield 2, f"{counted(source['cut_lines'], 'line')} longer than the limit, cut there"
-    if source["dialect"] == UNKNOWN and source["lines"]:
-        yield 4, f"{counted(source['lines'], 'line')} set aside: no known dialect; see --dialect"
+    if unread:
+        dialect = "no known dialect" if source["dialect"] == UNKNOWN else f"none is in dialect {source['dialect']}"
+        yield 4, f"{counted(source['lines'], 'line')} set aside: {dialect}; see --dialect"
     elif not source["events"]:
         yield 3, "empty" if not source["lines"] else "nothing recognised: no DEBUG line of the library in it"
 
@@ -91,13 +107,25 @@ def _conversations(counts: dict[str, int]) -> str:
 def _read(values: dict[str, Any], path: object) -> list[str]:
     """Say what was given, and how much of it was new."""
     totals, known = values["totals"], values["already_known"]
-    given = len({source["name"] for source in values["sources"]} | set(known))
+    given = values["given"]
     if not values["changed"]:
         return [f"{counted(given, 'source')}: nothing new, {shown(path)} is as it was"]
     lines = [f"{counted(given, 'source')}, {counted(totals['lines'], 'line')}, {size(totals['bytes'])}"]
     if known:
         lines.append(f"{counted(len(known), 'source')} of the same bytes as one that was read before: added once")
     return lines
+
+
+def _doubled(values: dict[str, Any]) -> Iterator[tuple[int, str, str]]:
+    """Inputs whose bytes the dataset has under another name, the one in its tables; empty ones are alike."""
+    empty = {source["name"] for source in values["sources"] if not source["bytes"]}
+    for one in values["already_known"]:
+        if one["name"] == one["known_as"]:
+            continue
+        if one["known_as"] in empty:
+            yield 3, one["name"], "empty"
+        else:
+            yield 5, one["name"], f"has the same bytes as {one['known_as']}: in the tables by that name"
 
 
 def _tables(values: dict[str, Any], paint: Paint) -> list[str]:
@@ -110,7 +138,8 @@ def _tables(values: dict[str, Any], paint: Paint) -> list[str]:
     fates: list[list[Cell | str]] = [
         [f"  {name}", f"{totals[name]:,}", [(meaning, "dim")]] for name, meaning in FATES.items()
     ]
-    records: list[list[Cell | str]] = [["records", f"{totals['records']:,}"], *fates]
+    meaning = [("entries of a log, each of one line or several", "dim")]
+    records: list[list[Cell | str]] = [["records", f"{totals['records']:,}", meaning], *fates]
     return [*grid(rows, paint), *grid(records, paint, right=(1,))]
 
 
@@ -124,7 +153,10 @@ def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     if relay["total"]:
         lines.append(f"  relay sessions, by the relay's own log: {relay['total']}, {relay['joined']} of them joined")
     remarked = sorted(
-        ((rank, source["name"], remark) for source in values["sources"] for rank, remark in _remarks(source)),
+        [
+            *((rank, source["name"], remark) for source in values["sources"] for rank, remark in _remarks(source)),
+            *_doubled(values),
+        ],
         key=lambda one: one[0],
     )
     if remarked:

@@ -64,6 +64,8 @@ def _timeline(one: Conversation, tubes: Sequence[Row], paint: Paint) -> list[str
         starts = [min(told) if ts else None for ts in starts]
     if len(told) < len(tubes):
         notes.append("a log has no times: the line is named instead, and the order is all it tells")
+    if any(step.held_back for steps in reached for step in steps.values()):
+        notes.append("* the library held its callbacks back: told late, not when it happened")
     coarse = {source["name"] for source in one.sources if (source["resolution_ms"] or 0) >= 1000}
     rows: list[list[Cell | str]] = [["", *_heads(tubes)]]
     for name, _, _ in timeline.STEPS:
@@ -82,7 +84,8 @@ def _step(step: Milestone | None, start: datetime | None, coarse: set[str]) -> s
         return f"{again}line {step.line}"
     elapsed = milliseconds(step.ts - start)
     # whole seconds are not given digits that they do not have
-    return again + (number(elapsed / 1000, "s") if step.source in coarse else span(elapsed))
+    text = number(elapsed / 1000, "s") if step.source in coarse else span(elapsed)
+    return f"{again}{'* ' if step.held_back else ''}{text}"
 
 
 def _tubes(tubes: Sequence[Row], paint: Paint) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 import polars as pl
@@ -15,12 +15,18 @@ import polars as pl
 from analyzer.events.correlate import CONTROL, canonical
 
 Row: TypeAlias = Mapping[str, Any]
+_STATES = ("ice_state_changed", "peer_state_changed")
+#: for how long releases 1.0 to 1.2 hold callbacks back where the line does not say, and how soon they are told then
+DELAY_MS, LET_GO = 6000, timedelta(milliseconds=50)
 _CHANNEL_OPEN = ("channel_opened", "channel_seen_open", "channel_state_changed")
 
 
 @dataclass(frozen=True, slots=True)
 class Milestone:
-    """A step a tube reached; `count` says how often, `ts` is null in dialects without times."""
+    """A step a tube reached; `count` says how often, `ts` is null in dialects without times.
+
+    `held_back`: it was told when the library's callbacks, held back until then, were let go, and happened before.
+    """
 
     name: str
     tube_id: str
@@ -28,6 +34,7 @@ class Milestone:
     source: str
     line: int
     count: int = 1
+    held_back: bool = False
 
 
 def _is(*kinds: str, state: str = "") -> Callable[[Row], bool]:
@@ -65,6 +72,7 @@ KINDS = (
     "gathering_state_changed",
     "ice_state_changed",
     "peer_state_changed",
+    "gathering_held_back",
     "tube_closing",
     *_CHANNEL_OPEN,
 )
@@ -75,7 +83,7 @@ def collect(events: pl.LazyFrame, conversation_id: str, tube_ids: Sequence[str])
     label = canonical(pl.col("channel_label"))
     by_label = pl.col("tube_id").is_null() & label.is_in([conversation_id, CONTROL])
     mine = events.filter(pl.col("kind").is_in(KINDS), pl.col("tube_id").is_in(list(tube_ids)) | by_label)
-    rows = mine.select("kind", "ts", "source", "line", "tube_id", "state", label=label)
+    rows = mine.select("kind", "ts", "source", "line", "tube_id", "state", "delay_ms", label=label)
     return rows.sort("ts", "source", "line", nulls_last=True).collect().to_dicts()
 
 
@@ -95,7 +103,7 @@ def _changes(rows: Iterable[Row]) -> Iterable[Row]:
     last: dict[str, str] = {}
     for row in rows:
         state = (row["state"] or "").lower()
-        if row["kind"] not in ("ice_state_changed", "peer_state_changed") or last.get(row["kind"]) != state:
+        if row["kind"] not in _STATES or last.get(row["kind"]) != state:
             last[row["kind"]] = state
             yield row
 
@@ -105,6 +113,18 @@ def _own_channel(found: list[Row], conversation_id: str) -> list[Row]:
     return [row for row in found if row["label"] == conversation_id] or [
         row for row in found if row["label"] in (None, CONTROL)
     ]
+
+
+def _is_held_back(row: Row, events: Iterable[Row]) -> bool:
+    """Whether a state was told while callbacks were held back, or as they were let go."""
+    if row["kind"] not in _STATES or row["ts"] is None:
+        return False
+    spans = (
+        (one["ts"], timedelta(milliseconds=one["delay_ms"] or DELAY_MS))
+        for one in events
+        if one["kind"] == "gathering_held_back" and one["ts"]
+    )
+    return any(begin <= row["ts"] <= begin + held + LET_GO for begin, held in spans)
 
 
 def milestones(rows: Iterable[Row], conversation_id: str, tube_id: str) -> list[Milestone]:
@@ -118,5 +138,6 @@ def milestones(rows: Iterable[Row], conversation_id: str, tube_id: str) -> list[
         if len(found) > nth:
             row = found[nth]
             count = 1 if name in _ONCE else len(found) - nth
-            reached.append(Milestone(name, tube_id, row["ts"], row["source"], row["line"], count))
+            held = _is_held_back(row, events)
+            reached.append(Milestone(name, tube_id, row["ts"], row["source"], row["line"], count, held))
     return reached

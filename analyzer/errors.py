@@ -25,6 +25,12 @@ class GrammarError(AnalyzerError):
     exit_code = 70
 
 
+class UsageError(AnalyzerError):
+    """An option does not fit what was given."""
+
+    exit_code = 2
+
+
 class InputError(AnalyzerError):
     """Nothing could be read from what was given."""
 

@@ -9,6 +9,7 @@ from analyzer.grammar.text import SHARED, notes_of
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.candidate_pairs import CANDIDATE_PAIRS
 from analyzer.reductions.candidates import CANDIDATES
+from analyzer.reductions.clock_offsets import CLOCK_OFFSETS
 from analyzer.reductions.connection_legs import CONNECTION_LEGS
 from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
@@ -51,6 +52,7 @@ TABLES: dict[str, Table] = {
         LEG_MEASUREMENTS,
         CANDIDATES,
         CANDIDATE_PAIRS,
+        CLOCK_OFFSETS,
         REPORTED,
         EVENTS,
         SOURCES,

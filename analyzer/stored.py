@@ -55,4 +55,4 @@ def whole(parts: Sequence[Part], wanted: pl.DataFrame) -> pl.DataFrame:
         stored = pl.scan_parquet(part.path).select(COLUMNS).slice(first, last - first + 1).collect()
         # two inputs may share a name, never their bytes
         frames.append(stored[rows["at"] - first].with_columns(source=pl.lit(part.identity)))
-    return pl.concat(frames).with_columns(*wanted.select("seq", *PLACE), pl.col("kind").cast(pl.Categorical))
+    return pl.concat(frames).with_columns(*wanted.select("seq", "scope", *PLACE), pl.col("kind").cast(pl.Categorical))

@@ -32,8 +32,9 @@ TABLES = (
     "candidates",
     "candidate_pairs",
     "reported",
+    "clock_offsets",
 )
-PLACE = ("origin",)
+PLACE = ("origin", "low_sent_origin", "low_received_origin", "high_sent_origin", "high_received_origin")
 Tables = dict[str, pl.DataFrame]
 few = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 

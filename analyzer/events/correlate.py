@@ -54,7 +54,7 @@ PLACE = ("tube_id", "conversation_id", "generation")
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Events with `seq`, their order, and their place (`PLACE`); and the links found."""
+    """Events with `seq`, their order, their place (`PLACE`) and their `scope`; and the links found."""
 
     events: pl.DataFrame
     #: conversation_id, tube_id, link_method
@@ -286,7 +286,8 @@ def correlate(events: pl.DataFrame) -> Streams:
             windows = _windows(near.with_columns(generation=per), begins, ends)
             streams = _attributed(streams, _sole_owner(anonymous, windows))
     placed = _with_conversation(_generations(streams), links)
-    handed_through = events.drop(NEEDED, strict=False)
+    # each log has its own clock, so which one an event is of is kept
+    handed_through = events.drop([name for name in NEEDED if name != "scope"], strict=False)
     return Streams(handed_through.with_columns(placed.select("seq", *PLACE)), links)
 
 

@@ -11,6 +11,7 @@ from analyzer.events.correlate import Streams, coded
 from analyzer.reductions import (
     candidate_pairs,
     candidates,
+    clock_offsets,
     connection_legs,
     conversations,
     ice_stats,
@@ -27,6 +28,7 @@ REBUILT = (
     leg_measurements.LEG_MEASUREMENTS,
     candidates.CANDIDATES,
     candidate_pairs.CANDIDATE_PAIRS,
+    clock_offsets.CLOCK_OFFSETS,
     reported.REPORTED,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
@@ -98,12 +100,14 @@ def _reduce(streams: Streams, resolution: pl.DataFrame) -> dict[str, pl.DataFram
     selected = selected_pair.resolve(facts)
     measurements = leg_measurements.measure(facts)
     stats = ice_stats.reduce(facts, selected, measurements)
+    offsets = clock_offsets.reduce(facts)
     return {
-        "conversations": conversations.reduce(facts),
+        "conversations": conversations.reduce(facts, offsets),
         "ice_stats": stats,
         "connection_legs": connection_legs.reduce(facts, selected, measurements, coded(stats)),
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
         "candidates": candidates.reduce(facts),
         "candidate_pairs": candidate_pairs.reduce(facts, selected, measurements),
+        "clock_offsets": offsets,
         "reported": reported.reduce(facts),
     }

@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.spans import spans
 from analyzer.tables.declare import Column, Metric, Table
 
 #: close reasons that mean the path was lost, not that somebody closed it
@@ -19,8 +20,9 @@ CONVERSATIONS = Table(
     row="One conversation, all its tubes and sides together.",
     columns=(
         Column("conversation_id", pl.String(), "Conversation: url-safe base64 without padding, or as spelled where it is no base64."),
-        Column("started_at", TIMESTAMP, "Its first event: of its tube, or of the conversation where it joined a tube of another; null without times."),
-        Column("ended_at", TIMESTAMP, "Its last event; null without times."),
+        Column("started_at", TIMESTAMP, "Its first event: of its tube, or of the conversation where it joined a tube of another; null without times. By one `clock`."),
+        Column("ended_at", TIMESTAMP, "Its last event by the same clock; null without times."),
+        Column("clock", pl.String(), "Whose clock the two are told by: client; gateway where the client's log is not there or has no times; both where one log holds both sides, or the offset of the two clocks may be zero (see clock_offsets). Null where no line tells the side."),
         Column("sides", pl.List(pl.String()), "Sides whose logs were read: client (offerer), gateway (answerer)."),
         Column("tube_ids", pl.List(pl.String()), "Its tubes."),
         Metric("connected", pl.Boolean(),
@@ -36,7 +38,7 @@ CONVERSATIONS = Table(
                .when(_closed).then(pl.lit("never_connected"))
                .otherwise(pl.lit("unknown")),
                source=("peer_state_changed", "ice_state_changed", "restart_timed_out", "tube_closing", "tube_closed")),
-        Column("close_reason", pl.String(), "Reason of the first close, by the library's name as of that release.", source=("tube_closing",)),
+        Column("close_reason", pl.String(), "Reason of the first close by that clock, else of the other log's, by the library's name as of that release.", source=("tube_closing",)),
         Metric("bytes_sent", pl.Int64(),
                "Application bytes the client sent over data channels (the gateway received, where only its log is there), last cumulative counters.",
                pl.coalesce("client_sent", "gateway_received"), "By", ("bytes_sent_counted", "bytes_received_counted")),
@@ -74,11 +76,14 @@ def _bytes(facts: Facts) -> pl.DataFrame:
     )
 
 
-def reduce(facts: Facts) -> pl.DataFrame:
+def reduce(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     """Sum up every conversation; one named by lines that no tube can be tied to has only its id and times."""
+    named = spans(facts, offsets)
     linked = (
         facts.streams.links.select("conversation_id", "tube_id")
         .join(facts.tubes, on="tube_id")
+        .join(named.select("conversation_id", "scopes"), on="conversation_id", how="left")
+        .with_columns(foreign=~pl.col("scope").is_in(pl.col("scopes")))
         .sort("begins_at", "tube_id", nulls_last=True)
     )
     lost = pl.col("was_connected") & (pl.col("last_state").is_in(["disconnected", "failed"]) | pl.col("timed_out"))
@@ -89,13 +94,7 @@ def reduce(facts: Facts) -> pl.DataFrame:
         any_failed=pl.col("was_failed").any(),
         any_closed=pl.col("was_closed").any(),
         any_lost=lost.fill_null(False).any(),
-        close_reason=pl.col("close_reason").sort_by("closed_at", nulls_last=True).drop_nulls().first(),
-    )
-    named = (
-        facts.streams.events.select("conversation_id", "ts")
-        .drop_nulls("conversation_id")
-        .group_by("conversation_id")
-        .agg(started_at=pl.col("ts").min(), ended_at=pl.col("ts").max())
+        close_reason=pl.col("close_reason").sort_by("foreign", "closed_at", nulls_last=True).drop_nulls().first(),
     )
     rows = (
         named.join(told, on="conversation_id", how="full", coalesce=True)

@@ -16,9 +16,9 @@ from analyzer.events.correlate import Streams
 PEER = ["tube_id", "generation"]
 #: the columns of events that reductions read
 COLUMNS = (
-    "kind", "ts", "source", "line", "origin", "tube_id", "conversation_id", "channel_label",
+    "kind", "ts", "source", "line", "origin", "location", "tube_id", "conversation_id", "channel_label",
     "candidate", "sdp_candidates", "candidate_type", "address", "port", "transport", "priority", "direction",
-    "state", "signaling_state", "is_server_mode", "trickle_ice", "turn_only", "reported_side",
+    "state", "signaling_state", "is_answer", "is_server_mode", "trickle_ice", "turn_only", "reported_side",
     "total_candidates", "duration_ms", "delay_ms", "timestamp_ms", "success", "transaction", "error_code",
     "reported_local_type", "reported_remote_type", "reported_rtt_ms", "local_candidate", "remote_candidate",
     "bytes_sent", "bytes_received", "close_reason", "gateway_to_guacd_ms", "gateway_to_target_ms",
@@ -233,6 +233,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             source=pl.col("source").first(),
             begins_at=pl.col("ts").min(),
             ends_at=pl.col("ts").max(),
+            scope=pl.col("scope").first(),
             generations=pl.col("generation").max(),
             gathered=(_KIND.is_in(["gathering_completed", "gathering_reported"]) | ((_KIND == "gathering_state_changed") & (state == "complete"))).any(),
             trickle=pl.col("trickle_ice").drop_nulls().first(),

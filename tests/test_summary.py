@@ -56,7 +56,14 @@ def test_every_capture_renders_within_the_width(datasets: dict[str, analyzer.Dat
 def test_every_capture_goes_through_json(datasets: dict[str, analyzer.Dataset], name: str) -> None:
     for conversation_id in datasets[name].conversations.collect()["conversation_id"]:
         values = json.loads(text.as_json(conversation.as_values(conversation.gather(datasets[name], conversation_id))))
-        assert list(values) == ["conversations", "ice_stats", "connection_legs", "leg_measurements", "timeline"]
+        assert list(values) == [
+            "conversations",
+            "ice_stats",
+            "connection_legs",
+            "leg_measurements",
+            "clock_offsets",
+            "timeline",
+        ]
         assert values["conversations"][0]["conversation_id"] == conversation_id
 
 

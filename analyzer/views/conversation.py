@@ -37,6 +37,8 @@ class Conversation:
     shared: list[str]
     #: sources its events came from: name, dialect, resolution_ms
     sources: list[Row]
+    #: pairs of tubes that met, and how far the clocks of their logs are apart
+    offsets: list[Row]
 
 
 def gather(dataset: Dataset, text: str) -> Conversation:
@@ -62,6 +64,7 @@ def gather(dataset: Dataset, text: str) -> Conversation:
         milestones={tube_id: timeline.milestones(events, conversation_id, tube_id) for tube_id in tube_ids},
         shared=sharing.to_series().unique().sort().to_list(),
         sources=sources.to_dicts(),
+        offsets=dataset.clock_offsets.filter(mine).collect().to_dicts(),
     )
 
 
@@ -72,6 +75,7 @@ def as_values(one: Conversation) -> dict[str, Any]:
         "ice_stats": one.tubes,
         "connection_legs": [one.legs] if one.legs else [],
         "leg_measurements": one.measurements,
+        "clock_offsets": one.offsets,
         "timeline": [
             {"side": tube["side"], **asdict(step)} for tube in one.tubes for step in one.milestones[tube["tube_id"]]
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analyzer.views import legs
+from analyzer.views import clocks, legs
 from analyzer.views.conversation import OUTCOMES, Conversation, Row
 from analyzer.views.rounds import render_round, rounds
 from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, moment, number, plain, shown, size, span
@@ -19,7 +19,9 @@ def _when(row: Row) -> str:
     if row["started_at"] is None:
         return "its logs have no times"
     lasted = span(milliseconds(row["ended_at"] - row["started_at"]))
-    return f"{moment(row['started_at'])} UTC, for {lasted}"
+    # where the clocks of the two logs may be one, nobody needs to know by which of them
+    by = f", by the {row['clock']}'s clock" if row["clock"] in clocks.SIDES and len(row["sides"]) > 1 else ""
+    return f"{moment(row['started_at'])} UTC, for {lasted}{by}"
 
 
 def _path(one: Conversation) -> str:
@@ -50,6 +52,7 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
         ("sides", _sides(row["sides"])),
         ("path", _path(one)),
     ]
+    rows += zip(("clocks", ""), clocks.sentences(one.offsets), strict=False)
     if row["bytes_sent"] is not None or row["bytes_received"] is not None:
         sent, received = (NOTHING if row[way] is None else size(row[way]) for way in ("bytes_sent", "bytes_received"))
         rows.append(("data", f"{sent} from the client, {received} to it"))

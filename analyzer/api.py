@@ -97,11 +97,21 @@ class Dataset:
         Raises:
             UnknownConversation: none has it, or several begin so.
         """
-        ids = self.conversations.select("conversation_id").collect().to_series().sort().to_list()
+        known = self.conversations.select("conversation_id", "other_ids").sort("conversation_id").collect()
+        ids = known["conversation_id"].to_list()
         if (wanted := _canonical(text)) in ids:
             return wanted
         beginnings = (text, text.rstrip("=").replace("+", "-").replace("/", "_"))
-        begun = [one for one in ids if text and one.startswith(beginnings)]
+        names = known.explode("other_ids", empty_as_null=True).rows()
+        begun = sorted(
+            {
+                one
+                for pair in names
+                for name in pair
+                if text and name and name.startswith(beginnings)
+                for one in pair[:1]
+            }
+        )
         if len(begun) == 1:
             return str(begun[0])
         if begun:

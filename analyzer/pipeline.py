@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from analyzer.catalogue import EVENTS, TABLES
 from analyzer.events.correlate import correlate, with_canonical_ids
+from analyzer.events.meetings import joined, meetings, unmet
 from analyzer.events.plan import extract, fates, sift
 from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed
@@ -36,7 +37,7 @@ from analyzer.reductions.accounting import (
     shapes,
     tally,
 )
-from analyzer.stored import Part, outline, whole
+from analyzer.stored import Part, endpoints, outline, whole
 from analyzer.tables.dataset import Commit, Staged, writing
 
 #: called with the decompressed bytes read since the last call
@@ -260,7 +261,9 @@ def _rebuilt(parts: Sequence[Part], sources: pl.DataFrame) -> dict[str, pl.DataF
     # what writing events has needed is not needed any more
     pa.default_memory_pool().release_unused()
     resolution = sources.select(source="identity", resolution_ms="resolution_ms")
-    return reduce(correlate(outline(parts)), partial(whole, parts), resolution)
+    streams = correlate(outline(parts))
+    streams = joined(streams, meetings(*endpoints(parts, unmet(streams))))
+    return reduce(streams, partial(whole, parts), resolution)
 
 
 def ingest(

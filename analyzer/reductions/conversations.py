@@ -23,6 +23,7 @@ CONVERSATIONS = Table(
         Column("started_at", TIMESTAMP, "Its first event: of its tube, or of the conversation where it joined a tube of another; null without times. By one `clock`."),
         Column("ended_at", TIMESTAMP, "Its last event by the same clock; null without times."),
         Column("clock", pl.String(), "Whose clock the two are told by: client; gateway where the client's log is not there or has no times; both where one log holds both sides, or the offset of the two clocks may be zero (see clock_offsets). Null where no line tells the side."),
+        Column("other_ids", pl.List(pl.String()), "What the gateway's log calls it, where that is another id and the candidates of the two tubes prove that they met."),
         Column("sides", pl.List(pl.String()), "Sides whose logs were read: client (offerer), gateway (answerer)."),
         Column("tube_ids", pl.List(pl.String()), "Its tubes."),
         Metric("connected", pl.Boolean(),
@@ -80,7 +81,7 @@ def reduce(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     """Sum up every conversation; one named by lines that no tube can be tied to has only its id and times."""
     named = spans(facts, offsets)
     linked = (
-        facts.streams.links.select("conversation_id", "tube_id")
+        facts.streams.links.select("conversation_id", "tube_id", "other_id")
         .join(facts.tubes, on="tube_id")
         .join(named.select("conversation_id", "scopes"), on="conversation_id", how="left")
         .with_columns(foreign=~pl.col("scope").is_in(pl.col("scopes")))
@@ -90,6 +91,7 @@ def reduce(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     told = linked.group_by("conversation_id", maintain_order=True).agg(
         sides=pl.col("side").drop_nulls().unique().sort(),
         tube_ids=pl.col("tube_id").unique().sort(),
+        other_ids=pl.col("other_id").drop_nulls().unique().sort(),
         any_connected=pl.col("was_connected").any(),
         any_failed=pl.col("was_failed").any(),
         any_closed=pl.col("was_closed").any(),
@@ -101,7 +103,7 @@ def reduce(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
         .join(_bytes(facts), on="conversation_id", how="left")
         .with_columns(
             pl.col("any_connected", "any_failed", "any_closed", "any_lost").fill_null(False),
-            pl.col("sides", "tube_ids").fill_null([]),
+            pl.col("sides", "tube_ids", "other_ids").fill_null([]),
         )
     )
     return CONVERSATIONS.select(rows)

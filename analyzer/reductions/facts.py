@@ -146,7 +146,7 @@ def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
 # -- generations and tubes ----------------------------------------------------------------------------------------------
 
 
-def _side(events: pl.DataFrame) -> pl.DataFrame:
+def sides(events: pl.DataFrame) -> pl.DataFrame:
     """Side of each tube: what the library says of its role, else who offered, else the side it says it runs on."""
     first_known = {
         "declared": pl.col("is_server_mode").drop_nulls().first().replace_strict({True: "client", False: "gateway"}, return_dtype=pl.String),
@@ -283,7 +283,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
     return (
         facts.filter(pl.col("tube_id").is_not_null())
         .join(counted, on="tube_id", how="left")
-        .join(_side(events), on="tube_id", how="left")
+        .join(sides(events), on="tube_id", how="left")
         .join(resolution, on="source", how="left")
         .with_columns(sub_second=pl.col("resolution_ms").fill_null(1e9) < 1000)
         .with_columns(

@@ -52,6 +52,8 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
         ("sides", _sides(row["sides"])),
         ("path", _path(one)),
     ]
+    if row["other_ids"]:
+        rows.insert(0, ("also", f"{', '.join(map(shown, row['other_ids']))} in the gateway's log"))
     rows += zip(("clocks", ""), clocks.sentences(one.offsets), strict=False)
     if row["bytes_sent"] is not None or row["bytes_received"] is not None:
         sent, received = (NOTHING if row[way] is None else size(row[way]) for way in ("bytes_sent", "bytes_received"))

@@ -147,7 +147,10 @@ def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def sides(events: pl.DataFrame) -> pl.DataFrame:
-    """Side of each tube: what the library says of its role, else who offered, else the side it says it runs on."""
+    """Side of each tube: what the library says of its role, else who offered, else the side it says it runs on.
+
+    Last comes who was given a data channel: of some releases that is all that is told at INFO.
+    """
     first_known = {
         "declared": pl.col("is_server_mode").drop_nulls().first().replace_strict({True: "client", False: "gateway"}, return_dtype=pl.String),
         "registry": _KIND.filter(_KIND.is_in(["server_tube_created", "client_tube_created"])).first()
@@ -155,6 +158,7 @@ def sides(events: pl.DataFrame) -> pl.DataFrame:
         "signalled": pl.col("signaling_state").filter(pl.col("signaling_state").is_in(["HaveLocalOffer", "HaveRemoteOffer"])).first()
         .replace_strict({"HaveLocalOffer": "client", "HaveRemoteOffer": "gateway"}, return_dtype=pl.String),
         "reported": pl.col("reported_side").drop_nulls().first().replace_strict({"Commander": "client", "Gateway": "gateway"}, return_dtype=pl.String),
+        "received": pl.when((_KIND == "channel_received").any()).then(pl.lit("gateway")),
     }  # fmt: skip
     return (
         events.group_by("tube_id")

@@ -92,26 +92,18 @@ class Dataset:
         return str(found["conversation_id"][0] if len(found) else carried.sort()[0])
 
     def find(self, text: str) -> str:
-        """Find a conversation by its id in any spelling, by the beginning of its id, or by one of its tubes.
+        """Find a conversation by its id in any spelling or in either log, by how one begins, or by one of its tubes.
 
         Raises:
             UnknownConversation: none has it, or several begin so.
         """
-        known = self.conversations.select("conversation_id", "other_ids").sort("conversation_id").collect()
-        ids = known["conversation_id"].to_list()
-        if (wanted := _canonical(text)) in ids:
-            return wanted
+        known = self.conversations.select("conversation_id", "other_ids").sort("conversation_id").collect().rows()
+        ids = [one for one, _ in known]
+        names = {other: one for one, others in known for other in others or ()} | dict(zip(ids, ids, strict=True))
+        if (wanted := _canonical(text)) in names:
+            return str(names[wanted])
         beginnings = (text, text.rstrip("=").replace("+", "-").replace("/", "_"))
-        names = known.explode("other_ids", empty_as_null=True).rows()
-        begun = sorted(
-            {
-                one
-                for pair in names
-                for name in pair
-                if text and name and name.startswith(beginnings)
-                for one in pair[:1]
-            }
-        )
+        begun = sorted({one for name, one in names.items() if text and name.startswith(beginnings)})
         if len(begun) == 1:
             return str(begun[0])
         if begun:

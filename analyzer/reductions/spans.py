@@ -12,8 +12,12 @@ AGREE_MS = 10_000.0
 
 def _agreeing(offsets: pl.DataFrame) -> pl.DataFrame:
     """Conversations whose two clocks are not known to differ."""
-    agree = (pl.col("low_ms") <= 0) & (pl.col("high_ms") >= 0) & (pl.col("high_ms") - pl.col("low_ms") <= AGREE_MS)
-    found = offsets.group_by("conversation_id").agg(agree=agree.fill_null(False).all())
+    # all pairs of tubes are of the same two clocks, so what bounds one bounds them all
+    low, high = pl.col("low_ms").max(), pl.col("high_ms").min()
+    found = offsets.group_by("conversation_id").agg(
+        agree=((low <= 0) & (high >= 0) & (high - low <= AGREE_MS)).fill_null(False)
+        & pl.col("refused_reason").is_null().all()
+    )
     return found.with_columns(pl.col("conversation_id").cast(pl.Categorical))
 
 

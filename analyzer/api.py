@@ -96,18 +96,20 @@ class Dataset:
         return str(found["conversation_id"][0] if len(found) else carried.sort()[0])
 
     def find(self, text: str) -> str:
-        """Find a conversation by its id in any spelling, by one of its tubes, or by the beginning of either.
+        """Find a conversation by its id in any spelling or in either log, by one of its tubes, or by the beginning of one.
 
         The beginning of a tube's id counts where no conversation begins so, and several tubes where they are of one.
 
         Raises:
             UnknownConversation: none has it, or several begin so.
         """
-        ids = self.conversations.select("conversation_id").collect().to_series().sort().to_list()
-        if (wanted := _canonical(text)) in ids:
-            return wanted
+        known = self.conversations.select("conversation_id", "other_ids").sort("conversation_id").collect().rows()
+        ids = [one for one, _ in known]
+        names = {other: one for one, others in known for other in others or ()} | dict(zip(ids, ids, strict=True))
+        if (wanted := _canonical(text)) in names:
+            return str(names[wanted])
         beginnings = (text, text.rstrip("=").replace("+", "-").replace("/", "_"))
-        begun = [one for one in ids if text and one.startswith(beginnings)]
+        begun = sorted({one for name, one in names.items() if text and name.startswith(beginnings)})
         if len(begun) == 1:
             return str(begun[0])
         if begun:

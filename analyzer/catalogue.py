@@ -10,6 +10,7 @@ from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.candidate_pairs import CANDIDATE_PAIRS
 from analyzer.reductions.candidates import CANDIDATES
 from analyzer.reductions.channels import CHANNELS
+from analyzer.reductions.clock_offsets import CLOCK_OFFSETS
 from analyzer.reductions.connection_legs import CONNECTION_LEGS
 from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.generations import GENERATIONS
@@ -74,6 +75,7 @@ TABLES: dict[str, Table] = {
         SAMPLES,
         TURN_ATTEMPTS,
         SETUP_PHASES,
+        CLOCK_OFFSETS,
         REPORTED,
         RELAY_SESSIONS,
         EVENTS,

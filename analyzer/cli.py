@@ -66,6 +66,13 @@ def _zone(name: str) -> str:
     return name
 
 
+def _zones(given: list[str]) -> tuple[str | None, list[tuple[str, str]]]:
+    """The zone of all sources, and those of some; the last one counts."""
+    pairs = [(source, found, _zone(zone)) for source, found, zone in (one.rpartition("=") for one in given)]
+    everywhere = [zone for _, found, zone in pairs if not found]
+    return (everywhere[-1] if everywhere else None), [(source, zone) for source, found, zone in pairs if found]
+
+
 @app.command()
 def ingest(
     paths: Annotated[
@@ -74,8 +81,13 @@ def ingest(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the dataset is kept.")] = Path("metrics"),
     dialect: DialectOption = None,
     timezone: Annotated[
-        str, typer.Option("--timezone", metavar="ZONE", help="IANA zone of times that name none.")
-    ] = "UTC",
+        list[str] | None,
+        typer.Option(
+            "--timezone",
+            metavar="[SOURCE=]ZONE",
+            help="IANA zone of times that name none, of all logs or of one; else UTC.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Read logs into the tables of a dataset.
@@ -88,8 +100,9 @@ def ingest(
     from analyzer import api, pipeline
     from analyzer.views import ingested, progress, text
 
+    zone, zones = _zones(timezone or [])
     with progress.watching(paths, out, sys.stderr) as advance:
-        done = pipeline.ingest(paths, out, zone=_zone(timezone), dialect=dialect, progress=advance)
+        done = pipeline.ingest(paths, out, zone=zone, zones=zones, dialect=dialect, progress=advance)
     values = ingested.gather(done, api.open(out, ["conversations", "relay_sessions"]))
     paint = text.paint_for(sys.stdout)
     text.write(text.as_json(values) if json else ingested.render(values, out, paint), sys.stdout)

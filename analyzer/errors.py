@@ -20,7 +20,7 @@ class AnalyzerError(Exception):
 
 
 class UsageError(AnalyzerError):
-    """An option or an argument says nothing that there is."""
+    """An option or an argument names nothing that there is."""
 
     exit_code = 2
 

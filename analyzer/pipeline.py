@@ -13,18 +13,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import polars as pl
 import pyarrow as pa
 
 from analyzer.catalogue import EVENTS, TABLES
 from analyzer.events.correlate import correlate, with_canonical_ids
+from analyzer.events.meetings import joined, meetings, unmet
 from analyzer.events.plan import extract, fates, sift
 from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed
 from analyzer.lines import Input, Tally, discover, read
-from analyzer.records import Dialect, forced, split
+from analyzer.records import UTC, Dialect, forced, split, zones_for
 from analyzer.reductions import reduce, relay
 from analyzer.reductions.accounting import (
     COVERAGE,
@@ -36,7 +37,7 @@ from analyzer.reductions.accounting import (
     tally,
 )
 from analyzer.reductions.releases import estimate, located, worded
-from analyzer.stored import Part, outline, whole
+from analyzer.stored import Part, endpoints, outline, whole
 from analyzer.tables.dataset import Commit, Staged, writing
 
 #: called with the decompressed bytes read since the last call
@@ -67,6 +68,9 @@ class _Source:
 
     input: Input
     tally: Tally
+    #: zone of its times that name none, and whether it was asked for
+    zone: str = UTC
+    zone_given: bool = False
     dialect: Dialect = field(default_factory=lambda: Dialect((), None))
     parts: list[Staged] = field(default_factory=list)
 
@@ -96,7 +100,7 @@ def _enough(frames: Sequence[pl.DataFrame]) -> bool:
 
 
 def _portions(
-    sources: Sequence[_Source], zone: str, dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
+    sources: Sequence[_Source], dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
 ) -> Iterator[pl.DataFrame]:
     """Records of all sources that are not settled at once, each row knowing its source and which `part` of it it is in.
 
@@ -105,7 +109,7 @@ def _portions(
     for source in sources:
         seen, part = 0, 0
         waiting: list[pl.DataFrame] = []
-        for found, records in split(read(source.input, source.tally), zone=zone, dialect=dialect):
+        for found, records in split(read(source.input, source.tally), zone=source.zone, dialect=dialect):
             source.dialect = found
             sifted = sift(records.with_columns(source=pl.lit(source.input.name)))
             settled = fates(sifted.filter(pl.col("fate").is_not_null()))
@@ -144,14 +148,52 @@ def _extracted(commit: Commit, batches: Iterator[pl.DataFrame]) -> Iterator[_Bat
             yield future.result()
 
 
+def _zone_of(entry: dict[str, Any]) -> str:
+    # versions before did not note it
+    return entry["row"].get("zone") or UTC
+
+
+def _remembered(one: Input, known: dict[str, dict[str, Any]]) -> str | None:
+    """The zone that a source was read in when it was read before, as it is or shorter, where that was not UTC."""
+    zones = {identity: _zone_of(entry) for identity, entry in known.items() if _zone_of(entry) != UTC}
+    # standard input can be read only once
+    if not zones or one.path is None:
+        return None
+    tally = Tally(marks=tuple(sorted({known[identity]["row"]["bytes"] for identity in zones})))
+    for _ in read(one, tally):
+        if not tally.marks:
+            break
+    return next((zones[identity] for identity in reversed(tally.beginnings) if identity in zones), None)
+
+
+def _in_zones(
+    inputs: Sequence[Input], zone: str | None, given: dict[str, str], known: dict[str, dict[str, Any]]
+) -> Iterator[_Source]:
+    """The sources, each with its zone: the one given for it, else for all, else the one it was read in before."""
+    marks = tuple(sorted({entry["row"]["bytes"] for entry in known.values()}))
+    for one in inputs:
+        asked = given.get(one.name, zone)
+        found = asked or _remembered(one, known) or UTC
+        yield _Source(one, Tally(marks=marks), found, asked is not None)
+
+
+def _is_known(commit: Commit, source: _Source) -> bool:
+    """Whether the dataset has these bytes, and nobody asks to read their times in another zone."""
+    entry = commit.sources.get(source.tally.identity)
+    if entry is None:
+        return False
+    is_new = entry is not commit.before.sources.get(source.tally.identity)
+    return is_new or not source.zone_given or _zone_of(entry) == source.zone
+
+
 def _admit(
     commit: Commit, source: _Source, counts: dict[str, object], covered: pl.DataFrame, unmatched: pl.DataFrame
 ) -> bool:
     """Enter a source in the commit under its identity; false when its bytes are already there."""
     identity = source.tally.identity
-    if identity in commit.sources:
+    if _is_known(commit, source):
         return False
-    for outgrown in source.tally.beginnings:
+    for outgrown in (identity, *source.tally.beginnings):
         # the source as it was when last read: what it had is in what it has now
         for relative in commit.sources.pop(outgrown, {"parts": []})["parts"]:
             commit.remove(relative)
@@ -164,6 +206,7 @@ def _admit(
         "dialect": source.dialect.name,
         "dialect_votes": ", ".join(f"{name} {votes}" for name, votes in source.dialect.votes),
         "resolution_ms": source.dialect.resolution_ms,
+        "zone": source.zone if source.dialect.resolution_ms is not None else None,
         "bytes": source.tally.bytes,
         "lines": source.tally.lines,
         "cut_lines": source.tally.cut_lines,
@@ -226,6 +269,7 @@ def _rebuilt(parts: Sequence[Part], sources: pl.DataFrame) -> dict[str, pl.DataF
     events = outline(parts)
     kinds, streams = events["kind"], correlate(events)
     del events
+    streams = joined(streams, meetings(*endpoints(parts, unmet(streams))))
     seen = relay.witnessed(kinds, streams.events, partial(whole, parts), resolution)
     return reduce(streams, partial(whole, parts), resolution, seen)
 
@@ -234,28 +278,31 @@ def ingest(
     given: Sequence[str],
     out: Path,
     *,
-    zone: str = "UTC",
+    zone: str | None = None,
+    zones: Sequence[tuple[str, str]] = (),
     dialect: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Ingested:
     """Read logs, rebuild every conversation, and commit the tables to the dataset at `out`.
 
-    Sources whose bytes the dataset already has add nothing; a source that has grown replaces what it was.
+    Sources whose bytes the dataset already has add nothing; a source that has grown replaces what it was. Times that
+    name no zone are read in `zone`, or in that of `zones`, pairs of a source (see `zones_for`) and a zone; a source
+    keeps the zone it was first read in, also as it grows, until another one is asked for: then it is read anew.
 
     Raises:
         InputError: nothing to read.
-        UsageError: no dialect of that name.
+        UsageError: no dialect of that name, or one of `zones` is of no source.
         OutputError: the dataset cannot be written.
         BusyError: another run is writing it.
     """
     layout = forced(dialect) if dialect else None
     inputs = discover(given, skip=out)
+    zone_given = zones_for([one.name for one in inputs], zones)
     with writing(out) as commit:
-        marks = tuple(sorted({entry["row"]["bytes"] for entry in commit.sources.values()}))
-        sources = [_Source(one, Tally(marks=marks)) for one in inputs]
+        sources = list(_in_zones(inputs, zone, zone_given, commit.sources))
         by_name = {source.input.name: source for source in sources}
         done: list[_Batch] = []
-        portions = _portions(sources, zone, layout, progress, done.append)
+        portions = _portions(sources, layout, progress, done.append)
         for batch in _extracted(commit, _batched(portions)):
             for name, staged in batch.parts:
                 by_name[name].parts.append(staged)

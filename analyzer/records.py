@@ -8,9 +8,10 @@ target).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import cache
 
 import polars as pl
@@ -34,6 +35,10 @@ RECORD_SCHEMA = pl.Schema(
     }
 )
 SAMPLE_LINES = 2000
+#: zone of times that name none, where no other is given
+UTC = "UTC"
+#: so many sources are named where none fits
+NAMED = 6
 #: a message may grow to this by its continuation lines; the rest of it is cut
 MAX_MESSAGE_CHARS = 1 << 20
 
@@ -104,6 +109,28 @@ def forced(name: str) -> Dialect:
             f"no dialect is called {name}", f"{meant}one of {known}; before a '/', {', '.join(sorted(known_wraps))}"
         )
     return Dialect(tuple(outer), record)
+
+
+def zones_for(names: Sequence[str], given: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Zone of each source, by name, from pairs of a source and a zone; of several that fit the last one counts.
+
+    A source is its name, the last part of it, or a glob of either. Sources that no pair fits are left out.
+
+    Raises:
+        UsageError: a pair fits no source.
+    """
+    found: dict[str, str] = {}
+    for pattern, zone in given:
+        fitting = [
+            name
+            for name in names
+            if any(one == pattern or fnmatchcase(one, pattern) for one in (name, name.rpartition("/")[2]))
+        ]
+        if not fitting:
+            few = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+            raise UsageError(f"no source is called {pattern}", f"--timezone SOURCE=ZONE takes one of {few}")
+        found |= dict.fromkeys(fitting, zone)
+    return found
 
 
 def _zone(expr: pl.Expr, terminal: str, zone: str) -> pl.Expr:
@@ -273,7 +300,7 @@ def _finished(frame: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
 
 
 def split(
-    blocks: Iterable[pl.DataFrame], *, zone: str = "UTC", dialect: Dialect | None = None
+    blocks: Iterable[pl.DataFrame], *, zone: str = UTC, dialect: Dialect | None = None
 ) -> Iterator[tuple[Dialect, pl.DataFrame]]:
     """Split blocks of lines into records.
 

@@ -15,7 +15,9 @@ import polars as pl
 
 from analyzer.catalogue import EVENTS
 from analyzer.events.correlate import NEEDED, PLACE
+from analyzer.events.meetings import ENDPOINTS
 from analyzer.events.thin import READ, thin
+from analyzer.reductions.facts import candidate_rows, sides
 from analyzer.reductions.samples import COURSE
 
 
@@ -55,18 +57,48 @@ def outline(parts: Sequence[Part]) -> pl.DataFrame:
 
 
 def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Give some events of the outline `columns` of what is stored, in its order, with the place found for each.
-
-    A column `scope` is that of the outline.
-    """
-    scoped = [pl.lit(None, pl.Int64).alias("scope")] if "scope" in columns else []
-    kept = [name for name in columns if name != "scope"]
-    frames = [EVENTS.empty().select(kept).with_columns(scoped)]
+    """Give some events of the outline `columns` of what is stored, in its order, with the place found for each."""
+    kept = [name for name in columns if name not in PLACE]
+    frames = [EVENTS.empty().select(kept)]
     for (number,), rows in wanted.partition_by("part", as_dict=True, maintain_order=True).items():
         part, first, last = parts[number], rows["at"][0], rows["at"][-1]
         stored = pl.scan_parquet(part.path).select(kept).slice(first, last - first + 1).collect()
-        if scoped:
-            stored = stored.with_columns(scope=pl.lit(part.scope, pl.Int64))
         # two inputs may share a name, never their bytes
         frames.append(stored[rows["at"] - first].with_columns(source=pl.lit(part.identity)))
     return pl.concat(frames).with_columns(*wanted.select("seq", *PLACE), pl.col("kind").cast(pl.Categorical))
+
+
+#: what of an event tells a candidate or a side
+_TELLING = (
+    "kind", "ts", "origin", "candidate", "sdp_candidates", "candidate_type", "address", "port", "transport", "priority",
+    "direction", "is_server_mode", "signaling_state", "reported_side",
+)  # fmt: skip
+_IDENTITY = ("transport", "address", "port", "priority", "candidate_type")
+
+
+def endpoints(parts: Sequence[Part], wanted: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Candidates and sides of the tubes of some events of the outline, a part at a time.
+
+    Out: `ENDPOINTS`, and `tube_id`, `side`.
+    """
+    found, told = [pl.DataFrame(schema=ENDPOINTS)], [pl.DataFrame(schema={"tube_id": pl.String, "side": pl.String})]
+    for (number,), rows in wanted.partition_by("part", as_dict=True, maintain_order=True).items():
+        part, first, last = parts[number], rows["at"][0], rows["at"][-1]
+        stored = pl.scan_parquet(part.path).select(_TELLING).slice(first, last - first + 1).collect()
+        placed = rows.select("seq", pl.col("tube_id").cast(pl.String), "generation", conversation_id=pl.lit(None))
+        events = pl.concat([stored[rows["at"] - first], placed], how="horizontal")
+        candidates = candidate_rows(events).filter(pl.col("address").is_not_null(), pl.col("port") > 0)
+        found.append(
+            candidates.select(
+                "tube_id",
+                scope=pl.lit(part.scope, pl.UInt32),
+                local=pl.col("direction") == "local",
+                key=pl.struct(_IDENTITY).hash(),
+                endpoint=pl.struct("address", "port").hash(),
+                public=pl.col("address_class") == "public",
+                ts="ts",
+            )
+        )
+        told.append(sides(events).drop_nulls("side").select("tube_id", "side"))
+    # a hash of the same values is the same in every frame
+    return pl.concat(found), pl.concat(told).unique("tube_id", keep="first", maintain_order=True)

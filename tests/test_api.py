@@ -142,10 +142,11 @@ def test_unknown_conversation_names_the_nearest(shared: analyzer.Dataset) -> Non
     with pytest.raises(UnknownConversation, match=known) as caught:
         shared.find(known[:-2] + "xx")
     assert caught.value.exit_code == 4
+    ids = pl.LazyFrame({"conversation_id": ["ab", "ac", "ad"]})
+    three = shared.conversations.head(1).drop("conversation_id").join(ids, how="cross")
+    dataset = analyzer.Dataset(shared.path, 1, {**shared.tables, "conversations": three})
     with pytest.raises(UnknownConversation, match=r"3 conversations of .* begin with"):
-        analyzer.Dataset(
-            shared.path, 1, {**shared.tables, "conversations": pl.LazyFrame({"conversation_id": ["ab", "ac", "ad"]})}
-        ).find("a")
+        dataset.find("a")
 
 
 def test_a_snapshot_stays_as_it_was(tmp_path: Path) -> None:

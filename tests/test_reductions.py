@@ -42,8 +42,10 @@ TABLES = (
     "setup_phases",
     "reported",
     "relay_sessions",
+    "clock_offsets",
 )
-PLACE = ("origin", "started_origin", "ended_origin")
+_BOUNDS = ("low_sent_origin", "low_received_origin", "high_sent_origin", "high_received_origin")
+PLACE = ("origin", "started_origin", "ended_origin", *_BOUNDS)
 Tables = dict[str, pl.DataFrame]
 few = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 

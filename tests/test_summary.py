@@ -67,6 +67,7 @@ def test_every_capture_goes_through_json(datasets: dict[str, analyzer.Dataset], 
             *SET_UP,
             "links",
             "generations",
+            "clock_offsets",
             "timeline",
         ]
         assert values["conversations"][0]["conversation_id"] == conversation_id

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+#: the family of evidence that is no line: the candidates that two tubes exchanged (`meetings`)
+CANDIDATES = "candidates"
 #: families of evidence that a tube carries a conversation, the strongest first: name, event kinds
 LINK_FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("registered", ("connection_registered",)),
@@ -22,6 +24,7 @@ LINK_FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("channel_label", ("channel_attached", "channel_received", "channel_opened", "side_declared")),
     ("keyed", ()),
     ("adjacency", ()),
+    (CANDIDATES, ()),
 )
 LINK_METHODS = tuple(name for name, _ in LINK_FAMILIES)
 _RANK = {name: rank for rank, name in enumerate(LINK_METHODS)}
@@ -56,10 +59,11 @@ PLACE = ("scope", "tube_id", "conversation_id", "generation")
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Events with `seq`, their order, and their place (`PLACE`); and the links found."""
+    """Events with `seq`, their order, their place (`PLACE`) and their `scope`; and the links found."""
 
     events: pl.DataFrame
-    #: conversation_id, tube_id, link_method, and whether another process began behind the tube's last line
+    #: conversation_id, tube_id, link_method, and whether another process began behind the tube's last line; after
+    #: `meetings.joined` other_id, too: its name in the tube's own log
     links: pl.DataFrame
 
 

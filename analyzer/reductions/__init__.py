@@ -13,6 +13,7 @@ from analyzer.reductions import (
     candidate_pairs,
     candidates,
     channels,
+    clock_offsets,
     connection_legs,
     conversations,
     generations,
@@ -43,6 +44,7 @@ REBUILT = (
     channels.CHANNELS,
     turn_attempts.TURN_ATTEMPTS,
     setup_phases.SETUP_PHASES,
+    clock_offsets.CLOCK_OFFSETS,
     reported.REPORTED,
     relay_sessions.RELAY_SESSIONS,
 )
@@ -144,8 +146,9 @@ def _reduce(
     owners = channels.owners(told)
     counted = channels.reduce(facts, series, told, owners)
     restarts = generations.reduce(facts)
+    offsets = clock_offsets.reduce(facts)
     return {
-        "conversations": conversations.reduce(facts, counted),
+        "conversations": conversations.reduce(facts, counted, offsets),
         "ice_stats": stats,
         "connection_legs": connection_legs.reduce(facts, selected, measurements, coded(stats)),
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
@@ -157,6 +160,7 @@ def _reduce(
         "channels": counted,
         "turn_attempts": turn_attempts.reduce(facts, attempts),
         "setup_phases": setup_phases.reduce(facts, waits),
+        "clock_offsets": offsets,
         "reported": reported.reduce(facts),
         "samples": samples.reduce(facts, series, owners),
     }

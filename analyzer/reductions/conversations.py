@@ -8,6 +8,7 @@ from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.channels import VALUES
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.life import close_reasons
+from analyzer.reductions.spans import spans
 from analyzer.tables.declare import Column, Metric, Table
 
 #: close reasons that mean the path was lost, not that somebody closed it
@@ -21,8 +22,10 @@ CONVERSATIONS = Table(
     row="One conversation, all its tubes and sides together.",
     columns=(
         Column("conversation_id", pl.String(), "Conversation: url-safe base64 without padding, or as spelled where it is no base64."),
-        Column("started_at", TIMESTAMP, "Its first event: of its tube, or of the conversation where it joined a tube of another; null without times."),
-        Column("ended_at", TIMESTAMP, "Its last event; null without times."),
+        Column("started_at", TIMESTAMP, "Its first event: of its tube, or of the conversation where it joined a tube of another; null without times. By one `clock`."),
+        Column("ended_at", TIMESTAMP, "Its last event by the same clock; null without times."),
+        Column("clock", pl.String(), "Whose clock the two are told by: client; gateway where the client's log is not there or has no times; both where one log holds both sides, or the offset of the two clocks may be zero (see clock_offsets). Null where no line tells the side."),
+        Column("other_ids", pl.List(pl.String()), "What the gateway's log calls it, where that is another id and the candidates of the two tubes prove that they met."),
         Column("sides", pl.List(pl.String()), "Sides whose logs were read: client (offerer), gateway (answerer)."),
         Column("tube_ids", pl.List(pl.String()), "Its tubes."),
         Metric("connected", pl.Boolean(),
@@ -38,7 +41,7 @@ CONVERSATIONS = Table(
                .when(_never).then(pl.lit("never_connected"))
                .otherwise(pl.lit("unknown")),
                source=("peer_state_changed", "ice_state_changed", "restart_timed_out", "tube_closing", "tube_closed", "process_started")),
-        Column("close_reason", pl.String(), "Reason of the first close, of its channel or of its tube, by the library's name as of that release; null where a line gives none.", source=("channel_close_requested", "tube_closing")),
+        Column("close_reason", pl.String(), "Reason of the first close by that clock, else of the other log's: of its channel or of its tube, by the library's name as of that release; null where a line gives none.", source=("channel_close_requested", "tube_closing")),
         Metric("bytes_sent", pl.Int64(),
                "Application bytes the client sent over data channels (the gateway received, where only its log is there): the sum of its rows in channels.",
                pl.coalesce("client_bytes_sent", "gateway_bytes_received"), "By", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
@@ -71,40 +74,38 @@ def _traffic(channels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def reduce(facts: Facts, channels: pl.DataFrame) -> pl.DataFrame:
+def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame) -> pl.DataFrame:
     """Sum up every conversation; one named by lines that no tube can be tied to has only its id and times.
 
-    `channels` is the table of that name.
+    `channels` and `offsets` (`clock_offsets`) are the tables of these names.
     """
+    named = spans(facts, offsets)
     linked = (
-        facts.streams.links.select("conversation_id", "tube_id")
+        facts.streams.links.select("conversation_id", "tube_id", "other_id")
         .join(close_reasons(facts.streams), on=["conversation_id", "tube_id"], how="left")
         .join(facts.tubes, on="tube_id")
+        .join(named.select("conversation_id", "scopes"), on="conversation_id", how="left")
+        .with_columns(foreign=~pl.col("scope").is_in(pl.col("scopes")))
         .sort("begins_at", "tube_id", nulls_last=True)
     )
     told = linked.group_by("conversation_id", maintain_order=True).agg(
         sides=pl.col("side").drop_nulls().unique().sort(),
         tube_ids=pl.col("tube_id").unique().sort(),
+        other_ids=pl.col("other_id").drop_nulls().unique().sort(),
         any_connected=pl.col("was_connected").any(),
         any_failed=pl.col("was_failed").any(),
         # its own channel may be closed while the tube goes on
         any_closed=pl.col("was_closed").any() | pl.col("close_reason").is_not_null().any(),
         any_lost=pl.col("lost").any(),
         any_never=pl.col("never").any(),
-        close_reason=pl.col("close_reason").sort_by("closed_at", nulls_last=True).drop_nulls().first(),
-    )
-    named = (
-        facts.streams.events.select("conversation_id", "ts")
-        .drop_nulls("conversation_id")
-        .group_by("conversation_id")
-        .agg(started_at=pl.col("ts").min(), ended_at=pl.col("ts").max())
+        close_reason=pl.col("close_reason").sort_by("foreign", "closed_at", nulls_last=True).drop_nulls().first(),
     )
     rows = (
         named.join(told, on="conversation_id", how="full", coalesce=True)
         .join(_traffic(channels), on="conversation_id", how="left")
         .with_columns(
             pl.col("any_connected", "any_failed", "any_closed", "any_lost", "any_never").fill_null(False),
-            pl.col("sides", "tube_ids").fill_null([]),
+            pl.col("sides", "tube_ids", "other_ids").fill_null([]),
         )
     )
     return CONVERSATIONS.select(rows)

@@ -25,9 +25,9 @@ CANDIDATE_KINDS = (
 )
 #: the columns of events that reductions read
 COLUMNS = (
-    "kind", "ts", "source", "line", "origin", "tube_id", "conversation_id", "channel_label",
+    "kind", "ts", "source", "line", "origin", "location", "tube_id", "conversation_id", "channel_label",
     "candidate", "sdp_candidates", "candidate_type", "address", "port", "transport", "priority", "direction",
-    "state", "signaling_state", "is_server_mode", "trickle_ice", "turn_only", "reported_side",
+    "state", "signaling_state", "is_answer", "is_server_mode", "trickle_ice", "turn_only", "reported_side",
     "total_candidates", "duration_ms", "delay_ms", "timestamp_ms", "success", "transaction", "error_code",
     "reported_local_type", "reported_remote_type", "reported_rtt_ms", "local_candidate", "remote_candidate",
     "previous_state", "restart_reason", "disconnected_timeout_ms", "failed_timeout_ms", "keepalive_ms",
@@ -161,8 +161,11 @@ def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
 # -- generations and tubes ----------------------------------------------------------------------------------------------
 
 
-def _side(events: pl.DataFrame) -> pl.DataFrame:
-    """Side of each tube: what the library says of its role, else who offered, else the side it says it runs on."""
+def sides(events: pl.DataFrame) -> pl.DataFrame:
+    """Side of each tube: what the library says of its role, else who offered, else the side it says it runs on.
+
+    Last comes who was given a data channel: of some releases that is all that is told at INFO.
+    """
     first_known = {
         "declared": pl.col("is_server_mode").drop_nulls().first().replace_strict({True: "client", False: "gateway"}, return_dtype=pl.String),
         "registry": _KIND.filter(_KIND.is_in(["server_tube_created", "client_tube_created"])).first()
@@ -170,6 +173,7 @@ def _side(events: pl.DataFrame) -> pl.DataFrame:
         "signalled": pl.col("signaling_state").filter(pl.col("signaling_state").is_in(["HaveLocalOffer", "HaveRemoteOffer"])).first()
         .replace_strict({"HaveLocalOffer": "client", "HaveRemoteOffer": "gateway"}, return_dtype=pl.String),
         "reported": pl.col("reported_side").drop_nulls().first().replace_strict({"Commander": "client", "Gateway": "gateway"}, return_dtype=pl.String),
+        "received": pl.when((_KIND == "channel_received").any()).then(pl.lit("gateway")),
     }  # fmt: skip
     return (
         events.group_by("tube_id")
@@ -252,6 +256,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             source=pl.col("source").first(),
             begins_at=pl.col("ts").min(),
             ends_at=pl.col("ts").max(),
+            scope=pl.col("scope").first(),
             generations=pl.col("generation").max(),
             gathered=(_KIND.is_in(["gathering_completed", "gathering_reported"]) | ((_KIND == "gathering_state_changed") & (state == "complete"))).any(),
             trickle=pl.col("trickle_ice").drop_nulls().first(),
@@ -296,7 +301,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
     return (
         facts.filter(pl.col("tube_id").is_not_null())
         .join(counted, on="tube_id", how="left")
-        .join(_side(events), on="tube_id", how="left")
+        .join(sides(events), on="tube_id", how="left")
         .join(resolution, on="source", how="left")
         .with_columns(sub_second=pl.col("resolution_ms").fill_null(1e9) < 1000)
         .with_columns(

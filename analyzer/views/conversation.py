@@ -49,6 +49,8 @@ class Conversation:
     sources: list[Row]
     #: sessions of the relay, where its own log is there
     relay: list[Row]
+    #: pairs of tubes that met, and how far the clocks of their logs are apart
+    offsets: list[Row]
 
 
 def gather(dataset: Dataset, text: str) -> Conversation:
@@ -82,6 +84,7 @@ def gather(dataset: Dataset, text: str) -> Conversation:
         shared=sharing.to_series().unique().sort().to_list(),
         sources=sources.to_dicts(),
         relay=dataset.relay_sessions.filter(mine).collect().to_dicts(),
+        offsets=dataset.clock_offsets.filter(mine).collect().to_dicts(),
     )
 
 
@@ -106,6 +109,7 @@ def as_values(one: Conversation) -> dict[str, Any]:
         "turn_attempts": one.attempts,
         "links": one.links,
         "generations": one.generations,
+        "clock_offsets": one.offsets,
         "timeline": [
             {"side": tube["side"], **asdict(step)} for tube in one.tubes for step in one.milestones[tube["tube_id"]]
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from analyzer.views import timeline
+from analyzer.views import clocks, timeline
 from analyzer.views.attempts import render_attempts
 from analyzer.views.conversation import Conversation, Row
 from analyzer.views.ice_stats import STATISTICS
@@ -56,7 +56,12 @@ def _timeline(one: Conversation, tubes: Sequence[Row], paint: Paint) -> list[str
     starts = [next((step.ts for step in steps.values() if step.ts), None) for steps in reached]
     told = [ts for ts in starts if ts]
     title, notes = paint("Set-up", "bold"), []
-    if told and max(told) - min(told) > SKEW:
+    offset = clocks.combined(
+        [row for row in one.offsets if row["client_tube_id"] in {tube["tube_id"] for tube in tubes}]
+    )
+    if offset and offset.is_none is False and len(told) > 1:
+        notes.append("the clocks of the two logs differ: each side from its own start")
+    elif told and max(told) - min(told) > SKEW:
         apart = span(milliseconds(max(told) - min(told)))
         notes.append(f"the clocks of the two logs are {apart} apart: each side from its own start; see --timezone")
     elif told:

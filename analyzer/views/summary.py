@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analyzer.views import ending, legs, relay
+from analyzer.views import clocks, ending, legs, relay
 from analyzer.views.conversation import OUTCOMES, Conversation, Row
 from analyzer.views.rounds import render_round, rounds
 from analyzer.views.text import (
@@ -32,7 +32,9 @@ def _when(row: Row) -> str:
     if row["started_at"] is None:
         return "its logs have no times"
     lasted = span(milliseconds(row["ended_at"] - row["started_at"]))
-    return f"{moment(row['started_at'])} UTC, for {lasted}"
+    # where the clocks of the two logs may be one, nobody needs to know by which of them
+    by = f", by the {row['clock']}'s clock" if row["clock"] in clocks.SIDES and len(row["sides"]) > 1 else ""
+    return f"{moment(row['started_at'])} UTC, for {lasted}{by}"
 
 
 def _path(one: Conversation) -> str:
@@ -81,6 +83,9 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
         ("sides", _sides(row["sides"])),
         ("path", _path(one)),
     ]
+    if row["other_ids"]:
+        rows.insert(0, ("also", f"{', '.join(map(shown, row['other_ids']))} in the gateway's log"))
+    rows += zip(("clocks", ""), clocks.sentences(one.offsets), strict=False)
     rows += [("" if place else "data", told) for place, told in enumerate(_traffic(one))]
     rows += [("" if place else "relay", line) for place, line in enumerate(relay.sessions(one.relay))]
     if one.shared:

@@ -357,7 +357,12 @@ def conversation(tubes: Sequence[Tube]) -> dict[str, object]:
     connected, failed = any(tube.connected for tube in tubes), any(tube.failed for tube in tubes)
     never = any(is_never(tube) for tube in tubes)
     closes = [(tube.closed_at, tube.close_reason) for tube in tubes if tube.closed_at is not None]
-    told = [(at, reason) for at, reason in closes if reason is not None]
+    # nothing ties the clocks of the two logs, so the client's counts where it is there
+    own = [tube for tube in tubes if tube.side == "client"] or list(tubes)
+    first = [tube for tube in own if tube.closed_at is not None and tube.close_reason is not None] or [
+        tube for tube in tubes if tube.closed_at is not None and tube.close_reason is not None
+    ]
+    told = [(tube.closed_at, tube.close_reason) for tube in first]
     reasons = {reason for at, reason in told if at == min(told)[0]}
     lost = any(map(is_lost, tubes)) or bool(reasons & set(LOST))
     if connected:
@@ -367,8 +372,9 @@ def conversation(tubes: Sequence[Tube]) -> dict[str, object]:
     sent, received = _total(tubes, "client", "sent"), _total(tubes, "client", "received")
     return {
         "conversation_id": tubes[0].conversation_id,
-        "started_at": min(at for tube in tubes for at in tube.times),
-        "ended_at": max(at for tube in tubes for at in tube.times),
+        "started_at": min(at for tube in own for at in tube.times),
+        "ended_at": max(at for tube in own for at in tube.times),
+        "clock": own[0].side,
         "sides": sorted({tube.side for tube in tubes if tube.side}),
         "tube_ids": sorted(tube.tube_id for tube in tubes),
         "connected": True if connected else False if never else None,

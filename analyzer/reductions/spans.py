@@ -1,0 +1,63 @@
+"""When each conversation began and ended, told by one clock: those of two machines are not mixed unless they agree."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.reductions.facts import Facts
+
+#: clocks whose offset may be zero, and is known this well, count as one
+AGREE_MS = 10_000.0
+
+
+def _agreeing(offsets: pl.DataFrame) -> pl.DataFrame:
+    """Conversations whose two clocks are not known to differ."""
+    # all pairs of tubes are of the same two clocks, so what bounds one bounds them all
+    low, high = pl.col("low_ms").max(), pl.col("high_ms").min()
+    found = offsets.group_by("conversation_id").agg(
+        agree=((low <= 0) & (high >= 0) & (high - low <= AGREE_MS)).fill_null(False)
+        & pl.col("refused_reason").is_null().all()
+    )
+    return found.with_columns(pl.col("conversation_id").cast(pl.Categorical))
+
+
+def spans(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
+    """Begin and end of every conversation that is named, by the clock that counts.
+
+    In: the facts, and the rows of `clock_offsets`. Out: `conversation_id`, `started_at`, `ended_at`, `clock`, and
+    `scopes`, the logs whose times count.
+    """
+    sides = facts.tubes.select("tube_id", "side")
+    logs = (
+        facts.streams.events.select("conversation_id", "tube_id", "scope", "ts")
+        .drop_nulls("conversation_id")
+        .join(sides, on="tube_id", how="left")
+        .group_by("conversation_id", "scope")
+        .agg(
+            started_at=pl.col("ts").min(),
+            ended_at=pl.col("ts").max(),
+            client=(pl.col("side") == "client").any(),
+            gateway=(pl.col("side") == "gateway").any(),
+        )
+    )
+    # the offerer begins, so its clock is the one to tell by
+    rank = (
+        pl.when(pl.col("started_at").is_null()).then(3).when("client").then(0).when("gateway").then(1).otherwise(2)
+    ).cast(pl.Int8)
+    ranked = logs.join(_agreeing(offsets), on="conversation_id", how="left").with_columns(rank=rank)
+    counted = ranked.filter(
+        (pl.col("rank") == pl.col("rank").min().over("conversation_id"))
+        | (pl.col("agree").fill_null(False) & (pl.col("rank") <= 1))
+    )
+    timed = pl.col("started_at").is_not_null()
+    return counted.group_by("conversation_id").agg(
+        pl.col("started_at").min(),
+        pl.col("ended_at").max(),
+        clock=pl.when((timed & pl.col("client")).any() & (timed & pl.col("gateway")).any())
+        .then(pl.lit("both"))
+        .when((timed & pl.col("client")).any())
+        .then(pl.lit("client"))
+        .when((timed & pl.col("gateway")).any())
+        .then(pl.lit("gateway")),
+        scopes=pl.col("scope").unique().sort(),
+    )

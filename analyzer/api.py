@@ -96,7 +96,7 @@ class Dataset:
         return str(found["conversation_id"][0] if len(found) else carried.sort()[0])
 
     def find(self, text: str) -> str:
-        """Find a conversation by its id in any spelling or in either log, by one of its tubes, or by the beginning of one.
+        """Find a conversation by its id in any spelling and either log, by a tube, or by the beginning of either.
 
         The beginning of a tube's id counts where no conversation begins so, and several tubes where they are of one.
 

@@ -104,6 +104,7 @@ BY_PLACE: dict[tuple[str, str], tuple[str, ...]] = {
     ("channel.core", "protocol"): ("PortForward", "Guacd"),
     ("tube", "close_reason"): ("Some(Normal)", "None"),
     ("tube", "reason"): ("Normal", "AdminClosed"),
+    ("webrtc_network_monitor", "reason"): ("network change", "connection disconnected"),
     ("python.tube_registry_binding", "prefix"): ("     ├─", "     └─"),
     ("webrtc_core", "sdp"): (
         "v=0\r\ns=-\r\na=candidate:1 1 udp 2130706431 10.0.0.1 50000 typ host\r\n",

@@ -22,7 +22,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,28 @@ PATIENCE_S = 15.0
 STATISTICS_S = 5.5
 #: so often data is sent before the tunnel counts as broken
 ATTEMPTS = 8
+NO_TURN = {"use_turn": False}
 PAYLOAD = bytes(range(256)) * 256
 #: the STUN server of each side's relay, and how late it answers: the round trip of that side's leg
 RELAYS_S = {"client": ("127.0.0.2", 0.150), "gateway": ("127.0.0.3", 0.300)}
 #: crates that a host keeps quiet, as Commander does
-QUIET = ("webrtc", "webrtc_ice", "webrtc_mdns", "webrtc_sctp", "webrtc_dtls", "dtls", "turn", "stun")
+QUIET = ("webrtc", "webrtc_ice", "webrtc_mdns", "webrtc_sctp", "webrtc_dtls", "turn", "stun")
 
 
-def side(role: str, log: str, pipe: Connection) -> None:
+class Precise(logging.Formatter):
+    """Times to the microsecond, as ISO 8601 spells them."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002 - so it is called
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+
+
+def side(role: str, log: str, pipe: Connection, precise: bool = False) -> None:
     """Be one peer: call the registry's methods as the other end of the pipe asks, hand its signals over."""
     logging.Formatter.converter = time.gmtime
-    logging.basicConfig(filename=log, level=logging.DEBUG, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.FileHandler(log)
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(Precise("[%(asctime)s] [%(levelname)s] [%(name)s] %(message)s") if precise else plain)
+    logging.basicConfig(level=logging.DEBUG, handlers=[handler])
     for crate in QUIET:
         logging.getLogger(crate).setLevel(logging.WARNING)
     library = importlib.import_module("keeper_pam_webrtc_rs")
@@ -76,14 +88,14 @@ def side(role: str, log: str, pipe: Connection) -> None:
 class Peer:
     """One side's process as the run sees it: calls go in, results and signals come out."""
 
-    def __init__(self, role: str, log: Path, server: str) -> None:
+    def __init__(self, role: str, log: Path, server: str, *, precise: bool = False) -> None:
         context = multiprocessing.get_context("spawn")
         self.role, self.server, self.tube = role, server, ""
         self.states: list[str] = []
         self.gathered: list[str] = []
         self.untold: list[str] = []
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=side, args=(role, str(log), theirs), daemon=True)
+        self._process = context.Process(target=side, args=(role, str(log), theirs, precise), daemon=True)
         self._process.start()
 
     def call(self, method: str, /, **arguments: object) -> Any:
@@ -136,13 +148,23 @@ def waited(for_it: Callable[[], bool], peers: tuple[Peer, Peer], patience_s: flo
     return for_it()
 
 
-def connect(client: Peer, gateway: Peer, conversation: str) -> str:
-    """Create a tube on either side and let them find each other; where the client listens for data."""
+def connect(
+    client: Peer,
+    gateway: Peer,
+    conversation: str,
+    *,
+    asked: Mapping[str, object] = NO_TURN,
+    given: Mapping[str, object] = NO_TURN,
+) -> str:
+    """Create a tube on either side, with further settings for each, and let them find each other.
+
+    Returns where the client listens for data.
+    """
     shared = {"conversation_id": conversation, "trickle_ice": True, "client_version": "ms16.5.0"}
     # without a configuration there is no router to ask, and the STUN server is used as given
     shared |= {"callback_token": "token", "ksm_config": ""}
-    asks = {"conversationType": "tunnel", "local_listen_addr": "127.0.0.1:0", "use_turn": False}
-    gives = {"conversationType": "tunnel", "target_host": "127.0.0.1", "target_port": str(echo()), "use_turn": False}
+    asks = {"conversationType": "tunnel", "local_listen_addr": "127.0.0.1:0", **asked}
+    gives = {"conversationType": "tunnel", "target_host": "127.0.0.1", "target_port": str(echo()), **given}
     offer = client.call("create_tube", settings=asks, krelay_server=client.server, **shared)
     client.tube = offer["tube_id"]
     answer = gateway.call("create_tube", settings=gives, krelay_server=gateway.server, offer=offer["offer"], **shared)

@@ -109,15 +109,27 @@ def _narrow(events: pl.DataFrame) -> pl.DataFrame:
 
 def _adjacent(events: pl.DataFrame) -> pl.DataFrame:
     """Pairs (tube event, collector event) that stand next to each other: `seq` of the latter, and the tube."""
-    following = events.filter(pl.col("kind").is_in([kind for kinds in ADJACENT for kind in (kinds[0], *kinds[1])]))
-    before = following.with_columns(
+    kinds = [kind for kinds in ADJACENT for kind in (kinds[0], *kinds[1])]
+    # the line of another tube in between parts the two
+    named = pl.col("tube_id").is_not_null()
+    following = events.filter(pl.col("kind").is_in(kinds) | named)
+    before = following.select(
+        "scope",
+        "seq",
+        "kind",
+        "tube_id",
+        "conversation_id",
+        last_tube=pl.col("tube_id").forward_fill().over("scope"),
+    )
+    before = before.filter(pl.col("kind").is_in(kinds)).with_columns(
         before_kind=pl.col("kind").shift().over("scope"),
         before_tube=pl.col("tube_id").shift().over("scope"),
     )
     fits = pl.any_horizontal(
-        (pl.col("kind") == reported) & pl.col("before_kind").is_in(kinds) for reported, kinds in ADJACENT
+        (pl.col("kind") == reported) & pl.col("before_kind").is_in(told) for reported, told in ADJACENT
     )
-    return before.filter(fits & pl.col("tube_id").is_null() & pl.col("before_tube").is_not_null()).select(
+    apart = pl.col("last_tube") != pl.col("before_tube")
+    return before.filter(fits & pl.col("tube_id").is_null() & pl.col("before_tube").is_not_null(), ~apart).select(
         "scope", "seq", "conversation_id", tube_id="before_tube"
     )
 

@@ -17,7 +17,7 @@ LOST = ("ConnectionLost", "ConnectionFailed")
 OWN_LEG = {"client": "client_to_krelay", "gateway": "krelay_to_gateway"}
 HANDSHAKE_ROUND_TRIPS = {"client": 2, "gateway": 3}
 #: what the library itself needs in a handshake, ms
-HANDSHAKE_WORK = {"client": 3.2, "gateway": 3.1}
+HANDSHAKE_WORK = {"client": 2.5, "gateway": 2.9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,13 +276,13 @@ def _estimates(tube: Tube) -> Iterable[tuple[str, Estimate]]:
         prompt = host if host is not None and one.started is not None and host - one.started <= 10 else None
         handshake = HANDSHAKE_ROUND_TRIPS[tube.side]
         spans = (
-            (own, 1, "gathering_srflx", one.started, srflx, 1, 2.7),
-            (own, 1, "gathering_relay", one.started, relay, 2, 3.1),
-            (own, 1, "gathering_allocation_error", one.started, refused, 2, 3.1),
-            (own, 1, "host_to_srflx", prompt, srflx, 1, 1.6),
-            (own, 1, "host_to_relay", prompt, relay, 2, 2.2),
-            (own, 1, "host_to_allocation_error", prompt, refused, 2, 2.2),
-            (own, 2, "gathering_relay_minus_srflx", srflx, relay, 1, 0.0),
+            (own, 1, "gathering_srflx", one.started, srflx, 1, 2.1),
+            (own, 1, "gathering_relay", one.started, relay, 2, 2.3),
+            (own, 1, "gathering_allocation_error", one.started, refused, 2, 2.3),
+            (own, 1, "host_to_srflx", prompt, srflx, 1, 1.2),
+            (own, 1, "host_to_relay", prompt, relay, 2, 1.5),
+            (own, 1, "host_to_allocation_error", prompt, refused, 2, 1.5),
+            (own, 2, "gathering_relay_minus_srflx", srflx, relay, 1, 0.5),
             (
                 "end_to_end",
                 1,

@@ -3,8 +3,8 @@
     python -m tests.producer.calibrate [RELEASE …]
 
 lets two peers of each release connect again and again over loopback, with a relay that answers at once, and prints the
-quartiles of each span. The lower one is what an estimator takes off (`own_ms`): the library's own work at its least
-disturbed. To be run on a machine that has nothing else to do.
+quartiles of each span. The median over the releases is what an estimator takes off (`own_ms`): the library's own work.
+To be run on a machine that has nothing else to do.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ def test_one_session_comes_out(dataset: Path) -> None:
     counts = [stats[f"{kind}_candidates"] for kind in ("total", "host", "srflx", "relay")]
     assert counts == [3, 1, 1, 1]
     (legs,) = tables["connection_legs"].to_dicts()
-    assert legs["client_to_krelay_latency_ms"] == pytest.approx(42.3)
+    assert legs["client_to_krelay_latency_ms"] == pytest.approx(42.9)
     assert legs["client_to_krelay_method"] == "gathering_srflx"
-    assert legs["end_to_end_latency_ms"] == pytest.approx(118.6)
+    assert legs["end_to_end_latency_ms"] == pytest.approx(118.95)
     assert legs["end_to_end_method"] == "dtls_handshake"
 
 

@@ -47,7 +47,8 @@ QUIET = ("webrtc", "webrtc_ice", "webrtc_mdns", "webrtc_sctp", "webrtc_dtls", "t
 class Precise(logging.Formatter):
     """Times to the microsecond, as ISO 8601 spells them."""
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002 - so it is called
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - so it is called
+        del datefmt  # there is one form only
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
 
 

@@ -325,12 +325,15 @@ def ingest(
         tables = _rebuilt(_stored(commit), sources_table)
         tables |= {"sources": sources_table, "coverage": _coverage_table(commit)}
         tables["unmatched"] = _unmatched_table(commit)
-        for name, frame in tables.items():
+        conversations = len(tables["conversations"])
+        while tables:
+            # what is written is not kept
+            name, frame = tables.popitem()
             commit.write(TABLES[name], "part-0", frame)
         changed = commit.publish()
         return Ingested(
             sources=sources_table.filter(pl.col("identity").is_in([source.tally.identity for source in sources])),
-            conversations=len(tables["conversations"]),
+            conversations=conversations,
             given=len(inputs),
             known=tuple(known),
             changed=changed,

@@ -126,9 +126,8 @@ def check_legs(tables: Tables, lives: Sequence[Life]) -> None:
         found = {row["leg"]: row for row in chosen if row["conversation_id"] == conversation_id}
         assert found.keys() == told.keys(), conversation_id
         for leg, (value, methods) in told.items():
-            assert (found[leg]["value_ms"], found[leg]["method"] in methods) == (pytest.approx(value, abs=1e-6), True), (
-                conversation_id
-            )
+            right = (pytest.approx(value, abs=1e-6), True)
+            assert (found[leg]["value_ms"], found[leg]["method"] in methods) == right, conversation_id
             # what a log measured itself is never replaced by what follows from other legs
             assert shown[conversation_id][f"{leg}_latency_ms"] == pytest.approx(value, abs=1e-6), conversation_id
             assert shown[conversation_id][f"{leg}_method"] in methods, conversation_id

@@ -30,6 +30,7 @@ from analyzer.reductions import (
     turn_attempts,
 )
 from analyzer.reductions.facts import COLUMNS, gather
+from analyzer.tables import small
 
 REBUILT = (
     conversations.CONVERSATIONS,
@@ -46,6 +47,7 @@ REBUILT = (
     setup_phases.SETUP_PHASES,
     clock_offsets.CLOCK_OFFSETS,
     reported.REPORTED,
+    samples.SAMPLES,
     relay_sessions.RELAY_SESSIONS,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
@@ -103,7 +105,7 @@ def reduce(
     resolution: pl.DataFrame,
     relay: pl.DataFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
-    """Rebuild every table of the conversations, by table name; `samples`, the longest, as small as it can be (`Table.spelled`).
+    """Rebuild every table of the conversations, by table name, small (`tables.small`) until they are written.
 
     `whole` gives rows of `streams.events` further columns; `resolution` has `source` and `resolution_ms` of its times.
     `relay` has the sessions of the relay's own log, joined to tubes; None without one.
@@ -113,21 +115,17 @@ def reduce(
         events = batch.events
         told = Streams(whole(events.filter(~pl.col("series_only")), COLUMNS), batch.links)
         series = whole(events.filter("in_series"), samples.COLUMNS)
-        return _reduce(told, series, resolution, relay)
+        return {name: small.coded(rows) for name, rows in _reduce(told, series, resolution, relay).items()}
 
     with ThreadPoolExecutor(WORKERS) as pool:
         parts = list(pool.map(one, _batches(streams)))
     found = {
-        table.name: table.conform(
-            pl.concat([table.empty(), *(part.pop(table.name) for part in parts if table.name in part)])
-        )
+        table.name: small.in_order(table, [part.pop(table.name) for part in parts if table.name in part])
         for table in REBUILT
     }
-    course = [part.pop("samples") for part in parts]
-    found["samples"] = samples.in_order(course) if course else samples.SAMPLES.empty()
     if relay is not None:
         # a session may belong to no conversation, so to no batch
-        sides = found[ice_stats.ICE_STATS.name].select("tube_id", "side")
+        sides = found[ice_stats.ICE_STATS.name].select(pl.col("tube_id", "side").cast(pl.String))
         found[relay_sessions.RELAY_SESSIONS.name] = relay_sessions.reduce(relay, streams.links, sides)
     return found
 

@@ -7,7 +7,7 @@ stays until it changes: of a run of equal states only the first is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -137,22 +137,6 @@ def _in_series(rows: pl.DataFrame) -> pl.DataFrame:
         number=pl.col("at") - first + 1,
         run=pl.when(counts).then(pl.col("falls") - before + 1).cast(pl.UInt32),
     )
-
-
-def in_order(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Put the samples of all batches in the order of the table."""
-    # sorting a million rows by words would spell each of them out: the few different words are ranked instead
-    rows = pl.concat(parts)
-
-    def rank(name: str) -> pl.Series:
-        if not isinstance(rows.schema[name], pl.Categorical):
-            return rows[name]
-        words = rows.select(pl.col(name).unique()).drop_nulls().sort(pl.col(name).cast(pl.String))
-        ranks = words.with_row_index("rank")
-        return rows.select(name).join(ranks, on=name, how="left", maintain_order="left")["rank"].alias(name)
-
-    ranked = pl.DataFrame([rank(name) for name in SAMPLES.sort])
-    return rows[ranked.select(pl.arg_sort_by(SAMPLES.sort, nulls_last=True)).to_series()]
 
 
 def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:

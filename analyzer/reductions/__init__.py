@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
 import polars as pl
@@ -117,8 +117,15 @@ def reduce(
         series = whole(events.filter("in_series"), samples.COLUMNS)
         return {name: small.coded(rows) for name, rows in _reduce(told, series, resolution, relay).items()}
 
+    parts: list[dict[str, pl.DataFrame]] = []
     with ThreadPoolExecutor(WORKERS) as pool:
-        parts = list(pool.map(one, _batches(streams)))
+        running: list[Future[dict[str, pl.DataFrame]]] = []
+        for batch in _batches(streams):
+            running.append(pool.submit(one, batch))
+            # batches are made as they are needed: all at once they are another copy of the streams
+            if len(running) > WORKERS:
+                parts.append(running.pop(0).result())
+        parts += [future.result() for future in running]
     found = {
         table.name: small.in_order(table, [part.pop(table.name) for part in parts if table.name in part])
         for table in REBUILT

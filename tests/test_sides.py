@@ -52,9 +52,9 @@ def test_at_info_a_log_knows_its_side(capture: str, tmp_path: Path) -> None:
 def test_who_was_given_a_channel_is_the_gateway(tmp_path: Path) -> None:
     files = logs("1.0.0/D-relay-client")
     quiet = {name: re.sub(r"(?m)^.* DEBUG .*\n", "", text) for name, text in files.items()}
-    # at INFO nothing in the client's log of this release tells its side: it is not guessed
+    # at INFO nothing in the client's log of this release tells its side: that the other end is the gateway does
     dataset = rebuilt_from(quiet, tmp_path / "a")
     assert dataset.ice_stats.select(pl.col("side").sort(nulls_last=True)).collect()["side"].to_list() == [
+        "client",
         "gateway",
-        None,
     ]

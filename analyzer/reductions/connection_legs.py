@@ -135,6 +135,13 @@ def _paths(placed: pl.DataFrame) -> pl.DataFrame:
     ends = placed.with_columns(
         client_end=pl.when(is_gateway).then(remote).otherwise(local),
         gateway_end=pl.when(is_gateway).then(local).otherwise(remote),
+        # of several tubes in turn each may have gone another way: one that is not known leaves it open for all
+        open=pl.col("was_connected").fill_null(False)
+        & pl.col("uses_relay").is_null()
+        & (pl.col("tube_id").n_unique().over("conversation_id", "side") > 1),
+    )
+    ends = ends.with_columns(
+        pl.when(~pl.col("open").any().over("conversation_id")).then(pl.col("client_end", "gateway_end", "uses_relay"))
     )
     joined = ends.group_by("conversation_id").agg(
         client_end=pl.col("client_end").drop_nulls().first(),

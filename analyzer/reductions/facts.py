@@ -316,10 +316,38 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
     )
 
 
+def _told_apart(tubes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+    """Tubes with a side where the other end tells it, and without counters that two ends wrote alike into one log."""
+    ends = links.select("conversation_id", "tube_id").join(tubes.select("tube_id", "scope", "side"), on="tube_id")
+    two = ends.filter(
+        pl.len().over("conversation_id") == 2,
+        pl.col("scope").n_unique().over("conversation_id") == 2,
+        pl.col("side").count().over("conversation_id") == 1,
+    )
+    opposite = {"client": "gateway", "gateway": "client"}
+    told = two.with_columns(
+        other=pl.col("side")
+        .drop_nulls()
+        .first()
+        .over("conversation_id")
+        .replace_strict(opposite, return_dtype=pl.String)
+    ).unique("tube_id", keep="none")
+    both = ends.filter(pl.col("side").n_unique().over("conversation_id", "scope") > 1).select("tube_id").unique()
+    alike = pl.col("tube_id").is_in(both["tube_id"].implode())
+    return (
+        tubes.join(told.select("tube_id", "other"), on="tube_id", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(~alike).then(pl.col("transport_bytes_sent", "transport_bytes_received")),
+            side=pl.coalesce("side", "other"),
+        )
+        .drop("other")
+    )
+
+
 def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     """Find the facts of all peer connections. `resolution` has `source` and `resolution_ms` of its times."""
     candidates = candidate_rows(streams.events)
-    tubes = _tubes(streams.events, candidates, resolution)
+    tubes = _told_apart(_tubes(streams.events, candidates, resolution), streams.links)
     changes = life.changes(streams.events)
     outages = life.outages(changes, streams.events, tubes.select("tube_id", "resolution_ms"))
     tubes = tubes.join(life.of_tubes(streams, changes, outages), on="tube_id", how="left")

@@ -39,8 +39,9 @@ GENERATIONS = Table(
                pl.when(pl.col("gathered")).then(pl.col("local_candidates")), "{candidate}", ("candidate_gathered",)),
         Column("answered_at", TIMESTAMP, "When offer and answer were both applied.", source=("restart_answered", "signaling_state_changed")),
         Metric("outcome", pl.String(),
-               "connected: a path was found, or never went away; timed_out: no answer came; failed: the ICE agent gave up, or no offer could be made; superseded: another attempt began before; closed: the tube was closed before; else unknown.",
-               pl.when(pl.col("connected_at_seq").is_not_null()).then(pl.lit("connected"))
+               "connected: a path was found, or never went away; path_returned: the path that was there came back, no answer to the offer was applied; timed_out: no answer came; failed: the ICE agent gave up, or no offer could be made; superseded: another attempt began before; closed: the tube was closed before; else unknown.",
+               pl.when(pl.col("connected_at_seq").is_not_null() & pl.col("unanswered")).then(pl.lit("path_returned"))
+               .when(pl.col("connected_at_seq").is_not_null()).then(pl.lit("connected"))
                .when(pl.col("timed_out")).then(pl.lit("timed_out"))
                .when(pl.col("refused") | pl.col("failed")).then(pl.lit("failed"))
                .when(pl.col("was_up") & pl.col("answered")).then(pl.lit("connected"))
@@ -222,6 +223,11 @@ def reduce(facts: Facts) -> pl.DataFrame:
             pl.col("generation").fill_null(1),
             pl.col("gathered", "answered", "timed_out", "refused", "failed", "was_up").fill_null(False),
             tube_gathers=pl.col("gathered").any().over("tube_id"),
+            # a log that told of an answer before would have told of this one
+            unanswered=(pl.col("attempt") > 1)
+            & (pl.col("role") == "offer").fill_null(False)
+            & ~pl.col("answered")
+            & pl.col("answered").any().over("tube_id"),
             is_last=pl.col("attempt") == pl.col("attempt").max().over("tube_id"),
         )
     )

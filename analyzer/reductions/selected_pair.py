@@ -46,8 +46,9 @@ def _without_nat(candidates: pl.DataFrame) -> pl.DataFrame:
 def _other_end(facts: Facts) -> pl.DataFrame:
     """What the other side's own log says of its candidates, for tubes of conversations with both logs."""
     ends = facts.streams.links.select("conversation_id", "tube_id").join(
-        facts.tubes.select("tube_id", "side", "turn_only", "local_types", "host_count", "srflx_count"), on="tube_id"
-    )
+        facts.tubes.select("tube_id", "side", "turn_only", "host_count", "srflx_count",
+                           local_types=pl.when("begun").then("local_types")), on="tube_id"
+    )  # fmt: skip
     # with several tubes of one side in turn, which of them met this one is not told
     sole = ends.filter(pl.len().over("conversation_id", "side") == 1)
     return (
@@ -91,10 +92,14 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         )
     )
     connected = pl.col("was_connected")
-    relay_here = pl.col("turn_only").fill_null(False) | _only("local_types", "relay")
-    relay_there = pl.col("other_turn_only").fill_null(False) | _only("remote_types", "relay")
-    all_host = _only("local_types", "host") & _only("remote_types", "host")
-    no_relay = ~_has("local_types", "relay") & ~_has("remote_types", "relay") & pl.col("local_seen").fill_null(False)
+    # that there was no other candidate is known only of a log that has the tube's beginning
+    whole = pl.col("begun").fill_null(False)
+    relay_here = pl.col("turn_only").fill_null(False) | (whole & _only("local_types", "relay"))
+    relay_there = pl.col("other_turn_only").fill_null(False) | (whole & _only("remote_types", "relay"))
+    all_host = whole & _only("local_types", "host") & _only("remote_types", "host")
+    no_relay = (
+        whole & ~_has("local_types", "relay") & ~_has("remote_types", "relay") & pl.col("local_seen").fill_null(False)
+    )
     plain_remote = pl.col("remote_without_nat").fill_null(False) & _has("remote_types", "host")
     # a host without address translation before it answers from its own address, whoever asks
     local_sees_itself = pl.col("local_types").list.contains("host")

@@ -95,7 +95,10 @@ def _phases(ends: pl.DataFrame) -> pl.DataFrame:
 
 def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
     """Part the set-up of every tube of every conversation."""
-    ends = phase_ends(facts)
+    # without the beginning of a tube nothing of its set-up is known to be the first
+    started = facts.generations.filter(pl.col("started_origin").is_not_null())["tube_id"].implode()
+    begun = facts.tubes.filter(pl.col("begun") | pl.col("tube_id").is_in(started)).select("tube_id")
+    ends = phase_ends(facts).join(begun, on="tube_id", how="semi")
     known = ends.select(*PAIR, "fetch_ms", "gathering_ms", "held_at", "held_for_ms")
     rows = (
         _phases(

@@ -39,7 +39,8 @@ def _row(row: dict[str, Any], layout: str) -> list[Cell | str]:
         number(row["client_to_krelay_latency_ms"]),
         number(row["krelay_to_gateway_latency_ms"]),
         number(row["end_to_end_latency_ms"]),
-        shown(row["close_reason"] or NOTHING),
+        # what a lost connection was closed with is no reason for the loss
+        shown((row["outcome"] != "connected_lost" and row["close_reason"]) or NOTHING),
     ]
 
 

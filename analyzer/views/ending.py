@@ -42,7 +42,7 @@ def _lost(link: Row) -> str:
 def _ended(link: Row) -> str:
     last = f"at {_clock(link['to_at'])}" if link["to_at"] else "with that"
     if link["ended_by"] == "log_ended":
-        return f"its log ends {last}, the tube still open"
+        return f"its last line is {last}, the tube still open"
     if link["ended_by"] == "process_restarted":
         return f"its last line is {last}; then another process began, the tube not closed"
     by = {
@@ -58,7 +58,7 @@ def _restarts(tried: Sequence[Row]) -> list[str]:
     told = []
     for outcome, words in (
         ("connected", "with a path"), ("timed_out", "no answer came"), ("failed", "failed"),
-        ("superseded", "overtaken"),
+        ("path_returned", "not answered, the old path came back"), ("superseded", "overtaken"),
         ("closed", "closed first"), ("unknown", "end unknown"),
     ):  # fmt: skip
         if count := sum(row["outcome"] == outcome for row in tried):

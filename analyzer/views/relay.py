@@ -18,7 +18,9 @@ def _session(row: dict[str, Any]) -> str:
         return f"{side}: {refused}, no allocation"
     received, sent = (NOTHING if row[name] is None else size(row[name]) for name in ("bytes_received", "bytes_sent"))
     told = f"{side}: {received} from it, {sent} to it" + (f"; {refused}" if refused else "")
-    return f"{told}; {row['close_reason'] or 'still open where its log ends'}"
+    # coturn calls it a timeout, too, when the side has given the allocation back
+    ended = f"ended, in its words: {row['close_reason']}" if row["close_reason"] else "still open where its log ends"
+    return f"{told}; {ended}"
 
 
 def sessions(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -68,7 +68,9 @@ def _timeline(one: Conversation, tubes: Sequence[Row], paint: Paint) -> list[str
         title += f", from {moment(min(told))} UTC"
         starts = [min(told) if ts else None for ts in starts]
     if len(told) < len(tubes):
-        notes.append("a log has no times: the line is named instead, and the order is all it tells")
+        timeless = any(source["resolution_ms"] is None for source in one.sources)
+        in_order = "a log has no times: the line is named instead, and the order is all it tells"
+        notes.append(in_order if timeless else "a log tells nothing of the set-up")
     if any(step.held_back for steps in reached for step in steps.values()):
         notes.append("* the library held its callbacks back: told late, not when it happened")
     coarse = {source["name"] for source in one.sources if (source["resolution_ms"] or 0) >= 1000}

@@ -275,6 +275,7 @@ def _estimates(tube: Tube) -> Iterable[tuple[str, Estimate]]:
         refused = min(one.refusals, default=None)
         prompt = host if host is not None and one.started is not None and host - one.started <= 10 else None
         handshake = HANDSHAKE_ROUND_TRIPS[tube.side]
+        begun = one.ice_connected if one.checking is not None else None
         spans = (
             (own, 1, "gathering_srflx", one.started, srflx, 1, 2.1),
             (own, 1, "gathering_relay", one.started, relay, 2, 2.3),
@@ -287,7 +288,7 @@ def _estimates(tube: Tube) -> Iterable[tuple[str, Estimate]]:
                 "end_to_end",
                 1,
                 "dtls_handshake",
-                one.ice_connected,
+                begun,
                 one.peer_connected,
                 handshake,
                 HANDSHAKE_WORK[tube.side],

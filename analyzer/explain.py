@@ -139,7 +139,7 @@ def _value(value: object) -> str:
         case list():
             return ", ".join(map(_value, value))
         case str():
-            return re.sub(r" ufrag [^ ]+", f" ufrag {MASK}", value)
+            return re.sub(r" (ufrag|pwd|password|username) [^ ]+", rf" \1 {MASK}", value)
     return str(value)
 
 

@@ -110,8 +110,8 @@ def _kept_extensions(text: pl.Series) -> pl.Series:
     pair = pl.element().str.extract_groups("^(?P<key>[^ ]+) (?P<value>[^ ]*)$")
     pairs = text.str.extract_all("[^ ]+ [^ ]*(?: |$)").list.eval(pl.element().str.strip_suffix(" "))
     kept = pairs.list.eval(pl.element().filter(~pl.element().str.contains("^(?:raddr|rport|tcptype) ")))
-    # a username fragment is half of a credential: that it was there is kept, what it was is not
-    fragment = pl.element().str.replace("^ufrag .*$", "ufrag ")
+    # of credentials, and of halves of them, it is kept that they were there, not what they were
+    fragment = pl.element().str.replace("^(ufrag|pwd|password|username) .*$", "$1 ")
     return kept.list.eval(fragment).list.eval(pair).cast(pl.List(EXTENSION))
 
 

@@ -200,17 +200,11 @@ def _by_conversation(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     )
     before = waiting.join_asof(ties, on="seq", by=["scope", "key"], strategy="backward", check_sortedness=False)
     after = waiting.join_asof(ties, on="seq", by=["scope", "key"], strategy="forward", check_sortedness=False)
-    only = (
-        known.group_by("conversation_id")
-        .agg(pl.col("tube_id").n_unique().alias("tubes"), pl.col("tube_id").first().alias("only"))
-        .filter(pl.col("tubes") == 1)
-        .select(key="conversation_id", only="only")
-    )
+    # a tube that this log never names is another process's, perhaps the peer's
     return (
-        before.select("seq", "key", near="tube_id")
+        before.select("seq", near="tube_id")
         .join(after.select("seq", far="tube_id"), on="seq", how="left")
-        .join(only, on="key", how="left")
-        .select("seq", found=pl.coalesce("near", "far", "only"))
+        .select("seq", found=pl.coalesce("near", "far"))
     )
 
 

@@ -35,7 +35,8 @@ def _text(text: pl.Expr) -> pl.Expr:
 
 
 # half of a credential: that there was one is kept, what it was is not
-_UFRAG = re.compile("( ufrag )[^ \n]+")
+#: what a candidate may carry of credentials
+_UFRAG = re.compile("( (?:ufrag|pwd|password|username) )[^ \n]+")
 
 
 def _without_ufrag(text: pl.Expr) -> pl.Expr:

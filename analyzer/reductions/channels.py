@@ -12,7 +12,7 @@ import polars as pl
 
 from analyzer.events.correlate import CONTROL, canonical
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.facts import Facts
+from analyzer.reductions.facts import Facts, sole_tubes
 from analyzer.reductions.samples import UNNAMED
 from analyzer.tables.declare import Column, Table
 
@@ -97,10 +97,9 @@ def owners(channels: pl.DataFrame) -> pl.DataFrame:
 def _unnamed(facts: Facts, series: pl.DataFrame) -> pl.DataFrame:
     """Counters that name no channel, each with its tube."""
     # a counter that no tube can be told for is nobody's where several could have written it
-    sole = facts.streams.links.filter(pl.len().over("conversation_id") == 1).select("conversation_id", only="tube_id")
     return (
         series.filter(pl.col("kind").is_in(UNNAMED))
-        .join(sole, on="conversation_id", how="left")
+        .join(sole_tubes(facts), on=["conversation_id", "scope"], how="left")
         .with_columns(tube_id=pl.coalesce("tube_id", "only"))
         .filter(pl.col("tube_id").is_not_null())
         .sort("seq")

@@ -316,6 +316,17 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
     )
 
 
+def sole_tubes(facts: Facts) -> pl.DataFrame:
+    """Conversations with a single tube: `conversation_id`, its log as `scope`, and the tube as `only`.
+
+    A log that never names the tube is of another process, perhaps the peer's.
+    """
+    sole = facts.streams.links.filter(pl.len().over("conversation_id") == 1)
+    return sole.join(facts.tubes.select("tube_id", "scope"), on="tube_id").select(
+        "conversation_id", "scope", only="tube_id"
+    )
+
+
 def _told_apart(tubes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """Tubes with a side where the other end tells it, and without counters that two ends wrote alike into one log."""
     ends = links.select("conversation_id", "tube_id").join(tubes.select("tube_id", "scope", "side"), on="tube_id")

@@ -238,5 +238,6 @@ def reduce(facts: Facts) -> pl.DataFrame:
         .join(facts.tubes.select("tube_id", "side", "begun", "was_closed"), on="tube_id")
         .join(found, on="tube_id")
         .join(counted, on=["tube_id", "generation"], how="left")
+        .with_columns(started_at=pl.when((pl.col("attempt") > 1) | pl.col("begun")).then("started_at"))
     )
     return GENERATIONS.select(placed)

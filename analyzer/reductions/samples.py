@@ -14,7 +14,7 @@ import polars as pl
 
 from analyzer.events.correlate import canonical
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.facts import Facts
+from analyzer.reductions.facts import Facts, sole_tubes
 from analyzer.tables.declare import Column, Table
 
 COUNTER, GAUGE, STATE = "counter", "gauge", "state"
@@ -145,13 +145,12 @@ def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataF
     `events` are of the `KINDS`, with their place; `owners` has for each tube with data channels `owner`, the only
     one, and `shared`, whether there are several.
     """
-    sole = facts.streams.links.filter(pl.len().over("conversation_id") == 1).select("conversation_id", only="tube_id")
     linked = facts.streams.links.select(
         "tube_id", channel=pl.col("conversation_id").cast(pl.String), own="conversation_id"
     )
     unnamed = pl.col("kind").is_in(UNNAMED)
     placed = (
-        events.join(sole, on="conversation_id", how="left", maintain_order="left")
+        events.join(sole_tubes(facts), on=["conversation_id", "scope"], how="left", maintain_order="left")
         .with_columns(
             tube_id=pl.coalesce("tube_id", "only"), channel=canonical(pl.col("channel_label").cast(pl.String))
         )

@@ -22,6 +22,7 @@ STATES = Table(
         Column("state", pl.String(), "State, as W3C spells it: checking, have-local-offer."),
         Column("from_at", TIMESTAMP, "When it was entered, as logged; null without times.",
                source=("peer_state_changed", "ice_state_changed", "signaling_state_changed", "gathering_state_changed", "channel_state_changed", "channel_opened")),
+        Column("number", pl.Int64(), "Place in the order of the log, from 1, within its machine; what is left to tell it by where times are equal or null."),
         Column("to_at", TIMESTAMP, "When it ended: by the next state, or by the close of the tube; null where no line tells an end."),
         Metric("duration_ms", pl.Float64(), "From entered to ended.", pl.when(pl.col("to_at") >= pl.col("from_at")).then(elapsed_ms("from_at", "to_at")), "ms"),
         Column("ended_by", pl.String(), f"{_ENDED_BY} Null for closed, which has no end."),
@@ -31,7 +32,7 @@ STATES = Table(
         Column("lost_method", pl.String(), "timeout_printed or timeout_default: back from the line by the agent's timeouts, as the log prints them or as the library sets them."),
         Column("origin", pl.String(), "`source:line` of the line that told it."),
     ),
-    sort=("conversation_id", "tube_id", "machine", "channel_label", "from_at", "origin"),
+    sort=("conversation_id", "tube_id", "machine", "channel_label", "number"),
 )  # fmt: skip
 
 
@@ -39,7 +40,9 @@ def reduce(facts: Facts) -> pl.DataFrame:
     """List the state intervals of every tube, for every conversation it carried."""
     key = ["tube_id", "machine", "label"]
     following = facts.changes.with_columns(
-        to_at=pl.col("ts").shift(-1).over(key), last=pl.col("seq") == pl.col("seq").max().over(key)
+        to_at=pl.col("ts").shift(-1).over(key),
+        last=pl.col("seq") == pl.col("seq").max().over(key),
+        number=pl.col("seq").rank("ordinal").over(key).cast(pl.Int64),
     )
     dated = facts.outages.select("tube_id", "lost_low_at", "lost_high_at", "lost_method", seq="down_seq")
     # the peer connection's word for the same loss is of the same time

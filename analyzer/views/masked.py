@@ -14,7 +14,7 @@ from analyzer.reductions.accounting import skeleton
 
 MASK = "…"
 #: half of a credential, which a candidate may carry
-_UFRAG = re.compile("( ufrag )[^ ]+")
+_UFRAG = re.compile("( (?:ufrag|pwd|password|username) )[^ ]+")
 #: how the group of a column begins
 _NAMED = re.compile(r"\(\?P<[a-z0-9_]+>")
 #: the key of a segment that spells no column

@@ -100,7 +100,7 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame) -> pl.Da
         any_closed=pl.col("was_closed").any() | pl.col("close_reason").is_not_null().any(),
         any_lost=pl.col("lost").any(),
         any_never=pl.col("never").any(),
-        close_reason=pl.col("close_reason").sort_by("foreign", "closed_at", nulls_last=True).drop_nulls().first(),
+        close_reason=pl.col("close_reason").sort_by("foreign", "reason_at", nulls_last=True).drop_nulls().first(),
     )
     rows = (
         named.join(told, on="conversation_id", how="full", coalesce=True)

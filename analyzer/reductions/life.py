@@ -183,14 +183,19 @@ def _orderly(found: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
 def close_reasons(streams: Streams) -> pl.DataFrame:
     """Reason of the first close of each conversation on each tube: that of its own channel, else that of the tube.
 
-    Out: `conversation_id`, `tube_id`, `close_reason`, null where no line gives one.
+    Out: `conversation_id`, `tube_id`, `close_reason`, null where no line gives one, and `reason_at`, when it was told.
     """
     kinds = ["channel_close_requested", "tube_closing"]
     told = streams.events.filter(
         _KIND.is_in(kinds), pl.col("tube_id").is_not_null(), pl.col("close_reason").is_not_null()
     )
     reasons = told.select(
-        "tube_id", "seq", "close_reason", of_tube=_KIND == "tube_closing", label=canonical(pl.col("channel_label"))
+        "tube_id",
+        "seq",
+        "ts",
+        "close_reason",
+        of_tube=_KIND == "tube_closing",
+        label=canonical(pl.col("channel_label")),
     )
     links = streams.links.select("conversation_id", "tube_id", name=pl.col("conversation_id").cast(pl.String))
     # a label that names no conversation of the tube may be the peer's spelling of its only one
@@ -213,7 +218,7 @@ def close_reasons(streams: Streams) -> pl.DataFrame:
         .filter(pl.col("rank").is_not_null())
         .sort("rank", "seq")
         .group_by("conversation_id", "tube_id", maintain_order=True)
-        .agg(pl.col("close_reason").first())
+        .agg(pl.col("close_reason").first(), reason_at=pl.col("ts").first())
     )
 
 

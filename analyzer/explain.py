@@ -26,6 +26,7 @@ from analyzer.grammar import Grammar, candidate_forms, grammar, known
 from analyzer.grammar.pattern import Capture, EventKind, Literal, Skip, paths
 from analyzer.grammar.reference import explain_failure
 from analyzer.grammar.text import notes_of
+from analyzer.grammar.types import CREDENTIAL
 from analyzer.lines import Input, Tally, read
 from analyzer.records import Dialect, dialect_names, forced, split
 from analyzer.views import masked
@@ -132,14 +133,14 @@ def _event(spoken: Grammar, events: pl.DataFrame, message: str) -> dict[str, obj
 
 
 def _value(value: object) -> str:
-    """A value as text; a username fragment, half of a credential that candidates may carry, is masked."""
+    """A value as text; what candidates may carry of credentials is masked."""
     match value:
         case bool():
             return "true" if value else "false"
         case list():
             return ", ".join(map(_value, value))
         case str():
-            return re.sub(r" (ufrag|pwd|password|username) [^ ]+", rf" \1 {MASK}", value)
+            return CREDENTIAL.sub(rf"\1{MASK}", value)
     return str(value)
 
 

@@ -34,13 +34,13 @@ def _text(text: pl.Expr) -> pl.Expr:
     return text
 
 
-# half of a credential: that there was one is kept, what it was is not
-#: what a candidate may carry of credentials
-_UFRAG = re.compile("( (?:ufrag|pwd|password|username) )[^ \n]+")
+#: extensions of a candidate that are credentials, or half of one: that there was one is kept, what it was is not
+CREDENTIALS = ("ufrag", "pwd", "password", "username")
+CREDENTIAL = re.compile(f"( (?:{'|'.join(CREDENTIALS)}) )[^ \n]+")
 
 
-def _without_ufrag(text: pl.Expr) -> pl.Expr:
-    return text.str.replace_all(_UFRAG.pattern, "${1}")
+def _without_credentials(text: pl.Expr) -> pl.Expr:
+    return text.str.replace_all(CREDENTIAL.pattern, "${1}")
 
 
 def _number(dtype: pl.DataType) -> Callable[[pl.Expr], pl.Expr]:
@@ -107,9 +107,11 @@ TYPES: dict[str, Type] = {
     "CLOSING": Type(pl.String(), _text, str),
     "SECONDS": Type(pl.Int64(), _number(pl.Int64()), _integer),
     "TEXT": Type(pl.String(), _text, str),
-    "CANDIDATE": Type(pl.String(), _without_ufrag, lambda text: _UFRAG.sub(r"\1", text)),
+    "CANDIDATE": Type(pl.String(), _without_credentials, lambda text: CREDENTIAL.sub(r"\1", text)),
     "CANDIDATES": Type(
-        pl.List(pl.String()), lambda text: _without_ufrag(text).str.split("\n"), lambda text: _UFRAG.sub(r"\1", text)
+        pl.List(pl.String()),
+        lambda text: _without_credentials(text).str.split("\n"),
+        lambda text: CREDENTIAL.sub(r"\1", text),
     ),
     "PAIR_CANDIDATE": Type(pl.String(), _text, str),
     "BOOL": Type(pl.Boolean(), lambda text: text == "true", lambda text: text == "true"),

@@ -152,11 +152,12 @@ def _reduce(
     counted = channels.reduce(facts, series, told, owners)
     restarts = generations.reduce(facts)
     offsets = clock_offsets.reduce(facts)
+    legs = connection_legs.gathered(facts, selected, measurements, coded(stats))
     return {
         "conversations": conversations.reduce(facts, counted, offsets),
         "ice_stats": stats,
-        "connection_legs": connection_legs.reduce(facts, selected, measurements, coded(stats)),
-        "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(measurements),
+        "connection_legs": connection_legs.reduce(legs),
+        "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(connection_legs.with_derived(measurements, legs)),
         "links": links.reduce(facts, coded(restarts)),
         "generations": restarts,
         "states": states.reduce(facts),

@@ -115,6 +115,8 @@ def _direct(measurements: pl.DataFrame) -> pl.DataFrame:
         return {
             f"{leg}_direct": pl.col("value_ms").filter(picked).first(),
             f"{leg}_direct_method": pl.col("method").filter(picked).first(),
+            f"{leg}_direct_ts": pl.col("ts").filter(picked).first(),
+            f"{leg}_direct_origin": pl.col("origin").filter(picked).first(),
             f"{leg}_low_direct": pl.when(any_picked)
             .then(pl.col("low_ms").filter(picked).first())
             .otherwise(pl.col("low_ms").filter(here).max()),
@@ -188,8 +190,8 @@ def _setup(placed: pl.DataFrame, ice_stats: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, ice_stats: pl.DataFrame) -> pl.DataFrame:
-    """Put together the legs of every conversation."""
+def gathered(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, ice_stats: pl.DataFrame) -> pl.DataFrame:
+    """Everything the legs of a conversation are put together from, one row each."""
     placed = (
         facts.streams.links.select("conversation_id", "tube_id")
         .join(facts.tubes, on="tube_id")
@@ -197,11 +199,48 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, ice
         .sort("conversation_id", "begins_at", "tube_id", nulls_last=True)
     )
     # a log that begins late may name a conversation where it connects to the target, and no tube of it
-    rows = (
+    return (
         pl.concat([placed.select("conversation_id"), measurements.select("conversation_id")])
         .unique()
         .join(_direct(measurements), on="conversation_id", how="left")
         .join(_paths(placed), on="conversation_id", how="left")
         .join(_setup(placed, ice_stats), on="conversation_id", how="left")
     )
+
+
+def with_derived(measurements: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Add what follows from other legs to the estimates, chosen where nothing better is.
+
+    In: the estimates, and what `gathered` found. The origin of a derived estimate is that of the first of its two.
+    """
+    reported = (pl.col(f"{END_TO_END}_direct_method") == "reported").fill_null(False)
+    ways = (
+        (CLIENT, "difference", _difference(_gateway), _rest_within(GATEWAY), END_TO_END, _client.is_null()),
+        (GATEWAY, "difference", _difference(_client), _rest_within(CLIENT), END_TO_END, _gateway.is_null()),
+        (END_TO_END, "sum", _SUM, _sum_within(), CLIENT, _whole.is_null() | reported),
+    )
+    derived = pl.concat(
+        rows.select(
+            "conversation_id",
+            leg=pl.lit(leg),
+            method=pl.lit(method),
+            value_ms=value,
+            low_ms=pl.max_horizontal(pl.lit(0.0), low),
+            high_ms=high,
+            chosen=chosen,
+            ts=pl.col(f"{first}_direct_ts"),
+            origin=pl.col(f"{first}_direct_origin"),
+        ).filter(pl.col("value_ms").is_not_null())
+        for leg, method, value, (low, high), first, chosen in ways
+    )
+    # what the library reports gives way
+    better = derived.filter("chosen").select("conversation_id", "leg", given_way=pl.lit(True))
+    kept = measurements.join(better, on=["conversation_id", "leg"], how="left", maintain_order="left").with_columns(
+        chosen=pl.col("chosen") & pl.col("given_way").is_null()
+    )
+    return pl.concat([kept.drop("given_way"), derived], how="diagonal_relaxed")
+
+
+def reduce(rows: pl.DataFrame) -> pl.DataFrame:
+    """Put together the legs of every conversation from what `gathered` found."""
     return CONNECTION_LEGS.select(rows)

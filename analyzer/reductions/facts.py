@@ -280,6 +280,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             reported_rtt_ms=pl.col("reported_rtt_ms").filter(_KIND.is_in(["pair_reported", "rtt_reported"]), pl.col("reported_rtt_ms") > 0).last(),
             reported_rtt_origin=pl.col("origin").filter(_KIND.is_in(["pair_reported", "rtt_reported"]), pl.col("reported_rtt_ms") > 0).last(),
             stun_times=pl.col("reported_rtt_ms").filter(_KIND == "stun_response_recorded"),
+            stun_origin=pl.col("origin").filter(_KIND == "stun_response_recorded").last(),
             allocation_ms=pl.col("duration_ms").filter(_KIND == "turn_allocation_recorded").last(),
             allocations_recorded=(_KIND == "turn_allocation_recorded").sum(),
             allocations_succeeded=((_KIND == "turn_allocation_recorded") & pl.col("success")).sum(),

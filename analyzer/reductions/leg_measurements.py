@@ -132,7 +132,7 @@ LEG_MEASUREMENTS = Table(
     row="One estimate of one leg, chosen, passed over or refused.",
     columns=(
         Column("conversation_id", pl.String(), "Conversation, in its canonical spelling."),
-        Column("tube_id", pl.String(), "Tube that the estimate is of; null where a connect that the gateway printed is tied to none of its tubes, and where the relay served a side whose log is not there."),
+        Column("tube_id", pl.String(), "Tube that the estimate is of; null where a connect that the gateway printed is tied to none of its tubes, where the relay served a side whose log is not there, and for what follows from two legs (difference, sum), whose origin is that of the first of them."),
         Column("side", pl.String(), "Side of that tube: client or gateway."),
         Column("generation", pl.Int64(), "ICE generation the estimate is from, 1 for the first; null beyond the gateway, where ICE ends, and without the side's own log."),
         Column("leg", pl.String(), "client_to_krelay, krelay_to_gateway, end_to_end, gateway_to_guacd, gateway_to_target."),
@@ -208,17 +208,24 @@ def _estimates(generations: pl.DataFrame, estimator: Estimator) -> pl.DataFrame:
 
 
 def _reported(facts: Facts) -> pl.DataFrame:
-    """What the library says of the round trip, where it says more than 0.0: the last resort."""
-    value = pl.col("reported_rtt_ms")
-    return facts.tubes.filter(value.is_not_null()).select(
-        "tube_id",
-        "side",
-        generation=pl.lit(1, pl.Int64),
-        leg=pl.lit(END_TO_END),
-        method=pl.lit("reported"),
-        value_ms=value,
-        standing=pl.lit(9),
-        origin="reported_rtt_origin",
+    """What the library says of round trips, where it says more than 0.0: the last resort."""
+    own = pl.col("side").replace_strict(OWN_LEG, default=None, return_dtype=pl.String)
+    told = (
+        (pl.lit(END_TO_END), pl.col("reported_rtt_ms"), "reported_rtt_origin"),
+        (own, pl.col("stun_times").list.drop_nulls().list.last(), "stun_origin"),
+    )
+    return pl.concat(
+        facts.tubes.select(
+            "tube_id",
+            "side",
+            generation=pl.lit(1, pl.Int64),
+            leg=leg,
+            method=pl.lit("reported"),
+            value_ms=value,
+            standing=pl.lit(9),
+            origin=origin,
+        ).filter(pl.col("value_ms") > 0)
+        for leg, value, origin in told
     )
 
 

@@ -10,11 +10,10 @@ import polars as pl
 from analyzer.grammar.draft import MASK as VALUE
 from analyzer.grammar.pattern import Capture, Column, EventKind, Literal, Pairs, Sequence, paths, tail
 from analyzer.grammar.regex import DELIMITERS, TAIL, message_regex
+from analyzer.grammar.types import CREDENTIAL
 from analyzer.reductions.accounting import skeleton
 
 MASK = "…"
-#: half of a credential, which a candidate may carry
-_UFRAG = re.compile("( (?:ufrag|pwd|password|username) )[^ ]+")
 #: how the group of a column begins
 _NAMED = re.compile(r"\(\?P<[a-z0-9_]+>")
 #: the key of a segment that spells no column
@@ -49,7 +48,7 @@ def _grouped(sequence: Sequence) -> str:
 
 def _shown(sequence: Sequence, texts: Iterable[str]) -> str:
     said = (
-        _UFRAG.sub(rf"\1{MASK}", text) if isinstance(item, Literal | Capture) else MASK if text else ""
+        CREDENTIAL.sub(rf"\1{MASK}", text) if isinstance(item, Literal | Capture) else MASK if text else ""
         for item, text in zip(sequence, texts, strict=True)
     )
     return "".join(said)

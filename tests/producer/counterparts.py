@@ -13,13 +13,21 @@ STEP = 8192
 _COOKIE = 0x2112A442
 
 
-def answer_stun(host: str, delay_s: float) -> bool:
-    """Answer STUN Binding requests (RFC 8489 §14.2) so late; false where the port cannot be had."""
+def bound(host: str) -> socket.socket | None:
+    """Take the port of STUN; None where it cannot be had."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         server.bind((host, STUN_PORT))
     except OSError:
         server.close()
+        return None
+    return server
+
+
+def answer_stun(host: str, delay_s: float) -> bool:
+    """Answer STUN Binding requests (RFC 8489 §14.2) so late; false where the port cannot be had."""
+    server = bound(host)
+    if server is None:
         return False
 
     def reply(transaction: bytes, peer: tuple[str, int]) -> None:

@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 
-from tests.producer.counterparts import STUN_PORT
+from tests.producer.counterparts import bound
 
 USER, PASSWORD, REALM = "test-user", "test-pass-123", "test.example"
 _COOKIE = 0x2112A442
@@ -65,11 +65,8 @@ def _answer(request: bytes, peer: tuple[str, int]) -> bytes | None:
 
 def answer_at_once(host: str) -> bool:
     """Serve at the port of STUN from now on; false where the port cannot be had."""
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        server.bind((host, STUN_PORT))
-    except OSError:
-        server.close()
+    server = bound(host)
+    if server is None:
         return False
 
     def serve() -> None:

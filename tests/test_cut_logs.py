@@ -1,0 +1,72 @@
+"""Logs that lack their beginning or their end: what is left of them proves less, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from tests.datasets import CAPTURED
+from tests.test_reductions import rebuilt
+
+
+def lines(capture: str, side: str) -> list[str]:
+    (path,) = (CAPTURED / capture).glob(f"{side}.log*")
+    with pa.input_stream(path, compression="detect") as stream:
+        return str(stream.read().decode()).splitlines(keepends=True)
+
+
+def tables(**logs: list[str]) -> dict[str, pl.DataFrame]:
+    return rebuilt({f"{side}.log": "".join(log).encode() for side, log in logs.items()})
+
+
+def only(frame: pl.DataFrame) -> dict[str, Any]:
+    (row,) = frame.to_dicts()
+    return row
+
+
+def test_counters_of_one_log_are_not_those_of_the_tube_of_the_other() -> None:
+    counters = [
+        line for line in lines("2.2.9/D-relay-client", "client") if "data channel" in line and "activity" in line
+    ]
+    assert len(counters) > 2
+    found = tables(gateway=lines("2.2.9/D-relay-client", "gateway")[:60], client=counters[-2:])
+    row = only(found["conversations"])
+    assert (row["bytes_sent"], row["bytes_received"], row["connected"]) == (None, None, None)
+
+
+def test_the_last_candidate_left_is_not_the_only_one_there_was() -> None:
+    log = lines("2.2.9/K-peer-killed", "client")
+    cut = next(at for at, line in enumerate(log) if "Received remote ICE candidate #4" in line)
+    row = only(tables(client=log[cut:])["connection_legs"])
+    assert (row["path"], row["uses_relay"]) == (None, None)
+
+
+def test_a_return_after_an_outage_is_no_handshake() -> None:
+    halves = {side: lines("2.2.9/G-ice-restart", side) for side in ("client", "gateway")}
+    found = tables(**{side: log[len(log) // 2 :] for side, log in halves.items()})
+    row = only(found["connection_legs"])
+    assert (row["end_to_end_latency_ms"], row["end_to_end_high_ms"]) == (None, None)
+    assert found["setup_phases"].is_empty()
+
+
+def test_nothing_a_candidate_carries_of_credentials_is_kept() -> None:
+    carried = "generation 0 ufrag CANARY1 pwd CANARY2 password CANARY3 username CANARY4"
+    candidate = f"candidate:1 1 udp 2130706431 10.0.0.1 5000 typ host {carried}"
+    line = f"ICE candidate gathered (tube_id: t-1, candidate: {candidate}, count: 1, conversation_id: c-1)"
+    found = tables(client=[f"2026-11-22 13:19:35,251 DEBUG keeper_pam_webrtc_rs.webrtc_core: {line}\n"])
+    assert len(found["candidates"]) == 1
+    assert not [name for name, table in found.items() if "CANARY" in str(table.rows())]
+
+
+def test_what_follows_from_two_legs_can_be_walked_back_to_a_line() -> None:
+    found = tables(client=lines("2.2.9/D-relay-client", "client"))
+    shown = only(found["connection_legs"])
+    row = only(found["leg_measurements"].filter(pl.col("method") == "difference"))
+    assert (row["leg"], row["chosen"], row["value_ms"]) == (
+        "krelay_to_gateway",
+        True,
+        shown["krelay_to_gateway_latency_ms"],
+    )
+    assert (shown["krelay_to_gateway_method"], row["origin"].split(":")[0]) == ("difference", "client.log")

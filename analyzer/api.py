@@ -17,7 +17,7 @@ import polars as pl
 
 from analyzer.catalogue import EVENTS, TABLES
 from analyzer.errors import BusyError, DatasetError, UnknownConversation
-from analyzer.events.correlate import canonical
+from analyzer.events.links import canonical
 from analyzer.tables.dataset import COMMIT, STATE, Manifest, read_manifest, writing
 from analyzer.tables.declare import Table
 from analyzer.views.live_stats import live_stats

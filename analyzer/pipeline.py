@@ -19,14 +19,15 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.catalogue import EVENTS, TABLES
-from analyzer.events.correlate import correlate, with_canonical_ids
+from analyzer.events.correlate import correlate, placed, tied
+from analyzer.events.links import with_canonical_ids
 from analyzer.events.meetings import joined, meetings, unmet
 from analyzer.events.plan import extract, fates, sift
 from analyzer.events.rotation import Part as Rotated
-from analyzer.events.rotation import placed
+from analyzer.events.rotation import placed as in_order
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import UTC, Dialect, forced, split, zones_for
-from analyzer.reductions import reduce, relay
+from analyzer.reductions import WEIGHT, reduce, relay
 from analyzer.reductions.accounting import (
     COVERAGE,
     SOURCES,
@@ -37,7 +38,7 @@ from analyzer.reductions.accounting import (
     tally,
 )
 from analyzer.reductions.releases import estimate, located, worded
-from analyzer.stored import Part, endpoints, outline, whole
+from analyzer.stored import Part, endpoints, held, outline, whole
 from analyzer.tables.dataset import Commit, Staged, writing
 
 #: called with the decompressed bytes read since the last call
@@ -253,10 +254,10 @@ def _stored(commit: Commit) -> list[Part]:
     """The files of events of all sources of the commit, in the order in which they were written."""
     places = commit.places()
     rows = {identity: entry["row"] for identity, entry in commit.sources.items() if entry["parts"]}
-    sources = placed(Rotated(one, row["name"], row["first_ts"], row["last_ts"]) for one, row in rows.items())
+    order = in_order(Rotated(one, row["name"], row["first_ts"], row["last_ts"]) for one, row in rows.items())
     return [
-        Part(places[part], source.identity, scope)
-        for source, scope in sources
+        Part(places[part], commit.files[part]["sha256"], commit.files[part]["rows"], source.identity, scope)
+        for source, scope in order
         for part in commit.sources[source.identity]["parts"]
     ]
 
@@ -266,12 +267,16 @@ def _rebuilt(parts: Sequence[Part], sources: pl.DataFrame) -> dict[str, pl.DataF
     # what writing events has needed is not needed any more
     pa.default_memory_pool().release_unused()
     resolution = sources.select(source="identity", resolution_ms="resolution_ms")
-    events = outline(parts)
-    kinds, streams = events["kind"], correlate(events)
-    del events
-    streams = joined(streams, meetings(*endpoints(parts, unmet(streams))))
-    seen = relay.witnessed(kinds, streams.events, partial(whole, parts), resolution)
-    return reduce(streams, partial(whole, parts), resolution, seen)
+    links, chunks = tied(held(outline(parts), parts))
+    chunks = held(chunks, parts)
+    known = correlate(links, chunks, WEIGHT)
+    lone = unmet(known)
+    if len(lone):
+        known = joined(known, meetings(*endpoints(parts, lone, placed(chunks(), known))))
+    seen = None
+    if known.kinds & set(relay.KINDS):
+        seen = relay.witnessed(placed(chunks(), known), partial(whole, parts), resolution)
+    return reduce(known, placed(chunks(), known), partial(whole, parts), resolution, seen)
 
 
 def ingest(

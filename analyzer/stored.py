@@ -7,53 +7,78 @@ grows with the number of events, by some ten bytes each, and not with what they 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from analyzer.catalogue import EVENTS
-from analyzer.events.correlate import NEEDED, PLACE
+from analyzer.events.correlate import NEEDED, PLACE, Chunks, narrowed
+from analyzer.events.links import Chunk
 from analyzer.events.meetings import ENDPOINTS
 from analyzer.events.thin import READ, thin
 from analyzer.reductions.facts import candidate_rows, sides
 from analyzer.reductions.samples import COURSE
 
 
+#: events looked at together while they are correlated
+CHUNK_EVENTS = 200_000
+#: so many events are kept in memory between one reading and the next; of more, none are
+HELD_EVENTS = 1_500_000
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of events: where it is, the identity of its source, and the log that is a part of."""
+    """One file of events: where it is, what it says (`digest`), its rows, its source, and the log that is a part of."""
 
     path: Path
+    digest: str
+    rows: int
     identity: str
     scope: int
 
 
-def outline(parts: Sequence[Part]) -> pl.DataFrame:
-    """What correlation needs of all events, mere repetitions left out.
+def _outline(number: int, part: Part) -> pl.DataFrame:
+    """What correlation needs of the events of a part, mere repetitions left out.
 
-    Beside `NEEDED`: whether a row is `in_series` or `series_only`; `part`, a place in `parts`, and `at`, a row in its
-    file. Texts are categorical: a word that stands in a million rows is one word.
+    Beside `NEEDED`: whether a row is `in_series` or `series_only`; `part`, a place in the parts, and `at`, a row in its
+    file.
     """
     columns = list(dict.fromkeys((*NEEDED, *READ, *(name for names in COURSE.values() for name in names))))
-    types = EVENTS.schema
-    none = pl.DataFrame(schema={name: types.get(name, pl.UInt32()) for name in NEEDED})
-    place = {
-        "part": pl.lit(0, pl.UInt32),
-        "at": pl.lit(0, pl.UInt32),
-        "series_only": pl.lit(False),
-        "in_series": pl.lit(False),
-    }
-    frames = [none.with_columns(**place).clear()]
-    for number, part in enumerate(parts):
-        stored = pl.read_parquet(part.path, columns=[name for name in columns if name != "scope"])
-        kept = thin(stored.with_columns(scope=pl.lit(part.scope, pl.UInt32)).with_row_index("at"), COURSE)
-        in_series = pl.col("kind").is_in(list(COURSE))
-        frames.append(kept.select(*NEEDED, "at", "series_only", in_series=in_series, part=pl.lit(number, pl.UInt32)))
-    return pl.concat(
-        [frame.select(*NEEDED, *place).with_columns(pl.col(pl.String).cast(pl.Categorical)) for frame in frames]
-    )
+    stored = pl.read_parquet(part.path, columns=[name for name in columns if name != "scope"])
+    kept = thin(stored.with_columns(scope=pl.lit(part.scope, pl.UInt32)).with_row_index("at"), COURSE)
+    in_series = pl.col("kind").is_in(list(COURSE))
+    return narrowed(kept.select(*NEEDED, "at", "series_only", in_series=in_series, part=pl.lit(number, pl.UInt32)))
+
+
+def outline(parts: Sequence[Part]) -> Chunks:
+    """Give what correlation needs of all events, in chunks; `parts` stand in the order in which they were written."""
+    last = {part.scope: number for number, part in enumerate(parts)}
+
+    def read() -> Iterator[Chunk]:
+        waiting: list[pl.DataFrame] = []
+        begun: set[int] = set()
+        seq = 0
+        for number, part in enumerate(parts):
+            waiting.append(_outline(number, part))
+            begun.add(part.scope)
+            if sum(map(len, waiting)) >= CHUNK_EVENTS or number == len(parts) - 1:
+                events = pl.concat(waiting).with_row_index("seq", seq)
+                seq += len(events)
+                waiting = []
+                begun = {scope for scope in begun if last[scope] > number}
+                yield Chunk(events, sorted(begun))
+
+    return read
+
+
+def held(chunks: Chunks, parts: Sequence[Part]) -> Chunks:
+    """The same chunks, read once where they are few enough to be kept."""
+    if sum(part.rows for part in parts) > HELD_EVENTS:
+        return chunks
+    kept = list(chunks())
+    return lambda: kept
 
 
 def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
@@ -76,29 +101,33 @@ _TELLING = (
 _IDENTITY = ("transport", "address", "port", "priority", "candidate_type")
 
 
-def endpoints(parts: Sequence[Part], wanted: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Candidates and sides of the tubes of some events of the outline, a part at a time.
+def endpoints(
+    parts: Sequence[Part], tubes: pl.DataFrame, chunks: Iterable[pl.DataFrame]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Candidates and sides of some `tubes`, from the placed events of all, a part at a time.
 
     Out: `ENDPOINTS`, and `tube_id`, `side`.
     """
     found, told = [pl.DataFrame(schema=ENDPOINTS)], [pl.DataFrame(schema={"tube_id": pl.String, "side": pl.String})]
-    for (number,), rows in wanted.partition_by("part", as_dict=True, maintain_order=True).items():
-        part, first, last = parts[number], rows["at"][0], rows["at"][-1]
-        stored = pl.scan_parquet(part.path).select(_TELLING).slice(first, last - first + 1).collect()
-        placed = rows.select("seq", pl.col("tube_id").cast(pl.String), "generation", conversation_id=pl.lit(None))
-        events = pl.concat([stored[rows["at"] - first], placed], how="horizontal")
-        candidates = candidate_rows(events).filter(pl.col("address").is_not_null(), pl.col("port") > 0)
-        found.append(
-            candidates.select(
-                "tube_id",
-                scope=pl.lit(part.scope, pl.UInt32),
-                local=pl.col("direction") == "local",
-                key=pl.struct(_IDENTITY).hash(),
-                endpoint=pl.struct("address", "port").hash(),
-                public=pl.col("address_class") == "public",
-                ts="ts",
+    for events in chunks:
+        wanted = events.join(tubes, on="tube_id", how="semi", maintain_order="left")
+        for (number,), rows in wanted.partition_by("part", as_dict=True, maintain_order=True).items():
+            part, first, last = parts[number], rows["at"][0], rows["at"][-1]
+            stored = pl.scan_parquet(part.path).select(_TELLING).slice(first, last - first + 1).collect()
+            own = rows.select("seq", pl.col("tube_id").cast(pl.String), "generation", conversation_id=pl.lit(None))
+            telling = pl.concat([stored[rows["at"] - first], own], how="horizontal")
+            candidates = candidate_rows(telling).filter(pl.col("address").is_not_null(), pl.col("port") > 0)
+            found.append(
+                candidates.select(
+                    "tube_id",
+                    scope=pl.lit(part.scope, pl.UInt32),
+                    local=pl.col("direction") == "local",
+                    key=pl.struct(_IDENTITY).hash(),
+                    endpoint=pl.struct("address", "port").hash(),
+                    public=pl.col("address_class") == "public",
+                    ts="ts",
+                )
             )
-        )
-        told.append(sides(events).drop_nulls("side").select("tube_id", "side"))
+            told.append(sides(telling).drop_nulls("side").select("tube_id", "side"))
     # a hash of the same values is the same in every frame
     return pl.concat(found), pl.concat(told).unique("tube_id", keep="first", maintain_order=True)

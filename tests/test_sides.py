@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import analyzer
-from analyzer.events.correlate import CANDIDATES
+from analyzer.events.links import CANDIDATES
 from tests import truth
 from tests.datasets import CAPTURED
 from tests.test_clocks import logs, rebuilt_from

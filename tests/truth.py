@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from analyzer.events.correlate import canonical
+from analyzer.events.links import canonical
 from analyzer.pipeline import ingest
 
 ROOT = Path(__file__).parent.parent

@@ -7,11 +7,13 @@ not. A tube that would fit two others fits none.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import polars as pl
 
-from analyzer.events.correlate import CANDIDATES, Streams
+from analyzer.events.correlate import Correlation
+from analyzer.events.links import CANDIDATES
 
 #: two local zones may be so far apart, and no further (UTC-12 to UTC+14), beside the time that signalling takes
 APART = timedelta(hours=27)
@@ -27,17 +29,15 @@ ENDPOINTS = pl.Schema(
 )  # fmt: skip
 
 
-def unmet(streams: Streams) -> pl.DataFrame:
-    """Events of the tubes whose peer is in no other log, as far as ids tell; none where no other log is left."""
-    if streams.events["scope"].n_unique() < 2:
-        return streams.events.clear()
-    tubes = streams.events.select("tube_id", "scope").drop_nulls("tube_id").unique()
-    placed = streams.links.select("conversation_id", "tube_id").join(tubes, on="tube_id")
+def unmet(known: Correlation) -> pl.DataFrame:
+    """Tubes whose peer is in no other log, as far as ids tell (`tube_id`); none where no other log is left."""
+    none = known.tubes.select("tube_id").clear()
+    if known.tubes["scope"].n_unique() < 2:
+        return none
+    placed = known.links.select("conversation_id", "tube_id").join(known.tubes, on="tube_id")
     meeting = placed.filter(pl.col("scope").n_unique().over("conversation_id") > 1)
-    alone = tubes.join(meeting, on="tube_id", how="anti")
-    if alone["scope"].n_unique() < 2:
-        return streams.events.clear()
-    return streams.events.join(alone.select("tube_id").unique(), on="tube_id", how="semi", maintain_order="left")
+    alone = known.tubes.join(meeting, on="tube_id", how="anti")
+    return none if alone["scope"].n_unique() < 2 else alone.select("tube_id").unique()
 
 
 def meetings(endpoints: pl.DataFrame, sides: pl.DataFrame) -> pl.DataFrame:
@@ -102,15 +102,15 @@ def _renamed(links: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     return clear.sort("conversation_id")
 
 
-def joined(streams: Streams, pairs: pl.DataFrame) -> Streams:
-    """Streams in which tubes that met are of one conversation; links know its name in their own log as `other_id`."""
-    texts = pl.col("conversation_id", "tube_id").cast(pl.String)
-    links = streams.links.with_columns(texts).with_columns(other_id=pl.lit(None, pl.String))
+def joined(known: Correlation, pairs: pl.DataFrame) -> Correlation:
+    """What is known, where tubes that met are of one conversation; links know its name in their own log as `other_id`."""
     if pairs.is_empty():
-        return Streams(streams.events, streams.links.with_columns(other_id=pl.lit(None, pl.String)))
-    lent, names = _lent(links, pairs), _renamed(links, pairs)
-    links = (
-        pl.concat([links, lent])
+        return known
+    texts = pl.col("conversation_id", "tube_id").cast(pl.String)
+    links = known.links.with_columns(texts)
+    names = _renamed(links, pairs)
+    both = (
+        pl.concat([links, _lent(links, pairs)])
         .join(names, on="conversation_id", how="left")
         .with_columns(
             conversation_id=pl.coalesce("told", "conversation_id"),
@@ -121,16 +121,4 @@ def joined(streams: Streams, pairs: pl.DataFrame) -> Streams:
         .sort("conversation_id", "tube_id")
         .with_columns(texts.cast(pl.Categorical))
     )
-    original = lent.sort("seq").unique("tube_id", keep="first", maintain_order=True)
-    coded = pl.col(pl.String).cast(pl.Categorical)
-    events = (
-        streams.events.join(
-            original.select("tube_id", lent="conversation_id").with_columns(coded),
-            on="tube_id", how="left", maintain_order="left",
-        )
-        .with_columns(conversation_id=pl.coalesce("conversation_id", "lent"))
-        .join(names.with_columns(coded), on="conversation_id", how="left", maintain_order="left")
-        .with_columns(conversation_id=pl.coalesce("told", "conversation_id"))
-        .drop("lent", "told")
-    )  # fmt: skip
-    return Streams(events, links)
+    return replace(known, links=both, names=names.with_columns(pl.all().cast(pl.Categorical)))

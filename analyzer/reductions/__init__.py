@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import polars as pl
 
-from analyzer.events.correlate import Streams, coded
+from analyzer.events.correlate import Correlation, Streams, coded
 from analyzer.reductions import (
     candidate_pairs,
     candidates,
@@ -54,6 +55,8 @@ REBUILT = (
 BATCH_EVENTS = 60_000
 #: so many events of the time series alone, of few columns, take the memory of one event
 SERIES_PER_EVENT = 4
+#: what an event weighs in a batch
+WEIGHT = pl.when("series_only").then(1).otherwise(SERIES_PER_EVENT)
 WORKERS = 2
 Whole: TypeAlias = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 
@@ -71,44 +74,88 @@ def _components(links: pl.DataFrame) -> pl.DataFrame:
         found = spread
 
 
-def _batches(streams: Streams) -> Iterator[Streams]:
-    """Split streams into some that share no conversation and no tube, those that began together side by side."""
-    linked = _components(streams.links)
-    by_tube = linked.select("tube_id", of_tube="component").unique("tube_id")
-    by_conversation = linked.select("conversation_id", of_conversation="component").unique("conversation_id")
-    alone = pl.col("conversation_id").to_physical() + len(linked)
-    component = (
-        streams.events.select(
-            "seq", "tube_id", "conversation_id", weight=pl.when("series_only").then(1).otherwise(SERIES_PER_EVENT)
-        )
-        .join(by_tube, on="tube_id", how="left", maintain_order="left")
-        .join(by_conversation, on="conversation_id", how="left", maintain_order="left")
-        .select("seq", "weight", component=pl.coalesce("of_tube", "of_conversation", alone))
-        # what belongs to no conversation is in no table
-        .drop_nulls()
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which batch each tube and conversation is in, those that began together side by side, and where each batch ends."""
+
+    tubes: pl.DataFrame
+    conversations: pl.DataFrame
+    #: `seq` behind which no event of a batch follows, by its number
+    last: dict[int, int]
+
+
+def _planned(known: Correlation) -> _Plan:
+    linked = _components(known.links)
+    tubes = linked.select("tube_id", "component").unique("tube_id")
+    conversations = linked.select("conversation_id", "component").unique("conversation_id")
+    extent = known.extent.join(known.names, on="conversation_id", how="left").with_columns(
+        conversation_id=pl.coalesce("told", "conversation_id")
     )
+    # a conversation without a tube is on its own; a tube without a conversation is in no table
+    alone = (
+        extent.filter(pl.col("tube_id").is_null())
+        .select("conversation_id")
+        .unique(maintain_order=True)
+        .join(conversations, on="conversation_id", how="anti", maintain_order="left")
+        .with_row_index("component", len(linked))
+        .select(conversations.columns)
+    )
+    conversations = pl.concat([conversations, alone])
     batches = (
-        component.group_by("component")
-        .agg(pl.col("weight").sum(), pl.col("seq").min())
-        .sort("seq")
-        .select("component", batch=pl.col("weight").cum_sum() // (BATCH_EVENTS * SERIES_PER_EVENT))
+        extent.join(tubes, on="tube_id", how="left")
+        .join(conversations, on="conversation_id", how="left")
+        .with_columns(component=pl.coalesce("component", "component_right"))
+        .filter(pl.col("component").is_not_null())
+        .group_by("component")
+        .agg(pl.col("weight").sum(), pl.col("first").min(), pl.col("last").max())
+        .sort("first")
+        .with_columns(batch=pl.col("weight").cum_sum() // (BATCH_EVENTS * SERIES_PER_EVENT))
     )
-    rows = component.join(batches, on="component", maintain_order="left")
-    linked = linked.join(batches, on="component", how="left", maintain_order="left")
-    for (number,), mine in rows.partition_by("batch", as_dict=True, maintain_order=True, include_key=False).items():
-        yield Streams(streams.events[mine["seq"]], streams.links.filter(linked["batch"] == number))
+    last = batches.group_by("batch").agg(pl.col("last").max())
+    number = batches.select("component", "batch")
+    return _Plan(
+        tubes.join(number, on="component").drop("component"),
+        conversations.join(number, on="component").drop("component"),
+        dict(last.iter_rows()),
+    )
+
+
+def _batches(known: Correlation, chunks: Iterable[pl.DataFrame]) -> Iterator[Streams]:
+    """Split events that are placed into some that share no conversation and no tube, as soon as all have come."""
+    plan = _planned(known)
+    links = (
+        known.links.join(known.outlived, on="tube_id", how="left", maintain_order="left")
+        .with_columns(pl.col("restarted").fill_null(False))
+        .join(plan.tubes, on="tube_id", how="left", maintain_order="left")
+    )
+    waiting: dict[int, list[pl.DataFrame]] = {}
+    for events in chunks:
+        rows = (
+            events.join(plan.tubes, on="tube_id", how="left", maintain_order="left")
+            .join(plan.conversations, on="conversation_id", how="left", maintain_order="left")
+            .with_columns(batch=pl.coalesce("batch", "batch_right"))
+            .drop("batch_right")
+            .filter(pl.col("batch").is_not_null())
+        )
+        parts = rows.partition_by("batch", as_dict=True, maintain_order=True, include_key=False)
+        for (number,), mine in parts.items():
+            waiting.setdefault(number, []).append(mine)
+        reached = int(events["seq"].last() or 0)
+        for number in sorted(number for number in waiting if plan.last[number] <= reached):
+            yield Streams(pl.concat(waiting.pop(number)), links.filter(pl.col("batch") == number).drop("batch"))
 
 
 def reduce(
-    streams: Streams,
+    known: Correlation,
+    chunks: Iterable[pl.DataFrame],
     whole: Whole,
     resolution: pl.DataFrame,
     relay: pl.DataFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Rebuild every table of the conversations, by table name, small (`tables.small`) until they are written.
 
-    `whole` gives rows of `streams.events` further columns; `resolution` has `source` and `resolution_ms` of its times.
-    `relay` has the sessions of the relay's own log, joined to tubes; None without one.
+    `chunks` are events placed, `whole` gives rows of them further columns; `resolution` has `source` and
+    `resolution_ms` of its times. `relay` has the sessions of the relay's own log, joined to tubes; None without one.
     """
 
     def one(batch: Streams) -> dict[str, pl.DataFrame]:
@@ -120,7 +167,7 @@ def reduce(
     parts: list[dict[str, pl.DataFrame]] = []
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[dict[str, pl.DataFrame]]] = []
-        for batch in _batches(streams):
+        for batch in _batches(known, chunks):
             running.append(pool.submit(one, batch))
             # batches are made as they are needed: all at once they are another copy of the streams
             if len(running) > WORKERS:
@@ -133,7 +180,7 @@ def reduce(
     if relay is not None:
         # a session may belong to no conversation, so to no batch
         sides = found[ice_stats.ICE_STATS.name].select(pl.col("tube_id", "side").cast(pl.String))
-        found[relay_sessions.RELAY_SESSIONS.name] = relay_sessions.reduce(relay, streams.links, sides)
+        found[relay_sessions.RELAY_SESSIONS.name] = relay_sessions.reduce(relay, known.links, sides)
     return found
 
 

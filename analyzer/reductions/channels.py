@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.events.correlate import CONTROL, canonical
+from analyzer.events.links import CONTROL, canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, sole_tubes
 from analyzer.reductions.samples import UNNAMED

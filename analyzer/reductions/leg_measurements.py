@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analyzer.events.correlate import canonical
+from analyzer.events.links import canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import relay_legs
 from analyzer.reductions.checks import transactions

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.events.correlate import ENDINGS, Streams, canonical
+from analyzer.events.correlate import Streams
+from analyzer.events.links import canonical
+from analyzer.events.windows import ENDINGS
 
 #: what the library sets, where no line prints it: without traffic until disconnected, from there until failed
 DISCONNECTED_MS, FAILED_MS, KEEPALIVE_MS = 30_000.0, 60_000.0, 200.0

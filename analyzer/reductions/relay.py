@@ -9,7 +9,7 @@ time it was told, so the sum is the total.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import polars as pl
 
@@ -163,20 +163,19 @@ def sessions(events: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
 
 
 def witnessed(
-    kinds: pl.Series,
-    events: pl.DataFrame,
+    chunks: Iterable[pl.DataFrame],
     whole: Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame],
     resolution: pl.DataFrame,
-) -> pl.DataFrame | None:
-    """Sessions of the relay, joined to the tubes of all logs; None where no log is the relay's.
+) -> pl.DataFrame:
+    """Sessions of the relay, joined to the tubes of all logs.
 
-    `events` are those of the streams and `kinds` theirs; `whole` gives rows of `events` the columns named.
+    `chunks` are events placed; `whole` gives rows of them the columns named.
     """
-    told = kinds.is_in(KINDS)
-    if not told.any():
-        return None
-    of_relay = whole(events.filter(told), COLUMNS).with_columns(_KIND.cast(pl.String))
-    of_sides = whole(events.filter(kinds.is_in(CANDIDATE_KINDS)), CANDIDATE_COLUMNS)
-    logs = of_sides.select("seq", log="source")
-    rows = candidate_rows(of_sides).join(logs, on="seq", how="left", maintain_order="left")
-    return join(sessions(of_relay, resolution), rows)
+    of_relay, of_sides = [], []
+    for events in chunks:
+        of_relay.append(whole(events.filter(_KIND.is_in(KINDS)), COLUMNS).with_columns(_KIND.cast(pl.String)))
+        of_sides.append(whole(events.filter(_KIND.is_in(CANDIDATE_KINDS)), CANDIDATE_COLUMNS))
+    told = pl.concat(of_sides)
+    logs = told.select("seq", log="source")
+    candidates = candidate_rows(told).join(logs, on="seq", how="left", maintain_order="left")
+    return join(sessions(pl.concat(of_relay), resolution), candidates)

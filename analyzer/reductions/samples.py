@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analyzer.events.correlate import canonical
+from analyzer.events.links import canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, sole_tubes
 from analyzer.tables.declare import Column, Table

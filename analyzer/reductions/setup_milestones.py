@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.events.correlate import CONTROL, canonical
+from analyzer.events.links import CONTROL, canonical
 from analyzer.reductions.facts import Facts
 
 PHASES: tuple[tuple[str, str], ...] = (

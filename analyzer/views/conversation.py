@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from analyzer.api import Dataset
-from analyzer.events.correlate import canonical
+from analyzer.events.links import canonical
 from analyzer.views import ending, timeline
 from analyzer.views.timeline import Milestone
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from analyzer.events.correlate import CONTROL, canonical
+from analyzer.events.links import CONTROL, canonical
 
 Row: TypeAlias = Mapping[str, Any]
 _STATES = ("ice_state_changed", "peer_state_changed")

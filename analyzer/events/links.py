@@ -1,0 +1,185 @@
+"""Events → links: which tube carries which conversation, and by what evidence.
+
+A tube is one peer connection of one process; the two sides of a conversation have different tubes and one
+conversation id. Lines that name both link them, in families of decreasing trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+#: the family of evidence that is no line: the candidates that two tubes exchanged (`meetings`)
+CANDIDATES = "candidates"
+#: families of evidence that a tube carries a conversation, the strongest first: name, event kinds
+LINK_FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("registered", ("connection_registered",)),
+    ("auto_registered", ("metrics_attached",)),
+    ("registry", ("tube_registered", "server_tube_created", "client_tube_created", "binding_linked")),
+    ("monitored", ("metrics_linked",)),
+    ("closed_signal", ("channel_closed_signalled",)),
+    ("collected", ("stats_collected",)),
+    ("channel_label", ("channel_attached", "channel_received", "channel_opened", "side_declared")),
+    ("keyed", ()),
+    ("adjacency", ()),
+    (CANDIDATES, ()),
+)
+LINK_METHODS = tuple(name for name, _ in LINK_FAMILIES)
+_RANK = {name: rank for rank, name in enumerate(LINK_METHODS)}
+_FAMILY = {kind: _RANK[name] for name, kinds in LINK_FAMILIES for kind in kinds}
+#: what the collector reports on behalf of the line just before it: (reported kind, kinds it may follow)
+ADJACENT: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("gathering_started_reported", ("gathering_started", "first_candidate_gathered")),
+    ("gathering_completed_reported", ("gathering_completed", "gathering_reported")),
+)
+_NEIGHBOURS = [kind for kinds in ADJACENT for kind in (kinds[0], *kinds[1])]
+#: a label that names no conversation
+CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some events in the order in which they were written, by `seq`, and the scopes that go on in later chunks.
+
+    `scope` is a number for each log, whatever number of files it was cut into.
+    """
+
+    events: pl.DataFrame
+    goes_on: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What ties tubes and conversations.
+
+    `links`: conversation_id, tube_id, seq, rank, link_method. `tubes`: scope, tube_id, seq of the first line that
+    names it. `adjacent`: seq of a collector's line and the tube it stands next to.
+    """
+
+    links: pl.DataFrame
+    tubes: pl.DataFrame
+    adjacent: pl.DataFrame
+
+
+def canonical(conversation_id: pl.Expr) -> pl.Expr:
+    """One spelling of a conversation id: base64 becomes url-safe and unpadded, anything else stays as it is."""
+    text = conversation_id
+    plain = text.str.strip_chars_end("=")
+    # 16, 24, 32 bytes are what base64 ids are made of; a padded text is base64 whatever its length
+    is_base64 = text.str.contains(r"^[0-9A-Za-z+/_-]+={0,2}$") & (
+        (text.str.ends_with("=") & (text.str.len_chars() % 4 == 0)) | plain.str.len_chars().is_in([22, 32, 43, 64])
+    )
+    url_safe = plain.str.replace_all("+", "-", literal=True).str.replace_all("/", "_", literal=True)
+    return pl.when(is_base64).then(url_safe).otherwise(text)
+
+
+def spelled_once(ids: pl.Series) -> pl.Series:
+    """Ids in their one spelling; each distinct id is judged once."""
+    found = ids.unique().drop_nulls()
+    known = pl.DataFrame({"found": found}).with_columns(canonical=canonical(pl.col("found")))
+    spelled = dict(known.filter(pl.col("found") != pl.col("canonical")).rows())
+    return ids.replace(spelled) if spelled else ids
+
+
+def with_canonical_ids(events: pl.DataFrame) -> pl.DataFrame:
+    """Events with every conversation id in its one spelling."""
+    return events.with_columns(spelled_once(events["conversation_id"]))
+
+
+def _adjacent(chunk: Chunk, carried: pl.DataFrame | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Pairs (tube event, collector event) that stand next to each other, and what the next chunk has to know.
+
+    The pairs: `seq` of the latter, its conversation, and the tube.
+    """
+    named = pl.col("tube_id").is_not_null()
+    told = pl.col("kind").is_in(_NEIGHBOURS)
+    # the line of another tube in between parts the two
+    own = chunk.events.filter(told | named).select("scope", "seq", "kind", "tube_id", "conversation_id")
+    following = own if carried is None else pl.concat([carried, own])
+    before = (
+        following.with_columns(last_tube=pl.col("tube_id").forward_fill().over("scope"))
+        .filter(told)
+        .with_columns(
+            before_kind=pl.col("kind").shift().over("scope"), before_tube=pl.col("tube_id").shift().over("scope")
+        )
+    )
+    fits = pl.any_horizontal(
+        (pl.col("kind") == reported) & pl.col("before_kind").is_in(kinds) for reported, kinds in ADJACENT
+    )
+    pairs = before.filter(
+        fits & ~named & pl.col("before_tube").is_not_null(),
+        pl.col("last_tube") == pl.col("before_tube"),
+        pl.lit(True) if carried is None else pl.col("seq") >= chunk.events["seq"].first(),
+    ).select("scope", "seq", "conversation_id", tube_id="before_tube")
+    open_ = following.filter(pl.col("scope").is_in(chunk.goes_on))
+    last = [open_.filter(one).unique("scope", keep="last", maintain_order=True) for one in (told, named)]
+    return pairs, pl.concat(last).unique("seq").sort("seq")
+
+
+def _named_together(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
+    """Tubes and conversations named together: by the best rank, and where first."""
+    rank = pl.col("kind").cast(pl.String).replace_strict(_FAMILY, default=_RANK["keyed"], return_dtype=pl.Int64)
+    named = events.filter(pl.col("tube_id").is_not_null())
+    by_id = named.filter(pl.col("conversation_id").is_not_null()).select(
+        "scope", "conversation_id", "tube_id", "seq", rank=rank
+    )
+    by_label = named.filter(pl.col("label").is_not_null()).select(
+        "scope", "tube_id", "seq", conversation_id="label", rank=pl.lit(_RANK["channel_label"], pl.Int64)
+    )
+    by_place = adjacent.filter(pl.col("conversation_id").is_not_null()).with_columns(
+        rank=pl.lit(_RANK["adjacency"], pl.Int64)
+    )
+    return _best(pl.concat([by_id, by_label, by_place], how="diagonal"))
+
+
+def _best(pairs: pl.DataFrame) -> pl.DataFrame:
+    return pairs.group_by("scope", "conversation_id", "tube_id").agg(pl.col("rank", "seq").min())
+
+
+def _kept(pairs: pl.DataFrame, tubes: pl.DataFrame) -> pl.DataFrame:
+    """The links that hold."""
+    # the library itself passes a tube id where a conversation id belongs: no conversation
+    found = pairs.join(tubes.select(conversation_id="tube_id").unique(), on="conversation_id", how="anti")
+    found = found.with_columns(pl.col("conversation_id", "tube_id").cast(pl.String))
+    label, place = _RANK["channel_label"], _RANK["adjacency"]
+    # over all logs: a tube is of one process, whoever tells of it, and only the peer may know a label as a conversation
+    best_of_tube = pl.col("rank").min().over("tube_id")
+    best_of_conversation = pl.col("rank").min().over("conversation_id")
+    # in one log: that the peer's, perhaps of another release, names its own tube says nothing of the tube in this one
+    best_in_scope = pl.col("rank").min().over("scope", "conversation_id")
+    kept = found.filter(
+        # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's
+        ~((pl.col("rank") == label) & (best_of_tube < label) & (best_of_conversation >= label)),
+        # what only stands next to a tube's line counts where its own log tells no better
+        ~((pl.col("rank") == place) & ((best_of_tube < place) | (best_in_scope < place))),
+    )
+    return (
+        kept.group_by("conversation_id", "tube_id")
+        .agg(pl.col("rank", "seq").min())
+        .with_columns(link_method=pl.col("rank").replace_strict(dict(enumerate(LINK_METHODS)), return_dtype=pl.String))
+        .sort("conversation_id", "tube_id")
+        .with_columns(pl.col("conversation_id", "tube_id").cast(pl.Categorical))
+    )
+
+
+def find(chunks: Iterable[Chunk]) -> Links:
+    """Find which tubes carry which conversations, by the strongest evidence of all logs, and where it was first seen.
+
+    Chunks hold `seq`, `scope`, `kind`, `tube_id`, `conversation_id` and `label`, words as codes.
+    """
+    pairs, tubes, places = [], [], []
+    carried: pl.DataFrame | None = None
+    for chunk in chunks:
+        near, carried = _adjacent(chunk, carried)
+        pairs.append(_named_together(chunk.events, near))
+        tubes.append(
+            chunk.events.filter(pl.col("tube_id").is_not_null()).group_by("scope", "tube_id").agg(pl.col("seq").min())
+        )
+        places.append(near)
+    first = pl.concat(tubes).group_by("scope", "tube_id").agg(pl.col("seq").min())
+    links = _kept(_best(pl.concat(pairs)), first)
+    # next to a line of another conversation's tube a report only happens to stand
+    apt = pl.concat(places).join(links, on=["conversation_id", "tube_id"], how="semi")
+    return Links(links, first, apt.select("seq", found="tube_id"))

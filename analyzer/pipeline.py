@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import polars as pl
 import pyarrow as pa
 
-from analyzer.catalogue import EVENTS, TABLES
+from analyzer.catalogue import EVENTS
 from analyzer.events.correlate import correlate, placed, tied
 from analyzer.events.links import with_canonical_ids
 from analyzer.events.meetings import joined, meetings, unmet
@@ -27,19 +27,23 @@ from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed as in_order
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import UTC, Dialect, forced, split, zones_for
-from analyzer.reductions import WEIGHT, reduce, relay
+from analyzer.reductions import WEIGHT, Sources, reduce, relay, relay_sessions
 from analyzer.reductions.accounting import (
     COVERAGE,
     SOURCES,
+    UNMATCHED,
     merge_coverage,
     merge_shapes,
     merge_tallies,
     shapes,
     tally,
 )
+from analyzer.reductions.ice_stats import ICE_STATS
+from analyzer.reductions.relay_sessions import RELAY_SESSIONS
 from analyzer.reductions.releases import estimate, located, worded
-from analyzer.stored import Part, endpoints, held, outline, whole
-from analyzer.tables.dataset import Commit, Staged, writing
+from analyzer.reductions.unchanged import FINGERPRINTS
+from analyzer.stored import Part, contents, endpoints, held, outline, whole
+from analyzer.tables.dataset import SOLE, Commit, Staged, writing
 
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
@@ -227,7 +231,7 @@ def _keep_readable(commit: Commit) -> None:
     """See to it that the events can be read as a table even where there are none."""
     nothing = f"{EVENTS.name}/none.parquet"
     if not [path for path in commit.files if path.startswith(f"{EVENTS.name}/") and path != nothing]:
-        commit.write(EVENTS, "none", EVENTS.empty())
+        commit.write(EVENTS, EVENTS.empty(), "none")
     elif nothing in commit.files:
         commit.remove(nothing)
 
@@ -262,11 +266,12 @@ def _stored(commit: Commit) -> list[Part]:
     ]
 
 
-def _rebuilt(parts: Sequence[Part], sources: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """The tables of all conversations, from all events."""
+def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> int:
+    """Write the tables of all conversations, from all events: how many there are."""
     # what writing events has needed is not needed any more
     pa.default_memory_pool().release_unused()
     resolution = sources.select(source="identity", resolution_ms="resolution_ms")
+    further = partial(whole, parts)
     links, chunks = tied(held(outline(parts), parts))
     chunks = held(chunks, parts)
     known = correlate(links, chunks, WEIGHT)
@@ -275,8 +280,25 @@ def _rebuilt(parts: Sequence[Part], sources: pl.DataFrame) -> dict[str, pl.DataF
         known = joined(known, meetings(*endpoints(parts, lone, placed(chunks(), known))))
     seen = None
     if known.kinds & set(relay.KINDS):
-        seen = relay.witnessed(placed(chunks(), known), partial(whole, parts), resolution)
-    return reduce(known, placed(chunks(), known), partial(whole, parts), resolution, seen)
+        seen = relay.witnessed(placed(chunks(), known), further, resolution)
+    before = commit.sole(FINGERPRINTS)
+    rebuilt = reduce(
+        known,
+        placed(chunks(), known),
+        Sources(further, contents(parts), resolution, seen),
+        pl.read_parquet(before) if before else FINGERPRINTS.empty(),
+        commit.stage,
+    )
+    commit.write(FINGERPRINTS, rebuilt.fingerprints)
+    for rows in rebuilt.tables:
+        commit.place(commit.stage_frames(rows.table, rows.in_order(commit.sole(rows.table), rebuilt.kept)), SOLE)
+    relayed = RELAY_SESSIONS.empty()
+    if seen is not None:
+        # a session may belong to no conversation, so it is rebuilt with none
+        sides = pl.read_parquet(commit.staged(ICE_STATS), columns=["tube_id", "side"])
+        relayed = relay_sessions.reduce(seen, known.links, sides)
+    commit.write(RELAY_SESSIONS, relayed)
+    return len(rebuilt.fingerprints)
 
 
 def ingest(
@@ -327,14 +349,10 @@ def ingest(
                 known.append((name, str(commit.sources[source.tally.identity]["row"]["name"])))
         _keep_readable(commit)
         sources_table = _sources_table(commit)
-        tables = _rebuilt(_stored(commit), sources_table)
-        tables |= {"sources": sources_table, "coverage": _coverage_table(commit)}
-        tables["unmatched"] = _unmatched_table(commit)
-        conversations = len(tables["conversations"])
-        while tables:
-            # what is written is not kept
-            name, frame = tables.popitem()
-            commit.write(TABLES[name], "part-0", frame)
+        conversations = _rebuilt(commit, _stored(commit), sources_table)
+        commit.write(SOURCES, sources_table)
+        commit.write(COVERAGE, _coverage_table(commit))
+        commit.write(UNMATCHED, _unmatched_table(commit))
         changed = commit.publish()
         return Ingested(
             sources=sources_table.filter(pl.col("identity").is_in([source.tally.identity for source in sources])),

@@ -21,7 +21,6 @@ from analyzer.events.thin import READ, thin
 from analyzer.reductions.facts import candidate_rows, sides
 from analyzer.reductions.samples import COURSE
 
-
 #: events looked at together while they are correlated
 CHUNK_EVENTS = 200_000
 #: so many events are kept in memory between one reading and the next; of more, none are
@@ -79,6 +78,22 @@ def held(chunks: Chunks, parts: Sequence[Part]) -> Chunks:
         return chunks
     kept = list(chunks())
     return lambda: kept
+
+
+def contents(parts: Sequence[Part]) -> pl.DataFrame:
+    """What each part of the events is, by its number: `part`, `digest`, and `log`, the first part of its scope.
+
+    Rows that stood in a log of their own and now stand in the middle of one may mean something else.
+    """
+    first = {part.scope: part.digest for part in reversed(parts)}
+    return pl.DataFrame(
+        {
+            "part": range(len(parts)),
+            "digest": [int(part.digest[:16], 16) for part in parts],
+            "log": [int(first[part.scope][:16], 16) for part in parts],
+        },
+        schema={"part": pl.UInt32, "digest": pl.UInt64, "log": pl.UInt64},
+    )
 
 
 def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:

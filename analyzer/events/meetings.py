@@ -103,7 +103,7 @@ def _renamed(links: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def joined(known: Correlation, pairs: pl.DataFrame) -> Correlation:
-    """What is known, where tubes that met are of one conversation; links know its name in their own log as `other_id`."""
+    """Let tubes that met be of one conversation; links know its name in their own log as `other_id`."""
     if pairs.is_empty():
         return known
     texts = pl.col("conversation_id", "tube_id").cast(pl.String)

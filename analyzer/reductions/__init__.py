@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import polars as pl
@@ -29,9 +30,11 @@ from analyzer.reductions import (
     setup_phases,
     states,
     turn_attempts,
+    unchanged,
 )
 from analyzer.reductions.facts import COLUMNS, gather
 from analyzer.tables import small
+from analyzer.tables.small import Rows
 
 REBUILT = (
     conversations.CONVERSATIONS,
@@ -61,6 +64,21 @@ WORKERS = 2
 Whole: TypeAlias = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is known beside the outline of events.
+
+    `whole` gives rows of it further columns; `content` is what each part of the events holds (`stored.contents`);
+    `resolution` has `source` and `resolution_ms` of its times; `relay` the sessions of the relay's own log, joined to
+    tubes, None without one.
+    """
+
+    whole: Whole
+    content: pl.DataFrame
+    resolution: pl.DataFrame
+    relay: pl.DataFrame | None
+
+
 def _components(links: pl.DataFrame) -> pl.DataFrame:
     """Number what belongs together: conversations that share a tube, tubes that share a conversation."""
     found = links.select("conversation_id", "tube_id").with_row_index("component")
@@ -78,7 +96,9 @@ def _components(links: pl.DataFrame) -> pl.DataFrame:
 class _Plan:
     """Which batch each tube and conversation is in, those that began together side by side, and where each batch ends."""
 
+    #: tube_id, component, batch
     tubes: pl.DataFrame
+    #: conversation_id, component, batch
     conversations: pl.DataFrame
     #: `seq` behind which no event of a batch follows, by its number
     last: dict[int, int]
@@ -114,13 +134,29 @@ def _planned(known: Correlation) -> _Plan:
     last = batches.group_by("batch").agg(pl.col("last").max())
     number = batches.select("component", "batch")
     return _Plan(
-        tubes.join(number, on="component").drop("component"),
-        conversations.join(number, on="component").drop("component"),
+        tubes.join(number, on="component"),
+        conversations.join(number, on="component"),
         dict(last.iter_rows()),
     )
 
 
-def _batches(known: Correlation, chunks: Iterable[pl.DataFrame]) -> Iterator[Streams]:
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Streams of some components, each row knowing its `component`, and the conversations of each."""
+
+    streams: Streams
+    conversations: pl.DataFrame
+
+    def of(self, components: pl.DataFrame) -> _Batch:
+        """Keep only some components."""
+        frames = (self.streams.events, self.streams.links, self.conversations)
+        events, links, conversations = (
+            frame.join(components, on="component", how="semi", maintain_order="left") for frame in frames
+        )
+        return _Batch(Streams(events, links), conversations)
+
+
+def _batches(known: Correlation, chunks: Iterable[pl.DataFrame]) -> Iterator[_Batch]:
     """Split events that are placed into some that share no conversation and no tube, as soon as all have come."""
     plan = _planned(known)
     links = (
@@ -133,55 +169,85 @@ def _batches(known: Correlation, chunks: Iterable[pl.DataFrame]) -> Iterator[Str
         rows = (
             events.join(plan.tubes, on="tube_id", how="left", maintain_order="left")
             .join(plan.conversations, on="conversation_id", how="left", maintain_order="left")
-            .with_columns(batch=pl.coalesce("batch", "batch_right"))
-            .drop("batch_right")
+            .with_columns(
+                component=pl.coalesce("component", "component_right"), batch=pl.coalesce("batch", "batch_right")
+            )
+            .drop("component_right", "batch_right")
             .filter(pl.col("batch").is_not_null())
         )
         parts = rows.partition_by("batch", as_dict=True, maintain_order=True, include_key=False)
         for (number,), mine in parts.items():
             waiting.setdefault(number, []).append(mine)
-        reached = int(events["seq"].last() or 0)
+        if events.is_empty():
+            continue
+        reached = events["seq"].to_list()[-1]
         for number in sorted(number for number in waiting if plan.last[number] <= reached):
-            yield Streams(pl.concat(waiting.pop(number)), links.filter(pl.col("batch") == number).drop("batch"))
+            own = pl.col("batch") == number
+            yield _Batch(
+                Streams(pl.concat(waiting.pop(number)), links.filter(own).drop("batch")),
+                plan.conversations.filter(own).drop("batch"),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """Tables rebuilt, but for the rows of conversations that say what they said before (`kept`).
+
+    `fingerprints` are those of all conversations.
+    """
+
+    tables: tuple[Rows, ...]
+    fingerprints: pl.DataFrame
+    kept: pl.Series
 
 
 def reduce(
     known: Correlation,
     chunks: Iterable[pl.DataFrame],
-    whole: Whole,
-    resolution: pl.DataFrame,
-    relay: pl.DataFrame | None = None,
-) -> dict[str, pl.DataFrame]:
-    """Rebuild every table of the conversations, by table name, small (`tables.small`) until they are written.
+    sources: Sources,
+    before: pl.DataFrame,
+    folder: Path,
+) -> Rebuilt:
+    """Rebuild every table of the conversations that have changed since `before`, the fingerprints of then.
 
-    `chunks` are events placed, `whole` gives rows of them further columns; `resolution` has `source` and
-    `resolution_ms` of its times. `relay` has the sessions of the relay's own log, joined to tubes; None without one.
+    `chunks` are events placed; `folder` takes what does not fit into memory.
     """
+    tables = {table.name: Rows(table, folder) for table in REBUILT if table is not relay_sessions.RELAY_SESSIONS}
+    code = unchanged.code()
+    found = [unchanged.FINGERPRINTS.empty()]
+    kept = [pl.Series("conversation_id", [], pl.String)]
 
-    def one(batch: Streams) -> dict[str, pl.DataFrame]:
-        events = batch.events
-        told = Streams(whole(events.filter(~pl.col("series_only")), COLUMNS), batch.links)
-        series = whole(events.filter("in_series"), samples.COLUMNS)
-        return {name: small.coded(rows) for name, rows in _reduce(told, series, resolution, relay).items()}
+    def one(batch: _Batch) -> dict[str, pl.DataFrame]:
+        events, links = batch.streams.events, batch.streams.links
+        told = Streams(sources.whole(events.filter(~pl.col("series_only")), COLUMNS), links)
+        series = sources.whole(events.filter("in_series"), samples.COLUMNS)
+        reduced = _reduce(told, series, sources.resolution, sources.relay)
+        return {name: small.coded(rows) for name, rows in reduced.items()}
 
-    parts: list[dict[str, pl.DataFrame]] = []
+    def take(rows: dict[str, pl.DataFrame]) -> None:
+        for name, frame in rows.items():
+            tables[name].add(frame)
+
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[dict[str, pl.DataFrame]]] = []
         for batch in _batches(known, chunks):
-            running.append(pool.submit(one, batch))
+            prints = unchanged.fingerprints(batch.streams, sources.content, sources.relay, code)
+            named = batch.conversations.with_columns(pl.col("conversation_id").cast(pl.String)).join(
+                prints, on="component"
+            )
+            found.append(named.select("conversation_id", "fingerprint"))
+            same = named.join(before, on=["conversation_id", "fingerprint"], how="semi")
+            kept.append(same["conversation_id"])
+            changed = named.join(same, on="component", how="anti")
+            if changed.is_empty():
+                continue
+            running.append(pool.submit(one, batch.of(changed)))
             # batches are made as they are needed: all at once they are another copy of the streams
             if len(running) > WORKERS:
-                parts.append(running.pop(0).result())
-        parts += [future.result() for future in running]
-    found = {
-        table.name: small.in_order(table, [part.pop(table.name) for part in parts if table.name in part])
-        for table in REBUILT
-    }
-    if relay is not None:
-        # a session may belong to no conversation, so to no batch
-        sides = found[ice_stats.ICE_STATS.name].select(pl.col("tube_id", "side").cast(pl.String))
-        found[relay_sessions.RELAY_SESSIONS.name] = relay_sessions.reduce(relay, known.links, sides)
-    return found
+                take(running.pop(0).result())
+        for future in running:
+            take(future.result())
+    return Rebuilt(tuple(tables.values()), unchanged.FINGERPRINTS.conform(pl.concat(found)), pl.concat(kept))
 
 
 def _reduce(

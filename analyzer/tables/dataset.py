@@ -17,7 +17,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from analyzer.errors import BusyError, DatasetError, OutputError
 from analyzer.tables.declare import SCHEMA_VERSION, Table
 
 STATE, MANIFEST, COMMIT, STAGE = "_analyzer", "manifest.json", "commit.json", "stage"
+#: name of the only file of a table
+SOLE = "part-0"
 FORMAT = 1
 ROW_GROUP_ROWS = 250_000
 #: columns of few words: all others are ids, times and numbers, which a dictionary only makes slower and larger
@@ -103,6 +105,25 @@ class Staged:
     rows: int
 
 
+def _relative(table: str, name: str) -> str:
+    # what is not for readers is not found by those who look for Parquet files
+    return f"{table}/{name}.{'state' if table == STATE else 'parquet'}"
+
+
+def _groups(table: Table, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Rows spelled out in groups of one size, however they come; at least one group, were it empty."""
+    waiting, given = table.empty(), False
+    for frame in frames:
+        for first in range(0, len(frame), ROW_GROUP_ROWS):
+            spelled = table.spelled(frame.slice(first, ROW_GROUP_ROWS))
+            waiting = pl.concat([waiting, spelled]) if len(waiting) else spelled
+            while len(waiting) >= ROW_GROUP_ROWS:
+                yield waiting.head(ROW_GROUP_ROWS)
+                waiting, given = waiting.slice(ROW_GROUP_ROWS), True
+    if len(waiting) or not given:
+        yield waiting
+
+
 class Commit:
     """One commit being prepared: files go to the stage, `publish` makes them the dataset."""
 
@@ -120,16 +141,17 @@ class Commit:
         return self.out / STATE / STAGE
 
     def stage_frame(self, table: Table, frame: pl.DataFrame) -> Staged:
-        """Write a frame to the stage, not yet part of the commit; safe to call from several threads.
+        """Write a frame to the stage, not yet part of the commit; safe to call from several threads."""
+        return self.stage_frames(table, (frame,))
 
-        What was kept small is spelled out one group of rows after the other.
-        """
+    def stage_frames(self, table: Table, frames: Iterable[pl.DataFrame]) -> Staged:
+        """Write the frames of one file to the stage; what was kept small is spelled out one group after the other."""
         path = self.stage / f"{next(self._numbers)}.part"
-        return Staged(path, table.name, self._write_parquet(path, table, frame), len(frame))
+        return Staged(path, table.name, *self._write_parquet(path, table, frames))
 
     def place(self, staged: Staged, name: str) -> None:
         """Give a staged file its name in the commit. A live file of the same bytes is left alone."""
-        relative = f"{staged.table}/{name}.parquet"
+        relative = _relative(staged.table, name)
         known = self.before.files.get(relative)
         if known and known["sha256"] == staged.sha256 and (self.out / relative).exists():
             staged.path.unlink()
@@ -137,12 +159,12 @@ class Commit:
             self._staged[staged.path.name] = relative
         self.files[relative] = {"sha256": staged.sha256, "rows": staged.rows, "table": staged.table}
 
-    def write(self, table: Table, name: str, frame: pl.DataFrame) -> None:
+    def write(self, table: Table, frame: pl.DataFrame, name: str = SOLE) -> None:
         """Stage and place one file of a table; its content decides its bytes."""
         self.place(self.stage_frame(table, frame), name)
 
-    def _write_parquet(self, path: Path, table: Table, frame: pl.DataFrame) -> str:
-        schema = table.arrow_schema()
+    def _write_parquet(self, path: Path, table: Table, frames: Iterable[pl.DataFrame]) -> tuple[str, int]:
+        schema, rows = table.arrow_schema(), 0
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "w+b") as stream:
             with pq.ParquetWriter(
@@ -153,18 +175,27 @@ class Commit:
                 use_dictionary=[name for name in WORDS if name in schema.names],
                 write_statistics=[name for name in schema.names if name not in UNSOUGHT],
             ) as writer:
-                for first in range(0, max(len(frame), 1), ROW_GROUP_ROWS):
-                    group = table.spelled(frame.slice(first, ROW_GROUP_ROWS))
+                for group in _groups(table, frames):
+                    rows += len(group)
                     columns = group.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
                     writer.write_table(pa.Table.from_arrays(columns, schema=schema), ROW_GROUP_ROWS)
             stream.flush()
             os.fsync(stream.fileno())
             stream.seek(0)
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(stream, "sha256").hexdigest(), rows
 
     def remove(self, relative: str) -> None:
         """Drop one live file with the next publish."""
         self.files.pop(relative, None)
+
+    def sole(self, table: Table) -> Path | None:
+        """Where the only file of a table lies in the dataset as it was; None where there is none."""
+        relative = _relative(table.name, SOLE)
+        return self.out / relative if relative in self.before.files else None
+
+    def staged(self, table: Table) -> Path:
+        """Where the only file of a table lies now, as it will be."""
+        return self.places()[_relative(table.name, SOLE)]
 
     def places(self) -> dict[str, Path]:
         """Where each file of the dataset to be lies now: staged ones in the stage, kept ones in place."""

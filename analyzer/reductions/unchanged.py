@@ -1,0 +1,62 @@
+"""Which conversations say what they said before: the fingerprint of everything that their rows are rebuilt from.
+
+A conversation is rebuilt together with those it shares a tube with. Their fingerprint covers their events (which file
+of which content, which row, where it was placed), their links, and the sessions of the relay that were joined to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import polars as pl
+
+import analyzer
+from analyzer.events.correlate import Streams
+from analyzer.tables.dataset import STATE
+from analyzer.tables.declare import Column, Table
+
+FINGERPRINTS = Table(
+    STATE,
+    row="One conversation, and what its rows were rebuilt from.",
+    columns=(
+        Column("conversation_id", pl.String(), "Conversation."),
+        Column("fingerprint", pl.String(), "Equal while nothing has changed that its rows depend on."),
+    ),
+    sort=("conversation_id",),
+)
+_SEEDS = (0, 1)
+_PLACED = ("at", "generation", "series_only", "in_series")
+_LINKED = ("link_method", "restarted", "other_id")
+
+
+def _summed(rows: pl.DataFrame, said: pl.Expr) -> pl.DataFrame:
+    """Sum of the hashes of what rows say, by component: the order of rows is no matter."""
+    return rows.group_by("component").agg(said.hash(seed=seed).sum().alias(f"sum{seed}") for seed in _SEEDS)
+
+
+def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | None, code: str) -> pl.DataFrame:
+    """Fingerprint of each component of a batch: `component`, `fingerprint`. `code` is what rebuilds it."""
+    texts = pl.col("tube_id", "conversation_id").cast(pl.String)
+    events = batch.events.join(content, on="part", how="left")
+    links = batch.links.select("component", *_LINKED, texts)
+    sums = [
+        _summed(events.select("component", "digest", "log", *_PLACED, texts), pl.struct(pl.exclude("component"))),
+        _summed(links, pl.struct(pl.exclude("component"))),
+    ]
+    if relay is not None:
+        of_tubes = links.select("component", "tube_id").join(relay.drop("number", "scope"), on="tube_id")
+        sums.append(_summed(of_tubes, pl.struct(pl.exclude("component"))))
+    total = pl.concat(sums).group_by("component").agg(pl.col(f"sum{seed}").sum() for seed in _SEEDS)
+    hexadecimal = [pl.col(f"sum{seed}").cast(pl.String) for seed in _SEEDS]
+    return total.select("component", fingerprint=pl.concat_str(pl.lit(code), *hexadecimal, separator="-"))
+
+
+@cache
+def code() -> str:
+    """What a fingerprint depends on beside the log: the program, and how Polars hashes."""
+    digest = hashlib.sha256(pl.__version__.encode())
+    for path in sorted(Path(analyzer.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

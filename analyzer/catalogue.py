@@ -17,6 +17,7 @@ from analyzer.reductions.generations import GENERATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.leg_measurements import LEG_MEASUREMENTS
 from analyzer.reductions.links import LINKS
+from analyzer.reductions.refusals import REFUSALS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
 from analyzer.reductions.reported import REPORTED
 from analyzer.reductions.samples import SAMPLES
@@ -82,5 +83,6 @@ TABLES: dict[str, Table] = {
         SOURCES,
         COVERAGE,
         UNMATCHED,
+        REFUSALS,
     )
 }

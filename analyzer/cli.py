@@ -88,6 +88,12 @@ def ingest(
             help="IANA zone of times that name none, of all logs or of one; else UTC.",
         ),
     ] = None,
+    follow_symlinks: Annotated[
+        bool, typer.Option("--follow-symlinks", help="Read symbolic links below a folder, too.")
+    ] = False,
+    trust_archives: Annotated[
+        bool, typer.Option("--trust-archives", help="Read archives of any size: beyond 4 GiB, or 200 bytes of one.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Read logs into the tables of a dataset.
@@ -101,8 +107,17 @@ def ingest(
     from analyzer.views import ingested, progress, text
 
     zone, zones = _zones(timezone or [])
-    with progress.watching(paths, out, sys.stderr) as advance:
-        done = pipeline.ingest(paths, out, zone=zone, zones=zones, dialect=dialect, progress=advance)
+    with progress.watching(paths, out, sys.stderr, follow_symlinks=follow_symlinks) as advance:
+        done = pipeline.ingest(
+            paths,
+            out,
+            zone=zone,
+            zones=zones,
+            dialect=dialect,
+            follow_symlinks=follow_symlinks,
+            trust_archives=trust_archives,
+            progress=advance,
+        )
     values = ingested.gather(done, api.open(out, ["conversations", "relay_sessions"]))
     paint = text.paint_for(sys.stdout)
     text.write(text.as_json(values) if json else ingested.render(values, out, paint), sys.stdout)

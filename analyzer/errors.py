@@ -37,6 +37,12 @@ class InputError(AnalyzerError):
     exit_code = 66
 
 
+class AccountingError(AnalyzerError):
+    """Something of an input became of nothing: the program is wrong."""
+
+    exit_code = 1
+
+
 class OutputError(AnalyzerError):
     """The dataset could not be written."""
 

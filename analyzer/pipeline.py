@@ -8,7 +8,7 @@ as they come; the tables are then rebuilt from all events, old and new.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.catalogue import EVENTS
+from analyzer.errors import AccountingError
 from analyzer.events.correlate import correlate, placed, tied
 from analyzer.events.links import with_canonical_ids
 from analyzer.events.meetings import joined, meetings, unmet
@@ -39,6 +40,7 @@ from analyzer.reductions.accounting import (
     tally,
 )
 from analyzer.reductions.ice_stats import ICE_STATS
+from analyzer.reductions.refusals import REFUSALS, refused, unaccounted
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
 from analyzer.reductions.releases import estimate, located, worded
 from analyzer.reductions.unchanged import FINGERPRINTS
@@ -58,9 +60,11 @@ class Ingested:
     """What an ingest did: its sources (the table of that name), conversations in the dataset, and if it changed.
 
     `given` counts the inputs; those of `known` had bytes that the dataset has, under the name each is paired with.
+    `refusals` are those of its sources (the table of that name).
     """
 
     sources: pl.DataFrame
+    refusals: pl.DataFrame
     conversations: int
     given: int
     known: tuple[tuple[str, str], ...]
@@ -79,6 +83,11 @@ class _Source:
     dialect: Dialect = field(default_factory=lambda: Dialect((), None))
     parts: list[Staged] = field(default_factory=list)
 
+    @property
+    def identity(self) -> str:
+        """What it is known by: its bytes, or its name where there are none."""
+        return f"unread:{self.input.name}" if self.tally.refused else self.tally.identity
+
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -88,6 +97,8 @@ class _Batch:
     tallies: pl.DataFrame
     shapes: pl.DataFrame
     marks: list[pl.DataFrame]
+    #: values that were refused: source, reason, line, offset, size
+    refused: pl.DataFrame | None = None
 
 
 def _process(commit: Commit, sifted: pl.DataFrame) -> _Batch:
@@ -97,7 +108,7 @@ def _process(commit: Commit, sifted: pl.DataFrame) -> _Batch:
         (str(name), commit.stage_frame(EVENTS, EVENTS.conform(mine.drop("part"))))
         for (name, _), mine in events.group_by("source", "part", maintain_order=True)
     ]
-    return _Batch(parts, tally(extracted.fates), shapes(extracted.fates), [located(events)])
+    return _Batch(parts, tally(extracted.fates), shapes(extracted.fates), [located(events)], extracted.refused)
 
 
 def _enough(frames: Sequence[pl.DataFrame]) -> bool:
@@ -114,7 +125,8 @@ def _portions(
     for source in sources:
         seen, part = 0, 0
         waiting: list[pl.DataFrame] = []
-        for found, records in split(read(source.input, source.tally), zone=source.zone, dialect=dialect):
+        lines, refusals = read(source.input, source.tally), source.tally.refusals
+        for found, records in split(lines, zone=source.zone, dialect=dialect, refusals=refusals):
             source.dialect = found
             sifted = sift(records.with_columns(source=pl.lit(source.input.name)))
             settled = fates(sifted.filter(pl.col("fate").is_not_null()))
@@ -184,10 +196,10 @@ def _in_zones(
 
 def _is_known(commit: Commit, source: _Source) -> bool:
     """Whether the dataset has these bytes, and nobody asks to read their times in another zone."""
-    entry = commit.sources.get(source.tally.identity)
-    if entry is None:
-        return False
-    is_new = entry is not commit.before.sources.get(source.tally.identity)
+    entry = commit.sources.get(source.identity)
+    if entry is None or source.tally.refused:
+        return entry is not None and entry["refusals"] == source.tally.refusals.rows
+    is_new = entry is not commit.before.sources.get(source.identity)
     return is_new or not source.zone_given or _zone_of(entry) == source.zone
 
 
@@ -195,9 +207,11 @@ def _admit(
     commit: Commit, source: _Source, counts: dict[str, object], covered: pl.DataFrame, unmatched: pl.DataFrame
 ) -> bool:
     """Enter a source in the commit under its identity; false when its bytes are already there."""
-    identity = source.tally.identity
+    identity = source.identity
+    if identity != (unread := f"unread:{source.input.name}"):
+        commit.sources.pop(unread, None)
     if _is_known(commit, source):
-        return False
+        return bool(source.tally.refused)
     for outgrown in (identity, *source.tally.beginnings):
         # the source as it was when last read: what it had is in what it has now
         for relative in commit.sources.pop(outgrown, {"parts": []})["parts"]:
@@ -218,11 +232,15 @@ def _admit(
         "problem": source.tally.problem,
         **counts,
     }
+    text_bytes = source.tally.bytes + (source.tally.recoded or 0)
+    if missing := unaccounted(row, source.tally.refusals, text_bytes):
+        raise AccountingError(f"{source.input.name} is not accounted for ({missing})", "nothing was written; report it")
     commit.sources[identity] = {
         "row": json.loads(pl.DataFrame([row], schema=SOURCES.schema).write_json())[0],
         "parts": [f"{EVENTS.name}/{name}.parquet" for name in names],
         "coverage": covered.drop("source").rows(),
         "unmatched": unmatched.drop("source").rows(),
+        "refusals": source.tally.refusals.rows,
     }
     return True
 
@@ -236,9 +254,14 @@ def _keep_readable(commit: Commit) -> None:
         commit.remove(nothing)
 
 
-def _sources_table(commit: Commit) -> pl.DataFrame:
-    rows = json.dumps([entry["row"] for entry in commit.sources.values()])
-    return SOURCES.conform(pl.read_json(rows.encode(), schema=SOURCES.schema)) if commit.sources else SOURCES.empty()
+def _sources_table(entries: Collection[dict[str, Any]]) -> pl.DataFrame:
+    rows = json.dumps([entry["row"] for entry in entries])
+    return SOURCES.conform(pl.read_json(rows.encode(), schema=SOURCES.schema)) if entries else SOURCES.empty()
+
+
+def _refusals_table(entries: Collection[dict[str, Any]]) -> pl.DataFrame:
+    # versions before this table did not note them
+    return refused((entry["row"]["name"], entry.get("refusals", ())) for entry in entries)
 
 
 def _coverage_table(commit: Commit) -> pl.DataFrame:
@@ -308,6 +331,8 @@ def ingest(
     zone: str | None = None,
     zones: Sequence[tuple[str, str]] = (),
     dialect: str | None = None,
+    follow_symlinks: bool = False,
+    trust_archives: bool = False,
     progress: Progress = lambda _: None,
 ) -> Ingested:
     """Read logs, rebuild every conversation, and commit the tables to the dataset at `out`.
@@ -315,15 +340,17 @@ def ingest(
     Sources whose bytes the dataset already has add nothing; a source that has grown replaces what it was. Times that
     name no zone are read in `zone`, or in that of `zones`, pairs of a source (see `zones_for`) and a zone; a source
     keeps the zone it was first read in, also as it grows, until another one is asked for: then it is read anew.
+    Symbolic links below a folder and archives of any size are read only where that is asked for.
 
     Raises:
         InputError: nothing to read.
         UsageError: no dialect of that name, or one of `zones` is of no source.
         OutputError: the dataset cannot be written.
+        AccountingError: something of an input became of nothing; nothing is written.
         BusyError: another run is writing it.
     """
     layout = forced(dialect) if dialect else None
-    inputs = discover(given, skip=out)
+    inputs = discover(given, skip=out, follow_symlinks=follow_symlinks, trust_archives=trust_archives)
     zone_given = zones_for([one.name for one in inputs], zones)
     with writing(out) as commit:
         sources = list(_in_zones(inputs, zone, zone_given, commit.sources))
@@ -333,6 +360,9 @@ def ingest(
         for batch in _extracted(commit, _batched(portions)):
             for name, staged in batch.parts:
                 by_name[name].parts.append(staged)
+            for name, *one in batch.refused.rows() if batch.refused is not None else ():
+                reason, line, offset, size = one
+                by_name[name].tally.refusals.tell(reason, line=line, offset=offset, size=size)
             done.append(batch)
         tallies = merge_tallies([one.tallies for one in done]) if done else pl.DataFrame()
         counts = {row.pop("source"): row for row in tallies.to_dicts()}
@@ -346,16 +376,19 @@ def ingest(
             mine = shapes_.filter(pl.col("source") == name) if shapes_ is not None else pl.DataFrame({"source": []})
             found = counts.get(name, _NOTHING) | releases[name]
             if not _admit(commit, source, found, covered.filter(pl.col("source") == name), mine):
-                known.append((name, str(commit.sources[source.tally.identity]["row"]["name"])))
+                known.append((name, str(commit.sources[source.identity]["row"]["name"])))
         _keep_readable(commit)
-        sources_table = _sources_table(commit)
+        sources_table = _sources_table(commit.sources.values())
         conversations = _rebuilt(commit, _stored(commit), sources_table)
         commit.write(SOURCES, sources_table)
         commit.write(COVERAGE, _coverage_table(commit))
         commit.write(UNMATCHED, _unmatched_table(commit))
+        commit.write(REFUSALS, _refusals_table(commit.sources.values()))
         changed = commit.publish()
+        own = {source.identity: commit.sources[source.identity] for source in sources}.values()
         return Ingested(
-            sources=sources_table.filter(pl.col("identity").is_in([source.tally.identity for source in sources])),
+            sources=_sources_table(own),
+            refusals=_refusals_table(own),
             conversations=conversations,
             given=len(inputs),
             known=tuple(known),

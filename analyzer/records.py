@@ -1,9 +1,9 @@
 """Lines → records: which dialect a source speaks, its continuation lines, and the fields of each record.
 
-In: frames of `(line, text)`. Out: frames of `(line, lines, ts, level, target, message, elapsed_s)`, one row a record;
-`line` is the first of its `lines` physical lines, `elapsed_s` the time of a program that counts from its start. A line
-that begins no record continues the one before; lines before the first record are rejected records of their own (null
-target).
+In: frames of `(line, text, offset, size)`. Out: frames of `RECORD_SCHEMA`, one row a record; `line` is the first of its
+`lines` physical lines, `offset` where it begins in the source, `elapsed_s` the time of a program that counts from its
+start. A line that begins no record continues the one before; lines before the first record are rejected records of
+their own (null target).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from analyzer.grammar import dialects, wraps
 from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.regex import message_regex
 from analyzer.grammar.types import TIMESTAMP, TYPES
+from analyzer.refusals import Refusals
 
 RECORD_SCHEMA = pl.Schema(
     {
@@ -32,6 +33,7 @@ RECORD_SCHEMA = pl.Schema(
         "target": pl.String(),
         "message": pl.String(),
         "elapsed_s": pl.Int64(),
+        "offset": pl.Int64(),
     }
 )
 SAMPLE_LINES = 2000
@@ -41,6 +43,8 @@ UTC = "UTC"
 NAMED = 6
 #: a message may grow to this by its continuation lines; the rest of it is cut
 MAX_MESSAGE_CHARS = 1 << 20
+#: the same for the name of a logger or a level
+MAX_NAME_CHARS = 128
 
 #: names under which JSON framings keep the parts of a record, the first present one wins
 JSON_KEYS: dict[str, tuple[str, ...]] = {
@@ -265,10 +269,13 @@ def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
 
 
 def _folded(frame: pl.DataFrame) -> pl.DataFrame:
-    """One row per record: continuation lines joined to the message they continue."""
+    """One row per record: continuation lines joined to the message they continue, up to its limit.
+
+    Rows may be records already, of `lines` and `size`; `beyond` are the bytes of the message that are left out.
+    """
     matched = frame["matched"]
     if matched.all():
-        return frame.with_columns(lines=pl.lit(1, dtype=pl.Int64))
+        return frame
     numbered = frame.with_columns(
         # lines before any header are records of their own
         group=pl.when(pl.col("matched").cum_sum() == 0).then(-pl.col("line")).otherwise(pl.col("matched").cum_sum())
@@ -276,38 +283,66 @@ def _folded(frame: pl.DataFrame) -> pl.DataFrame:
     tails = (
         numbered.filter(~pl.col("matched") & (pl.col("group") > 0))
         .group_by("group", maintain_order=True)
-        .agg(tail=pl.col("text").str.join("\n"), extra=pl.len().cast(pl.Int64))
+        .agg(tail=pl.col("text").str.join("\n"), more_lines=pl.col("lines").sum(), more=pl.col("size").sum())
     )
-    return (
+    joined = pl.concat_str(pl.col("message").fill_null(""), pl.lit("\n"), pl.col("tail"))
+    whole = pl.when(pl.col("tail").is_null()).then(pl.col("message")).otherwise(joined)
+    folded = (
         numbered.filter(pl.col("matched") | (pl.col("group") < 0))
         .join(tails, on="group", how="left", maintain_order="left")
         .with_columns(
-            lines=1 + pl.col("extra").fill_null(0),
-            message=pl.when(pl.col("tail").is_null())
-            .then(pl.col("message"))
-            .otherwise(
-                pl.concat_str(pl.col("message").fill_null(""), pl.lit("\n"), pl.col("tail")).str.head(MAX_MESSAGE_CHARS)
-            ),
+            lines=pl.col("lines") + pl.col("more_lines").fill_null(0),
+            size=pl.col("size") + pl.col("more").fill_null(0),
+            message=whole,
         )
     )
+    # counting characters takes a while, and a message of few bytes has no more of them
+    if not (folded["message"].str.len_bytes() > MAX_MESSAGE_CHARS).any():
+        return folded.select(frame.columns)
+    kept, long = folded["message"].str.head(MAX_MESSAGE_CHARS), folded["message"].str.len_bytes().cast(pl.Int64)
+    beyond = folded["beyond"] + (long - kept.str.len_bytes()).fill_null(0)
+    return folded.with_columns(message=kept, beyond=beyond).select(frame.columns)
 
 
-def _finished(frame: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
+def _short(frame: pl.DataFrame, name: str, refusals: Refusals) -> pl.Series:
+    """A column of names, which are no longer than any name is; each is counted and kept."""
+    names = frame[name].cast(pl.String)
+    long = names.str.len_bytes() > MAX_NAME_CHARS
+    for line, offset in frame.filter(long.fill_null(False)).select("line", "offset").iter_rows():
+        refusals.tell("name_too_long", line=line, offset=offset)
+    return names.str.head(MAX_NAME_CHARS) if long.any() else names
+
+
+def _finished(frame: pl.DataFrame, dialect: Dialect, refusals: Refusals) -> pl.DataFrame:
     if dialect.record == tracing.DIALECT:
         # fields stand behind the whole message, which may have several lines
         frame = frame.with_columns(target=tracing.logger(pl.col("target")), message=tracing.spelled(pl.col("message")))
+    frame = frame.with_columns(_short(frame, name, refusals) for name in ("level", "target"))
+    for row in frame.filter(pl.col("beyond") > 0).select("line", "offset", "beyond").iter_rows():
+        refusals.tell("record_too_long", line=row[0], offset=row[1], size=row[2])
+    nameless = pl.col("target").is_null()
+    refusals.add("no_header", frame.filter(nameless & ~pl.col("matched")))
+    refusals.add("no_logger", frame.filter(nameless & pl.col("matched")))
+    refusals.lines += int(frame["lines"].sum())
+    refusals.bytes += int(frame["size"].sum())
+    refusals.records += len(frame)
     return frame.select(RECORD_SCHEMA.names()).cast(RECORD_SCHEMA)
 
 
 def split(
-    blocks: Iterable[pl.DataFrame], *, zone: str = UTC, dialect: Dialect | None = None
+    blocks: Iterable[pl.DataFrame],
+    *,
+    zone: str = UTC,
+    dialect: Dialect | None = None,
+    refusals: Refusals | None = None,
 ) -> Iterator[tuple[Dialect, pl.DataFrame]]:
-    """Split blocks of lines into records.
+    """Split blocks of lines into records; what is refused of them goes to `refusals`.
 
     The dialect is told by the first lines of a source, or by the first block in which there is one; `dialect` overrules
     the vote, which is held all the same. Yields it with each frame of records; a record that may go on in the next
-    block waits for it.
+    block waits for it, with no more of its message than is kept.
     """
+    refusals = Refusals() if refusals is None else refusals
     waiting: pl.DataFrame | None = None
     chosen: Dialect | None = None
     ahead = iter(blocks)
@@ -320,17 +355,15 @@ def split(
                 chosen = detect(block["text"])
             if dialect:
                 chosen = replace(dialect, votes=chosen.votes)
-        headers = _headers(block, chosen, zone)
-        lines = headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed")
-        starts = lines["matched"].arg_true()
-        last = int(starts[-1]) if len(starts) else len(lines)
-        # an endless record is cut rather than kept
-        if following is None or len(lines) - last > SAMPLE_LINES:
-            last = len(lines)
-        waiting = lines.slice(last)
+        one, none = pl.lit(1, dtype=pl.Int64), pl.lit(0, dtype=pl.Int64)
+        headers = _headers(block.with_columns(lines=one, beyond=none), chosen, zone)
+        folded = _folded(headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed"))
+        goes_on = following is not None and len(folded) > 0 and folded["matched"][-1]
+        waiting = folded.tail(1).with_columns(text=pl.lit("")) if goes_on else None
         block = following
-        if last:
-            yield chosen, _finished(_folded(lines.head(last)), chosen)
+        done = folded.head(-1) if goes_on else folded
+        if len(done):
+            yield chosen, _finished(done, chosen, refusals)
 
 
 def empty() -> pl.DataFrame:

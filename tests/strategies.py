@@ -35,6 +35,7 @@ def read_by_plan(target: str, messages: Sequence[str]) -> list[Parsed | None]:
             "level": ["DEBUG"] * count,
             "target": [logger(target)] * count,
             "elapsed_s": [None] * count,
+            "offset": [None] * count,
             "message": list(messages),
         },
         schema=RECORD_SCHEMA,

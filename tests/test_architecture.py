@@ -16,19 +16,33 @@ CEILING = 400
 #: what each part of the house may import; the order is that of the flow
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "lines": {"errors"},
+    "refusals": set(),
+    "inputs": {"errors"},
+    "archives": set(),
+    "lines": {"archives", "inputs", "refusals"},
     "grammar": {"errors"},
     "tracing": set(),
-    "records": {"errors", "grammar", "tracing"},
+    "records": {"errors", "grammar", "refusals", "tracing"},
     "events": {"errors", "grammar"},
     "tables": {"errors"},
-    "reductions": {"events", "grammar", "tables"},
+    "reductions": {"events", "grammar", "refusals", "tables"},
     "catalogue": {"events", "grammar", "reductions", "tables"},
     "stored": {"catalogue", "events", "reductions"},
-    "pipeline": {"catalogue", "events", "lines", "records", "reductions", "stored", "tables"},
+    "pipeline": {"catalogue", "errors", "events", "lines", "records", "reductions", "stored", "tables"},
     "api": {"catalogue", "errors", "events", "tables", "views"},
     "explain": {"errors", "events", "grammar", "lines", "records", "views"},
-    "views": {"api", "catalogue", "errors", "events", "grammar", "lines", "pipeline", "reductions", "tables"},
+    "views": {
+        "api",
+        "catalogue",
+        "errors",
+        "events",
+        "grammar",
+        "lines",
+        "pipeline",
+        "reductions",
+        "refusals",
+        "tables",
+    },
     "cli": {"api", "errors", "explain", "pipeline", "views"},
     "__main__": {"cli"},
     "__init__": {"api", "errors", "pipeline"},
@@ -40,7 +54,7 @@ DISK = re.compile(
     r"|(?:read|scan|write|sink)_(?:parquet|csv|ndjson|ipc))"
 )
 #: who may touch the disk; the API and the reductions' source read Parquet where the dataset says it lies
-TOUCHES_DISK = {"lines.py", "tables/dataset.py", "grammar/text.py", "api.py", "stored.py"}
+TOUCHES_DISK = {"inputs.py", "lines.py", "tables/dataset.py", "grammar/text.py", "api.py", "stored.py"}
 UNSAID = re.compile(
     r"(?<![\w.~/])/(?:work|home|root|tmp|Users|opt)/|\.\./shared"
     r"|\b(?:issue|ticket|PR) ?#?[0-9]+|sub-?agent|chat ?bot|language model",

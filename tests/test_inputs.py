@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer import lines, records
+from analyzer import archives, lines, records
 from analyzer.errors import InputError, OutputError, UsageError
 from analyzer.events.plan import extract, sift
 from analyzer.pipeline import ingest
@@ -123,7 +123,10 @@ def test_links_and_pipes_do_not_hang_or_repeat(tmp_path: Path) -> None:
     (folder / "loop").symlink_to(".")
     os.mkfifo(folder / "pipe")
     ingest([str(folder)], tmp_path / "out")
-    assert [row["records"] for row in sources(tmp_path / "out").values()] == [3]
+    assert {name: (row["records"], row["problem"] is None) for name, row in sources(tmp_path / "out").items()} == {
+        "app.log": (3, True),
+        **dict.fromkeys(("same.log", "dangling.log", "loop", "pipe"), (0, False)),
+    }
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such file names")
@@ -253,7 +256,7 @@ def test_a_byte_order_mark_costs_no_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", [1, 3, 1 << 20])
 @pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be"])
 def test_a_log_in_utf_16_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, step: int) -> None:
-    monkeypatch.setattr(lines, "_READ_BYTES", step)
+    monkeypatch.setattr(archives, "READ_BYTES", step)
     # characters with the bytes of line ends in them, and one of four bytes
     text = log(3).decode().replace("\n", " \u0a00\u0d0a 🧊\r\n")
     data = f"\ufeff{text}".encode(code)
@@ -315,7 +318,7 @@ def test_blocks_change_nothing(
         raw = raw[:at] + b"\xff\x80" + raw[at:]
     folder = tmp_path_factory.mktemp("blocks")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "_READ_BYTES", max(1, block_bytes // 3))
+        patch.setattr(archives, "READ_BYTES", max(1, block_bytes // 3))
         tally, found = read(raw, folder, block_bytes=block_bytes)
     once, whole = read(raw, folder)
     assert (tally.bytes, tally.lines, tally.identity, tally.problem) == (once.bytes, once.lines, once.identity, None)

@@ -181,6 +181,8 @@ def test_lines_are_cut_alike_however_they_arrive(
     assume(not raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)))
     texts = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "backslashreplace").split("\n")
     expected = [text.removesuffix("\r") for text in texts[: -1 if texts[-1] == "" else None]]
+    ends = [len(part) + 1 for part in raw.split(b"\n")]
+    sizes = [*ends[:-1], *([ends[-1] - 1] if ends[-1] > 1 else [])] if texts != [""] else []
     arrived = []
     for step in (first, second, len(raw) + 1):
         pieces = [raw[at : at + step] for at in range(0, len(raw), step)]
@@ -189,10 +191,18 @@ def test_lines_are_cut_alike_however_they_arrive(
             patch.setattr(lines, "_pieces", lambda _, pieces=pieces: iter(pieces))
             tally = lines.Tally()
             frames = list(lines.read(lines.Input("long.log", None), tally, block_bytes=block_bytes))
-        found = pl.concat([lines._frame(b"", lines.Tally()), *frames])
+        found = pl.concat([lines._frame(lines._Block(0, b""), lines.Tally()), *frames])
         assert found["text"].to_list() == [text[:limit] for text in expected]
         assert found["line"].to_list() == list(range(1, len(expected) + 1))
+        assert found["size"].to_list() == sizes
+        assert found["offset"].to_list() == [sum(sizes[:at]) for at in range(len(sizes))]
         assert tally.cut_lines == sum(len(text) > limit for text in expected)
+        cut = [(row["line"], row["offset"]) for row in tally.refusals.rows]
+        assert cut == [
+            (line, offset)
+            for line, offset, text in zip(found["line"], found["offset"], expected, strict=True)
+            if len(text) > limit
+        ]
         assert (tally.bytes, tally.identity) == (len(raw), hashlib.sha256(raw).hexdigest())
         arrived.append([frame.rows() for frame in frames])
     assert arrived[0] == arrived[1] == arrived[2]

@@ -42,7 +42,8 @@ def test_colours_change_nothing() -> None:
     (coloured, one), (plain, other) = (split(CASES / f"{name}.log") for name in ("coloured", "plain"))
     assert coloured.name == plain.name == "tracing"
     assert coloured.votes[0] == ("tracing", len(one))
-    assert_frame_equal(one, other)
+    # colours take bytes
+    assert_frame_equal(one.drop("offset"), other.drop("offset"))
     assert not one["message"].str.contains("\x1b").any()
 
 

@@ -7,6 +7,7 @@ Columns that most tails have, the ids, are searched for in all messages together
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,7 +18,7 @@ from analyzer.events.recognise import EVENT, NOISE, REJECTED, UNMATCHED, recogni
 from analyzer.grammar import grammar, shared_columns
 from analyzer.grammar.pattern import TAIL_COLUMNS, Column, EventKind, tail
 from analyzer.grammar.regex import DELIMITERS, collects, message_regex, segment_regex
-from analyzer.grammar.types import TYPES
+from analyzer.grammar.types import MOST_LISTED, TYPES, is_list
 
 __all__ = ["EVENT", "NOISE", "REJECTED", "UNMATCHED", "Extracted", "extract", "fates", "sift", "without_suffix"]
 
@@ -29,6 +30,8 @@ class Extracted:
     events: pl.DataFrame
     #: source, fate, and for the unmatched target, message and line
     fates: pl.DataFrame
+    #: values that were not taken: source, reason, line, offset, size
+    refused: pl.DataFrame
 
 
 def _segment(column: Column) -> pl.Expr:
@@ -69,9 +72,21 @@ def _texts(kind: EventKind) -> dict[str, pl.Expr]:
     return {name: pl.coalesce(texts) for name, texts in found.items()}
 
 
+def _refusals(types: dict[str, str], texts: dict[str, pl.Expr]) -> Iterator[pl.Expr]:
+    """The reason why a value is not taken, for each column in which that may be."""
+    for name, text in texts.items():
+        terminal, kind = types[name], TYPES[types[name]]
+        reason = {"ID": "id_too_long", "CANDIDATE": "candidate_too_long", "CANDIDATES": "candidate_too_long"}
+        if kind.longest is not None:
+            yield pl.when(kind.too_long(text)).then(pl.lit(reason.get(terminal, "value_too_long")))
+        if is_list(terminal):
+            many = text.str.count_matches("\n", literal=True) >= MOST_LISTED
+            yield pl.when(many).then(pl.lit("too_many_candidates"))
+
+
 @cache
 def _reading(kind: EventKind) -> tuple[pl.Expr, ...]:
-    """What is read of a message of a kind: its typed columns, and `fields` for those of this grammar alone."""
+    """What is read of a message of a kind: its typed columns, `fields` for those of this grammar alone, `refused`."""
     types, typed, texts = column_types((kind,)), typed_columns(), _texts(kind)
     columns = [
         TYPES[types[name]].expr(text).cast(typed[name]).alias(name) for name, text in texts.items() if name in typed
@@ -80,6 +95,7 @@ def _reading(kind: EventKind) -> tuple[pl.Expr, ...]:
     if pairs:
         said = pl.concat_list(pairs).list.filter(pl.element().struct.field("value").is_not_null())
         columns.append(pl.when(said.list.len() > 0).then(said).alias("fields"))
+    columns.append(pl.coalesce(pl.lit(None, pl.String), *_refusals(types, texts)).alias("refused"))
     return tuple(columns)
 
 
@@ -101,7 +117,7 @@ def _values(hits: pl.DataFrame) -> pl.DataFrame:
         groups = [pl.col("message").str.extract_groups(head.text).alias("head")] if head.columns else []
         parts.append(rows.with_columns(groups).select("row", *_reading(kind)))
     values = pl.concat([pl.DataFrame(schema={"row": hits.schema["row"]}), *parts], how="diagonal").sort("row")
-    schema = {**typed_columns(), "fields": pl.List(FIELD)}
+    schema = {**typed_columns(), "fields": pl.List(FIELD), "refused": pl.String()}
     missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in schema.items() if name not in values.columns]
     return values.with_columns(missing).select(list(schema))
 
@@ -122,8 +138,9 @@ def extract(sifted: pl.DataFrame) -> Extracted:
     placed = hits.select(
         "ts", "elapsed_s", "level", "target", "source", "line", "location", "key", *_handed_through(hits)
     )
+    refused = pl.concat([hits.select("source", "line", "offset"), values.select(reason="refused")], how="horizontal")
     events = (
-        pl.concat([placed, values], how="horizontal")
+        pl.concat([placed, values.drop("refused")], how="horizontal")
         .with_columns(
             kind=pl.col("key").str.splitn(":", 2).struct.field("field_1"),
             origin=pl.format("{}:{}", "source", "line"),
@@ -131,7 +148,8 @@ def extract(sifted: pl.DataFrame) -> Extracted:
         .select(*events_schema().names(), *_handed_through(hits))
         .cast(events_schema())
     )
-    return Extracted(events, fates(found))
+    lost = refused.filter(pl.col("reason").is_not_null())
+    return Extracted(events, fates(found), lost.select("source", "reason", "line", "offset", size=None))
 
 
 def _handed_through(frame: pl.DataFrame) -> list[str]:

@@ -22,7 +22,7 @@ from analyzer.grammar import candidate_forms, dialects, grammar, wraps
 from analyzer.grammar.lower import NOISE, column_name
 from analyzer.grammar.pattern import EventKind, heads
 from analyzer.grammar.source import source
-from analyzer.grammar.types import TYPES, is_list
+from analyzer.grammar.types import MOST_LISTED, TYPES, is_list
 
 _NOISE_LINE = "noise_line"
 # noise is the beginning of a message; what follows is free
@@ -115,7 +115,13 @@ def _values(tree: Tree[Token], stem: str) -> dict[str, object]:
             values.setdefault(column, []).append(value)
         else:
             values.setdefault(column, value)
-    return {column: value for column, value in values.items() if value is not None}
+    taken = {column: _taken(value) if isinstance(value, list) else value for column, value in values.items()}
+    return {column: value for column, value in taken.items() if value is not None}
+
+
+def _taken(listed: list[object]) -> list[object] | None:
+    """What is taken of a list, in as many as are taken of one."""
+    return [value for value in listed[:MOST_LISTED] if value is not None] or None
 
 
 def parse_as(stem: str, kind: str, message: str, lexer: Lexer = "dynamic") -> Parsed | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import polars as pl
@@ -28,12 +28,24 @@ class Type:
     resolution_ms: float | None = None
     #: a time without a zone is read in the zone the user names
     naive: bool = False
+    #: a longer value is refused, bytes; a list's items are measured one by one
+    longest: int | None = None
+
+    def too_long(self, text: pl.Expr) -> pl.Expr:
+        """Whether a value is longer than it may be, or an item of a list."""
+        if isinstance(self.dtype, pl.List):
+            return text.str.split("\n").list.eval(pl.element().str.len_bytes()).list.max() > self.longest
+        return text.str.len_bytes() > self.longest
 
 
 def _text(text: pl.Expr) -> pl.Expr:
     return text
 
 
+#: longer values are refused
+ID_BYTES, CANDIDATE_BYTES, VALUE_BYTES = 128, 1024, 1024
+#: of a list no more values are taken: candidates of a session description
+MOST_LISTED = 256
 #: extensions of a candidate that are credentials, or half of one: that there was one is kept, what it was is not
 CREDENTIALS = ("ufrag", "pwd", "password", "username")
 CREDENTIAL = re.compile(f"( (?:{'|'.join(CREDENTIALS)}) )[^ \n]+")
@@ -41,6 +53,13 @@ CREDENTIAL = re.compile(f"( (?:{'|'.join(CREDENTIALS)}) )[^ \n]+")
 
 def _without_credentials(text: pl.Expr) -> pl.Expr:
     return text.str.replace_all(CREDENTIAL.pattern, "${1}")
+
+
+def _candidates(text: pl.Expr) -> pl.Expr:
+    taken = text.str.split("\n").list.head(MOST_LISTED)
+    short = taken.list.eval(pl.element().filter(pl.element().str.len_bytes() <= CANDIDATE_BYTES))
+    kept = short.list.eval(_without_credentials(pl.element()))
+    return pl.when(kept.list.len() > 0).then(kept)
 
 
 def _number(dtype: pl.DataType) -> Callable[[pl.Expr], pl.Expr]:
@@ -110,8 +129,9 @@ TYPES: dict[str, Type] = {
     "CANDIDATE": Type(pl.String(), _without_credentials, lambda text: CREDENTIAL.sub(r"\1", text)),
     "CANDIDATES": Type(
         pl.List(pl.String()),
-        lambda text: _without_credentials(text).str.split("\n"),
-        lambda text: CREDENTIAL.sub(r"\1", text),
+        _candidates,
+        lambda text: CREDENTIAL.sub(r"\1", text) if len(text.encode()) <= CANDIDATE_BYTES else None,
+        longest=CANDIDATE_BYTES,
     ),
     "PAIR_CANDIDATE": Type(pl.String(), _text, str),
     "BOOL": Type(pl.Boolean(), lambda text: text == "true", lambda text: text == "true"),
@@ -126,6 +146,29 @@ TYPES: dict[str, Type] = {
     "ZONEDTIME": Type(TIMESTAMP, _zoned, _time_value, resolution_ms=0.001),
     "ZONEDSECOND": Type(TIMESTAMP, _zoned, _time_value, resolution_ms=1000.0),
 }
+
+
+#: any number that is one has fewer digits, and no finite sum of so many is infinite
+NUMBER_BYTES = 64
+_NUMBERS = (pl.Int64(), pl.Float64(), pl.Boolean())
+
+
+def _bounded(name: str, kind: Type) -> Type:
+    """The same type, which makes nothing of a value that is too long."""
+    if kind.resolution_ms is not None or isinstance(kind.dtype, pl.List):
+        return kind
+    longest = NUMBER_BYTES if kind.dtype in _NUMBERS else {"ID": ID_BYTES}.get(name, VALUE_BYTES)
+
+    def expr(text: pl.Expr) -> pl.Expr:
+        return kind.expr(pl.when(text.str.len_bytes() <= longest).then(text))
+
+    def value(text: str) -> object:
+        return kind.value(text) if len(text.encode()) <= longest else None
+
+    return replace(kind, expr=expr, value=value, longest=longest)
+
+
+TYPES = {name: _bounded(name, kind) for name, kind in TYPES.items()}
 
 
 def is_list(terminal: str) -> bool:

@@ -91,7 +91,7 @@ class Rows:
             self._held.clear()
 
     def in_order(self, old: Path | None = None, kept: pl.Series | None = None) -> Iterator[pl.DataFrame]:
-        """All rows in the order of the table, with those of `kept` conversations of `old`, in frames of bounded size."""
+        """All rows in the order of the table, with those of `kept` conversations of `old`, in bounded frames."""
         before = [] if old is None or kept is None or kept.is_empty() else [_run(old, kept)]
         if not self._runs and sum(run.counts["rows"].sum() for run in before) < HELD_ROWS:
             alike = self._held if not before else [coded(self.table.spelled(rows)) for rows in self._held]

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import polars as pl
+
 from analyzer.api import Dataset
 from analyzer.pipeline import Ingested
+from analyzer.refusals import REASONS
 from analyzer.views.text import WIDTH, Cell, Paint, counted, grid, plain, shown, size
 
 FATES = {
@@ -45,6 +48,7 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
         "totals": {name: int(sources[name].sum()) for name in ("bytes", "lines", "records", *FATES)},
         "dialects": dict(sorted(dialects, key=lambda one: one[0] == UNKNOWN)),
         "releases": _releases(sources.to_dicts()),
+        "refusals": _refused(done.refusals),
         "conversations": {
             "total": len(connected),
             "connected": int(connected.fill_null(False).sum()),
@@ -57,6 +61,13 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
         },
         "sources": sources.to_dicts(),
     }
+
+
+def _refused(refusals: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Add up what was refused by reason, in the order of reasons: rows of `refusals`, whole lines, and bytes known."""
+    sums = refusals.group_by("reason").agg(pl.len().alias("rows"), pl.col("lines", "bytes").sum())
+    found = {row.pop("reason"): row for row in sums.to_dicts()}
+    return {reason: found[reason] for reason in REASONS if reason in found}
 
 
 def _releases(sources: list[dict[str, Any]]) -> dict[str, int]:
@@ -79,7 +90,8 @@ def _votes(source: dict[str, Any]) -> list[tuple[str, int]]:
 def _remarks(source: dict[str, Any]) -> Iterator[tuple[int, str]]:
     """Find what a user should know about one source, with a rank: the graver the lower."""
     if source["problem"]:
-        yield 0, f"reading broke off ({source['problem']}); what came before is in the tables"
+        broke_off = f"reading broke off ({source['problem']}); what came before is in the tables"
+        yield 0, broke_off if source["bytes"] else f"not read: {source['problem']}"
     votes = _votes(source)
     overruled = bool(votes) and votes[0][0] != source["dialect"]
     unread = source["lines"] > 0 and source["records"] == source["rejected"]
@@ -95,7 +107,7 @@ def _remarks(source: dict[str, Any]) -> Iterator[tuple[int, str]]:
     if unread:
         dialect = "no known dialect" if source["dialect"] == UNKNOWN else f"none is in dialect {source['dialect']}"
         yield 4, f"{counted(source['lines'], 'line')} set aside: {dialect}; see --dialect"
-    elif not source["events"]:
+    elif not source["events"] and not source["problem"]:
         yield 3, "empty" if not source["lines"] else "nothing recognised: no DEBUG line of the library in it"
 
 
@@ -152,6 +164,10 @@ def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     relay = values["relay_sessions"]
     if relay["total"]:
         lines.append(f"  relay sessions, by the relay's own log: {relay['total']}, {relay['joined']} of them joined")
+    if values["refusals"]:
+        listed = ", ".join(f"{reason} {one['lines'] or one['rows']:,}" for reason, one in values["refusals"].items())
+        told = f"refused, in lines or pieces: {listed}; the table refusals says where"
+        lines += textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="    ")
     remarked = sorted(
         [
             *((rank, source["name"], remark) for source in values["sources"] for rank, remark in _remarks(source)),

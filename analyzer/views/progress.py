@@ -17,16 +17,17 @@ _COMPRESSED = (".gz", ".zst", ".zstd", ".tgz")
 _INTERVAL_SECONDS = 0.1
 
 
-def expected(given: Sequence[str], out: Path) -> int | None:
+def expected(given: Sequence[str], out: Path, *, follow_symlinks: bool = False) -> int | None:
     """Bytes there will be to read; None when nothing tells before they are decompressed.
 
     Raises:
         InputError: an argument names nothing.
     """
-    paths = [one.path for one in discover(given, skip=out)]
+    found = discover(given, skip=out, follow_symlinks=follow_symlinks)
+    paths = [one.path for one in found if not one.refused]
     if any(path is None or path.suffix in _COMPRESSED for path in paths):
         return None
-    return sum(path.stat().st_size for path in paths if path)
+    return sum(path.stat().st_size for path in paths if path and path.exists())
 
 
 def drawn(done: int, total: int | None) -> str:
@@ -38,12 +39,14 @@ def drawn(done: int, total: int | None) -> str:
 
 
 @contextmanager
-def watching(given: Sequence[str], out: Path, stream: TextIO) -> Iterator[Callable[[int], None]]:
+def watching(
+    given: Sequence[str], out: Path, stream: TextIO, *, follow_symlinks: bool = False
+) -> Iterator[Callable[[int], None]]:
     """Hand out the callback of an ingest; it draws on a terminal, does nothing else, and leaves a clean line."""
     if not stream.isatty():
         yield lambda _: None
         return
-    total, done, last = expected(given, out), 0, 0.0
+    total, done, last = expected(given, out, follow_symlinks=follow_symlinks), 0, 0.0
 
     def advance(count: int) -> None:
         nonlocal done, last

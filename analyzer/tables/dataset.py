@@ -33,7 +33,7 @@ STATE, MANIFEST, COMMIT, STAGE = "_analyzer", "manifest.json", "commit.json", "s
 #: name of the only file of a table
 SOLE = "part-0"
 FORMAT = 1
-ROW_GROUP_ROWS = 250_000
+ROW_GROUP_ROWS = 100_000
 #: columns of few words: all others are ids, times and numbers, which a dictionary only makes slower and larger
 WORDS = ("kind", "level", "target", "source", "location", "metric", "unit")
 #: columns nobody looks for a range of

@@ -15,7 +15,7 @@ import polars as pl
 from analyzer.tables.declare import Table
 
 #: rows of one table that are kept in memory, and rows that are merged at a time
-HELD_ROWS = 250_000
+HELD_ROWS = 100_000
 #: what is different in nearly every row
 _UNALIKE = ("origin", "address")
 #: first of what sorts a table

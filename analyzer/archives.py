@@ -119,6 +119,11 @@ def _plain(raw: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
+def is_archive(magic: bytes) -> bool:
+    """Whether bytes that begin like that are compressed."""
+    return magic.startswith((_GZIP, _ZSTD))
+
+
 def decompressed(raw: BinaryIO, *, trusted: bool = False) -> Iterator[bytes]:
     """Read a stream in pieces, decompressed where its first bytes say that it is compressed.
 

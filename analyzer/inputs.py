@@ -24,13 +24,15 @@ _STDIN_PATH = Path("/dev/stdin")
 class Input:
     """One thing to read: its name in the dataset, and its place on disk (None is standard input).
 
-    `refused` is the reason why it is not read at all; a trusted one may be an archive of any size.
+    `refused` is the reason why it is not read at all; a trusted one may be an archive of any size, and the last line
+    of a final one is whole although it has no end.
     """
 
     name: str
     path: Path | None
     refused: str | None = None
     trusted: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,12 @@ def _told_apart(found: dict[Path, str]) -> dict[Path, str]:
 
 
 def discover(
-    given: Sequence[str], *, skip: Path | None = None, follow_symlinks: bool = False, trust_archives: bool = False
+    given: Sequence[str],
+    *,
+    skip: Path | None = None,
+    follow_symlinks: bool = False,
+    trust_archives: bool = False,
+    final: bool = False,
 ) -> list[Input]:
     """Find what there is to read, without duplicates, sorted by name. `skip` is a folder never read (the dataset).
 
@@ -150,7 +157,7 @@ def discover(
         told = f"left out: {', '.join(why)}" if why else "the folders hold no regular file"
         raise InputError(f"nothing to read in {', '.join(given)}", told)
     inputs = [
-        Input(name, None if path == _STDIN_PATH else path, refused.get(path), trust_archives)
+        Input(name, None if path == _STDIN_PATH else path, refused.get(path), trust_archives, final)
         for path, name in _told_apart(found).items()
     ]
     return sorted(inputs, key=lambda one: one.name)

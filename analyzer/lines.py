@@ -14,14 +14,15 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import BinaryIO, cast
 
 import polars as pl
 
-from analyzer.archives import BrokenOff, decompressed
+from analyzer.archives import BrokenOff, decompressed, is_archive
 from analyzer.inputs import STDIN, Input, discover, why_not
 from analyzer.refusals import REASONS, Refusals
 
@@ -30,8 +31,42 @@ __all__ = ["STDIN", "Input", "Tally", "discover", "read"]
 BLOCK_BYTES = 8 << 20
 #: a block of more lines is halved: what is kept of a line is more than an empty one has
 BLOCK_LINES = 1 << 18
+#: so much of a first line is enough to tell logs apart
+FIRST_BYTES = 4096
+STEM_CHARS = 16
 #: a longer line is cut here; the rest of it is dropped and counted
 MAX_LINE_CHARS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to read on: at `offset`, where `line` begins, in a block that ends at `border`."""
+
+    offset: int
+    line: int
+    border: int
+
+
+@dataclass(slots=True)
+class Trail:
+    """The latest lines that were read, which tell where the next reading may begin."""
+
+    _frames: deque[pl.DataFrame] = field(default_factory=lambda: deque(maxlen=2))
+
+    def along(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """Pass on frames of lines."""
+        for frame in frames:
+            self._frames.append(frame.select("line", "offset"))
+            yield frame
+
+    def place(self, line: int) -> Place | None:
+        """Where to read on from a line, if another block has begun; None where that would not give the same."""
+        border = self._frames[-1]["offset"].to_list()[:1]
+        offset = pl.concat(self._frames).filter(pl.col("line") == line)["offset"].to_list()
+        # of a longer block the middle of a line may be missing
+        if None in border or not offset or not 0 <= border[0] - offset[0] <= BLOCK_BYTES:
+            return None
+        return Place(offset[0], line, border[0])
 
 
 @dataclass(slots=True)
@@ -47,22 +82,57 @@ class Tally:
     refusals: Refusals = field(default_factory=Refusals)
     #: bytes that the text has more than the input, where it was written anew in UTF-8; its offsets are not known then
     recoded: int | None = None
-    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    #: whether each frame is a block, so that a reading that begins behind one gives the same
+    resumable: bool = True
+    #: whether bytes behind the last line end wait for theirs; so they do in a file that may grow
+    waits: bool = False
+    #: bytes of the first line, its end included, or as many as are enough to tell logs apart
+    first: builtins.bytes = b""
     #: byte counts at which to note what was read so far: sizes of sources already known, ascending
     marks: tuple[int, ...] = ()
     #: identities of the beginnings noted
     beginnings: list[str] = field(default_factory=list)
+    _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    #: the digest of whole lines
+    _whole: hashlib._Hash = field(default_factory=hashlib.sha256)
+    _read: int = 0
 
     def take(self, piece: builtins.bytes) -> None:
         """Count a piece of decompressed bytes."""
-        while self.marks and self.marks[0] <= self.bytes + len(piece):
-            size = self.marks[0] - self.bytes
-            self.digest.update(piece[:size])
-            self.bytes, piece = self.bytes + size, piece[size:]
-            self.beginnings.append(self.identity)
+        if len(self.first) < FIRST_BYTES and not self.first.endswith(b"\n"):
+            begun = (self.first + piece[:FIRST_BYTES])[:FIRST_BYTES]
+            self.first = begun[: begun.find(b"\n") + 1] or begun
+        whole = piece.rfind(b"\n") + 1
+        self._add(piece[:whole])
+        if whole:
+            self.bytes, self._whole = self._read, self._digest.copy()
+        self._add(piece[whole:])
+
+    def _add(self, piece: builtins.bytes) -> None:
+        while self.marks and self.marks[0] <= self._read + len(piece):
+            size = self.marks[0] - self._read
+            self._digest.update(piece[:size])
+            self._read, piece = self._read + size, piece[size:]
+            self.beginnings.append(self._digest.hexdigest())
             self.marks = self.marks[1:]
-        self.digest.update(piece)
-        self.bytes += len(piece)
+        self._digest.update(piece)
+        self._read += len(piece)
+
+    def close(self) -> None:
+        """Note that there is no more; what does not wait is a line although it has no end."""
+        if not self.waits:
+            self.bytes, self._whole = self._read, self._digest
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait for the end of their line."""
+        return self._read - self.bytes
+
+    @property
+    def stem(self) -> str | None:
+        """What a log is known by however it grows: a digest of its first line; None while that has no end."""
+        whole = self.first.endswith(b"\n") or len(self.first) == FIRST_BYTES
+        return hashlib.sha256(self.first).hexdigest()[:STEM_CHARS] if whole else None
 
     def refuse(self, reason: str) -> None:
         """Note that the input was not read at all."""
@@ -72,15 +142,15 @@ class Tally:
     def break_off(self, reason: str, problem: str) -> None:
         """Note that the input could not be read on."""
         self.problem = problem
-        self.refusals.tell(reason, line=None, offset=self.bytes)
+        self.refusals.tell(reason, line=None, offset=self._read)
 
     @property
     def identity(self) -> str:
-        """SHA-256 of the decompressed bytes, in hex."""
-        return self.digest.hexdigest()
+        """SHA-256 of the decompressed bytes, in hex, without those that wait."""
+        return self._whole.hexdigest()
 
 
-def _pieces(one: Input) -> Iterator[bytes]:
+def _pieces(one: Input, tally: Tally) -> Iterator[bytes]:
     if one.path is None:
         yield from decompressed(cast("BinaryIO", sys.stdin.buffer), trusted=one.trusted)
         return
@@ -89,6 +159,7 @@ def _pieces(one: Input) -> Iterator[bytes]:
     with os.fdopen(handle, "rb", buffering=0) as raw:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise BrokenOff("not_regular", "no regular file")
+        tally.waits = not one.final and not is_archive(os.pread(handle, 4, 0))
         yield from decompressed(cast("BinaryIO", raw), trusted=one.trusted)
 
 
@@ -155,7 +226,7 @@ def _taken(one: Input, tally: Tally) -> Iterator[bytes]:
         return
     begun = False
     try:
-        for piece in _pieces(one):
+        for piece in _pieces(one, tally):
             begun = True
             tally.take(piece)
             yield piece
@@ -170,6 +241,9 @@ def _taken(one: Input, tally: Tally) -> Iterator[bytes]:
             tally.break_off("read_error", error.strerror or "the system could not read on")
         else:
             tally.refuse(why_not(error))
+    if tally.problem or tally.recoded is not None:
+        tally.waits = False
+    tally.close()
 
 
 def _as_utf8(pieces: Iterator[bytes], tally: Tally) -> Iterator[bytes]:
@@ -198,16 +272,17 @@ class _Block:
     dropped: int = 0
 
 
-def _blocks(pieces: Iterable[bytes], size: int) -> Iterator[_Block]:
+def _blocks(pieces: Iterable[bytes], size: int, tally: Tally, offset: int = 0) -> Iterator[_Block]:
     """Cut at line ends into blocks of about `size` bytes, which depend on nothing but the bytes.
 
-    A line longer than that makes a longer block; of one that does not end at all, only the beginning is held.
+    A line longer than that makes a longer block; of one that does not end at all, only the beginning is held. `offset`
+    is where the bytes begin.
     """
     # enough for one character more than is given, were all of the widest, with a byte order mark and a line end
     beginning = 4 * (MAX_LINE_CHARS + 2)
     longest = max(size, 2 * beginning)
     held: list[bytes] = []
-    length = offset = dropped = 0
+    length = dropped = 0
     for piece in pieces:
         held.append(piece)
         length += len(piece)
@@ -229,8 +304,11 @@ def _blocks(pieces: Iterable[bytes], size: int) -> Iterator[_Block]:
         rest = rest[start:]
         held.append(rest)
         length = len(rest)
-    if length:
-        yield _Block(offset, b"".join(held), dropped)
+    data = b"".join(held)
+    if tally.pending:
+        data = data[: data.rfind(b"\n") + 1]
+    if data:
+        yield _Block(offset, data, dropped)
 
 
 def _few_lines(block: _Block, most: int) -> Iterator[_Block]:
@@ -248,12 +326,56 @@ def _few_lines(block: _Block, most: int) -> Iterator[_Block]:
         yield from _few_lines(half, most)
 
 
-def read(one: Input, tally: Tally, *, block_bytes: int = BLOCK_BYTES) -> Iterator[pl.DataFrame]:
+def _behind(pieces: Iterator[bytes], offset: int) -> Iterator[bytes]:
+    """What stands behind an offset."""
+    for piece in pieces:
+        yield piece[offset:]
+        offset = max(0, offset - len(piece))
+
+
+def _first_and_rest(pieces: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+    first = b""
+    while len(first) < size and (piece := next(pieces, None)) is not None:
+        first += piece
+    return first[:size], chain((first[size:],), pieces)
+
+
+def read(
+    one: Input, tally: Tally, *, start: Place | None = None, block_bytes: int = BLOCK_BYTES
+) -> Iterator[pl.DataFrame]:
     """Read one input as frames of lines `(line: Int64, text: String, offset: Int64, size: Int64)`, counting in `tally`.
 
     `offset` and `size` are of the line in the decompressed bytes, its end included; an offset is null where the text
-    had to be written anew. What breaks off gives what came before the break; `tally.problem` says why.
+    had to be written anew. What breaks off gives what came before the break; `tally.problem` says why. From a `start`
+    on the frames are those of a reading from the beginning.
     """
-    for block in _blocks(_as_utf8(_taken(one, tally), tally), block_bytes):
-        for few in _few_lines(block, BLOCK_LINES):
-            yield _frame(few, tally)
+    if start is None:
+        blocks = _blocks(_as_utf8(_taken(one, tally), tally), block_bytes, tally)
+    else:
+        tally.lines = start.line - 1
+        first, rest = _first_and_rest(_behind(_taken(one, tally), start.offset), start.border - start.offset)
+        begun = [_Block(start.offset, first)] if first else []
+        blocks = chain(begun, _blocks(rest, block_bytes, tally, start.border))
+    for block in blocks:
+        few = list(_few_lines(block, BLOCK_LINES))
+        tally.resumable &= len(few) == 1
+        yield from (_frame(one, tally) for one in few)
+
+
+def stem_of(one: Input) -> str | None:
+    """Stem of an input (see `Tally`)."""
+    tally = Tally()
+    for _ in _taken(one, tally):
+        if tally.stem:
+            break
+    return tally.stem
+
+
+def recognised(one: Input, sizes: Sequence[int]) -> tuple[list[str], bool]:
+    """Identities of what an input begins with, at byte counts of known sources, ascending; whether the last is all."""
+    tally = Tally(marks=tuple(sizes))
+    for _ in _taken(one, tally):
+        if not tally.marks and tally.bytes > sizes[-1]:
+            break
+    noted = tally.beginnings
+    return noted, bool(noted) and noted[-1] == tally.identity

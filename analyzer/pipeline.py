@@ -7,43 +7,43 @@ as they come; the tables are then rebuilt from all events, old and new.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import polars as pl
 import pyarrow as pa
 
+from analyzer.accounts import Counted, counted, located, nothing, together, worded
 from analyzer.catalogue import EVENTS
-from analyzer.errors import AccountingError
 from analyzer.events.correlate import correlate, placed, tied
 from analyzer.events.links import with_canonical_ids
 from analyzer.events.meetings import joined, meetings, unmet
 from analyzer.events.plan import extract, fates, sift
 from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed as in_order
-from analyzer.lines import Input, Tally, discover, read
-from analyzer.records import UTC, Dialect, forced, split, zones_for
-from analyzer.reductions import WEIGHT, Sources, reduce, relay, relay_sessions
-from analyzer.reductions.accounting import (
-    COVERAGE,
-    SOURCES,
-    UNMATCHED,
-    merge_coverage,
-    merge_shapes,
-    merge_tallies,
-    shapes,
-    tally,
-)
+from analyzer.inputs import discover
+from analyzer.lines import Trail, read
+from analyzer.records import Dialect, forced, split, zones_for
+from analyzer.reductions import WEIGHT, Sources, reduce, relay, relay_sessions, unchanged
+from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.ice_stats import ICE_STATS
-from analyzer.reductions.refusals import REFUSALS, refused, unaccounted
+from analyzer.reductions.refusals import REFUSALS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
-from analyzer.reductions.releases import estimate, located, worded
+from analyzer.reductions.releases import estimate
 from analyzer.reductions.unchanged import FINGERPRINTS
+from analyzer.sources import (
+    Source,
+    admit,
+    coverage_table,
+    recognise,
+    refusals_table,
+    sources_table,
+    unmatched_table,
+)
 from analyzer.stored import Part, contents, endpoints, held, outline, whole
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
 
@@ -57,7 +57,7 @@ WORKERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What an ingest did: its sources (the table of that name), conversations in the dataset, and if it changed.
+    """What an ingest did: its sources (the table of that name), and whether the dataset has changed.
 
     `given` counts the inputs; those of `known` had bytes that the dataset has, under the name each is paired with.
     `refusals` are those of its sources (the table of that name).
@@ -65,50 +65,29 @@ class Ingested:
 
     sources: pl.DataFrame
     refusals: pl.DataFrame
-    conversations: int
     given: int
     known: tuple[tuple[str, str], ...]
     changed: bool
 
 
-@dataclass(slots=True)
-class _Source:
-    """One input on its way through: what was read, and the events that came of it."""
-
-    input: Input
-    tally: Tally
-    #: zone of its times that name none, and whether it was asked for
-    zone: str = UTC
-    zone_given: bool = False
-    dialect: Dialect = field(default_factory=lambda: Dialect((), None))
-    parts: list[Staged] = field(default_factory=list)
-
-    @property
-    def identity(self) -> str:
-        """What it is known by: its bytes, or its name where there are none."""
-        return f"unread:{self.input.name}" if self.tally.refused else self.tally.identity
-
-
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What records gave: their events, spilled by source and part, and their counts."""
+    """What records gave: their events, staged by source and part, their counts, and values that were refused."""
 
-    parts: list[tuple[str, Staged]]
-    tallies: pl.DataFrame
-    shapes: pl.DataFrame
-    marks: list[pl.DataFrame]
-    #: values that were refused: source, reason, line, offset, size
+    counted: Counted
+    parts: tuple[tuple[str, int, Staged], ...] = ()
+    #: source, reason, line, offset, size
     refused: pl.DataFrame | None = None
 
 
 def _process(commit: Commit, sifted: pl.DataFrame) -> _Batch:
     extracted = extract(sifted)
     events = with_canonical_ids(extracted.events)
-    parts = [
-        (str(name), commit.stage_frame(EVENTS, EVENTS.conform(mine.drop("part"))))
-        for (name, _), mine in events.group_by("source", "part", maintain_order=True)
-    ]
-    return _Batch(parts, tally(extracted.fates), shapes(extracted.fates), [located(events)], extracted.refused)
+    parts = tuple(
+        (str(name), int(str(part)), commit.stage_frame(EVENTS, EVENTS.conform(mine.drop("part"))))
+        for (name, part), mine in events.group_by("source", "part", maintain_order=True)
+    )
+    return _Batch(counted(extracted.fates, [located(events)]), parts, extracted.refused)
 
 
 def _enough(frames: Sequence[pl.DataFrame]) -> bool:
@@ -116,29 +95,38 @@ def _enough(frames: Sequence[pl.DataFrame]) -> bool:
 
 
 def _portions(
-    sources: Sequence[_Source], dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
+    sources: Sequence[Source], dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
 ) -> Iterator[pl.DataFrame]:
     """Records of all sources that are not settled at once, each row knowing its source and which `part` of it it is in.
 
     Parts of a source depend on nothing but the source, and so do the files of its events.
     """
     for source in sources:
-        seen, part = 0, 0
+        if source.is_known:
+            continue
+        start, seen = source.start, 0
+        part = start.parts if start else 0
         waiting: list[pl.DataFrame] = []
-        lines, refusals = read(source.input, source.tally), source.tally.refusals
-        for found, records in split(lines, zone=source.zone, dialect=dialect, refusals=refusals):
+        trail = Trail()
+        lines = trail.along(read(source.input, source.tally, start=start.place if start else None))
+        layout = start.dialect if start else dialect
+        for found, records in split(
+            lines, zone=source.zone, dialect=layout, told=start is not None, refusals=source.tally.refusals
+        ):
             source.dialect = found
-            sifted = sift(records.with_columns(source=pl.lit(source.input.name)))
+            sifted = sift(records.with_columns(source=pl.lit(source.name), part=pl.lit(part)))
             settled = fates(sifted.filter(pl.col("fate").is_not_null()))
-            count(_Batch([], tally(settled), shapes(settled), [worded(sifted)]))
+            count(_Batch(counted(settled, [worded(sifted)])))
             waiting.append(sifted.filter(pl.col("fate").is_null()).drop("fate"))
             if _enough(waiting):
-                yield pl.concat(waiting).with_columns(part=pl.lit(part))
+                yield pl.concat(waiting)
                 waiting, part = [], part + 1
+                if source.tally.resumable and (place := trail.place(records["line"][-1] + records["lines"][-1])):
+                    source.reached = place, part
             progress(source.tally.bytes - seen)
             seen = source.tally.bytes
         if waiting:
-            yield pl.concat(waiting).with_columns(part=pl.lit(part))
+            yield pl.concat(waiting)
 
 
 def _batched(portions: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -165,86 +153,6 @@ def _extracted(commit: Commit, batches: Iterator[pl.DataFrame]) -> Iterator[_Bat
             yield future.result()
 
 
-def _zone_of(entry: dict[str, Any]) -> str:
-    # versions before did not note it
-    return entry["row"].get("zone") or UTC
-
-
-def _remembered(one: Input, known: dict[str, dict[str, Any]]) -> str | None:
-    """The zone that a source was read in when it was read before, as it is or shorter, where that was not UTC."""
-    zones = {identity: _zone_of(entry) for identity, entry in known.items() if _zone_of(entry) != UTC}
-    # standard input can be read only once
-    if not zones or one.path is None:
-        return None
-    tally = Tally(marks=tuple(sorted({known[identity]["row"]["bytes"] for identity in zones})))
-    for _ in read(one, tally):
-        if not tally.marks:
-            break
-    return next((zones[identity] for identity in reversed(tally.beginnings) if identity in zones), None)
-
-
-def _in_zones(
-    inputs: Sequence[Input], zone: str | None, given: dict[str, str], known: dict[str, dict[str, Any]]
-) -> Iterator[_Source]:
-    """The sources, each with its zone: the one given for it, else for all, else the one it was read in before."""
-    marks = tuple(sorted({entry["row"]["bytes"] for entry in known.values()}))
-    for one in inputs:
-        asked = given.get(one.name, zone)
-        found = asked or _remembered(one, known) or UTC
-        yield _Source(one, Tally(marks=marks), found, asked is not None)
-
-
-def _is_known(commit: Commit, source: _Source) -> bool:
-    """Whether the dataset has these bytes, and nobody asks to read their times in another zone."""
-    entry = commit.sources.get(source.identity)
-    if entry is None or source.tally.refused:
-        return entry is not None and entry["refusals"] == source.tally.refusals.rows
-    is_new = entry is not commit.before.sources.get(source.identity)
-    return is_new or not source.zone_given or _zone_of(entry) == source.zone
-
-
-def _admit(
-    commit: Commit, source: _Source, counts: dict[str, object], covered: pl.DataFrame, unmatched: pl.DataFrame
-) -> bool:
-    """Enter a source in the commit under its identity; false when its bytes are already there."""
-    identity = source.identity
-    if identity != (unread := f"unread:{source.input.name}"):
-        commit.sources.pop(unread, None)
-    if _is_known(commit, source):
-        return bool(source.tally.refused)
-    for outgrown in (identity, *source.tally.beginnings):
-        # the source as it was when last read: what it had is in what it has now
-        for relative in commit.sources.pop(outgrown, {"parts": []})["parts"]:
-            commit.remove(relative)
-    names = [f"{identity[:16]}-{part:05}" for part in range(len(source.parts))]
-    for staged, name in zip(source.parts, names, strict=True):
-        commit.place(staged, name)
-    row = {
-        "name": source.input.name,
-        "identity": identity,
-        "dialect": source.dialect.name,
-        "dialect_votes": ", ".join(f"{name} {votes}" for name, votes in source.dialect.votes),
-        "resolution_ms": source.dialect.resolution_ms,
-        "zone": source.zone if source.dialect.resolution_ms is not None else None,
-        "bytes": source.tally.bytes,
-        "lines": source.tally.lines,
-        "cut_lines": source.tally.cut_lines,
-        "problem": source.tally.problem,
-        **counts,
-    }
-    text_bytes = source.tally.bytes + (source.tally.recoded or 0)
-    if missing := unaccounted(row, source.tally.refusals, text_bytes):
-        raise AccountingError(f"{source.input.name} is not accounted for ({missing})", "nothing was written; report it")
-    commit.sources[identity] = {
-        "row": json.loads(pl.DataFrame([row], schema=SOURCES.schema).write_json())[0],
-        "parts": [f"{EVENTS.name}/{name}.parquet" for name in names],
-        "coverage": covered.drop("source").rows(),
-        "unmatched": unmatched.drop("source").rows(),
-        "refusals": source.tally.refusals.rows,
-    }
-    return True
-
-
 def _keep_readable(commit: Commit) -> None:
     """See to it that the events can be read as a table even where there are none."""
     nothing = f"{EVENTS.name}/none.parquet"
@@ -252,29 +160,6 @@ def _keep_readable(commit: Commit) -> None:
         commit.write(EVENTS, EVENTS.empty(), "none")
     elif nothing in commit.files:
         commit.remove(nothing)
-
-
-def _sources_table(entries: Collection[dict[str, Any]]) -> pl.DataFrame:
-    rows = json.dumps([entry["row"] for entry in entries])
-    return SOURCES.conform(pl.read_json(rows.encode(), schema=SOURCES.schema)) if entries else SOURCES.empty()
-
-
-def _refusals_table(entries: Collection[dict[str, Any]]) -> pl.DataFrame:
-    # versions before this table did not note them
-    return refused((entry["row"]["name"], entry.get("refusals", ())) for entry in entries)
-
-
-def _coverage_table(commit: Commit) -> pl.DataFrame:
-    # versions before this table did not count by target
-    found = commit.sources.values()
-    rows = [(entry["row"]["name"], *row) for entry in found for row in entry.get("coverage", [])]
-    return COVERAGE.conform(pl.DataFrame(rows, schema=COVERAGE.schema, orient="row"))
-
-
-def _unmatched_table(commit: Commit) -> pl.DataFrame:
-    schema = {"source": pl.String, "target": pl.String, "skeleton": pl.String, "count": pl.Int64, "line": pl.Int64}
-    rows = [(entry["row"]["name"], *shape) for entry in commit.sources.values() for shape in entry["unmatched"]]
-    return merge_shapes(pl.DataFrame(rows, schema=schema, orient="row"))
 
 
 def _stored(commit: Commit) -> list[Part]:
@@ -285,12 +170,12 @@ def _stored(commit: Commit) -> list[Part]:
     return [
         Part(places[part], commit.files[part]["sha256"], commit.files[part]["rows"], source.identity, scope)
         for source, scope in order
-        for part in commit.sources[source.identity]["parts"]
+        for _, part in sorted(commit.sources[source.identity]["parts"].items(), key=lambda one: int(one[0]))
     ]
 
 
-def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> int:
-    """Write the tables of all conversations, from all events: how many there are."""
+def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> None:
+    """Write the tables of all conversations, from all events."""
     # what writing events has needed is not needed any more
     pa.default_memory_pool().release_unused()
     resolution = sources.select(source="identity", resolution_ms="resolution_ms")
@@ -321,7 +206,6 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> in
         sides = pl.read_parquet(commit.staged(ICE_STATS), columns=["tube_id", "side"])
         relayed = relay_sessions.reduce(seen, known.links, sides)
     commit.write(RELAY_SESSIONS, relayed)
-    return len(rebuilt.fingerprints)
 
 
 def ingest(
@@ -333,14 +217,16 @@ def ingest(
     dialect: str | None = None,
     follow_symlinks: bool = False,
     trust_archives: bool = False,
+    final: bool = False,
     progress: Progress = lambda _: None,
 ) -> Ingested:
     """Read logs, rebuild every conversation, and commit the tables to the dataset at `out`.
 
-    Sources whose bytes the dataset already has add nothing; a source that has grown replaces what it was. Times that
-    name no zone are read in `zone`, or in that of `zones`, pairs of a source (see `zones_for`) and a zone; a source
-    keeps the zone it was first read in, also as it grows, until another one is asked for: then it is read anew.
-    Symbolic links below a folder and archives of any size are read only where that is asked for.
+    Sources whose bytes the dataset already has add nothing; one that has grown adds what is new. A last line without an
+    end waits for it, unless the inputs are `final`. Times that name no zone are read in `zone`, or in that of `zones`,
+    pairs of a source (see `zones_for`) and a zone; a source keeps the zone it was first read in, also as it grows,
+    until another one is asked for: then it is read anew. Symbolic links below a folder and archives of any size are
+    read only where that is asked for.
 
     Raises:
         InputError: nothing to read.
@@ -350,50 +236,44 @@ def ingest(
         BusyError: another run is writing it.
     """
     layout = forced(dialect) if dialect else None
-    inputs = discover(given, skip=out, follow_symlinks=follow_symlinks, trust_archives=trust_archives)
+    inputs = discover(given, skip=out, follow_symlinks=follow_symlinks, trust_archives=trust_archives, final=final)
     zone_given = zones_for([one.name for one in inputs], zones)
     with writing(out) as commit:
-        sources = list(_in_zones(inputs, zone, zone_given, commit.sources))
-        by_name = {source.input.name: source for source in sources}
-        done: list[_Batch] = []
-        portions = _portions(sources, layout, progress, done.append)
-        for batch in _extracted(commit, _batched(portions)):
-            for name, staged in batch.parts:
-                by_name[name].parts.append(staged)
-            for name, *one in batch.refused.rows() if batch.refused is not None else ():
-                reason, line, offset, size = one
-                by_name[name].tally.refusals.tell(reason, line=line, offset=offset, size=size)
-            done.append(batch)
-        tallies = merge_tallies([one.tallies for one in done]) if done else pl.DataFrame()
-        counts = {row.pop("source"): row for row in tallies.to_dicts()}
-        layouts = {source.input.name: source.dialect.name for source in sources}
-        releases = estimate([marks for one in done for marks in one.marks], layouts)
-        covered = merge_coverage([one.tallies for one in done]) if done else COVERAGE.empty()
-        shapes_ = pl.concat([one.shapes for one in done]) if done else None
+        sources = list(recognise(inputs, zone, zone_given, layout, commit.sources))
+        read_in = _read_in(commit, sources, layout, progress)
         known = []
         for source in sources:
-            name = source.input.name
-            mine = shapes_.filter(pl.col("source") == name) if shapes_ is not None else pl.DataFrame({"source": []})
-            found = counts.get(name, _NOTHING) | releases[name]
-            if not _admit(commit, source, found, covered.filter(pl.col("source") == name), mine):
-                known.append((name, str(commit.sources[source.identity]["row"]["name"])))
-        _keep_readable(commit)
-        sources_table = _sources_table(commit.sources.values())
-        conversations = _rebuilt(commit, _stored(commit), sources_table)
-        commit.write(SOURCES, sources_table)
-        commit.write(COVERAGE, _coverage_table(commit))
-        commit.write(UNMATCHED, _unmatched_table(commit))
-        commit.write(REFUSALS, _refusals_table(commit.sources.values()))
+            if not admit(commit, source, *read_in.get(source.name, (nothing(), {}))):
+                entry = commit.sources.get(source.identity)
+                known.append((source.input.name, entry["row"]["name"] if entry else source.name))
+        entries = commit.sources.values()
+        table = sources_table(entries)
+        if commit.sources != commit.before.sources or not unchanged.is_of_now(commit.sole(FINGERPRINTS)):
+            _keep_readable(commit)
+            _rebuilt(commit, _stored(commit), table)
+            commit.write(SOURCES, table)
+            commit.write(COVERAGE, coverage_table(entries))
+            commit.write(UNMATCHED, unmatched_table(entries))
+            commit.write(REFUSALS, refusals_table(entries))
         changed = commit.publish()
-        own = {source.identity: commit.sources[source.identity] for source in sources}.values()
-        return Ingested(
-            sources=_sources_table(own),
-            refusals=_refusals_table(own),
-            conversations=conversations,
-            given=len(inputs),
-            known=tuple(known),
-            changed=changed,
-        )
+        own = [commit.sources[one] for one in {source.identity: None for source in sources} if one in commit.sources]
+        return Ingested(sources_table(own), refusals_table(own), len(inputs), tuple(known), changed)
 
 
-_NOTHING: dict[str, object] = {"records": 0, "events": 0, "noise": 0, "unmatched": 0, "rejected": 0}
+def _read_in(
+    commit: Commit, sources: Sequence[Source], layout: Dialect | None, progress: Progress
+) -> dict[str, tuple[Counted, dict[str, object]]]:
+    """Read what is new of the sources: events go to the stage, counts and the estimated release come out, by name."""
+    by_name = {source.name: source for source in sources if not source.is_known}
+    done = [source.start.counted.named(source.name) for source in by_name.values() if source.start]
+    portions = _portions(sources, layout, progress, lambda batch: done.append(batch.counted))
+    for batch in _extracted(commit, _batched(portions)):
+        for name, part, staged in batch.parts:
+            by_name[name].parts[part] = staged
+        for name, reason, line, offset, size in batch.refused.rows() if batch.refused is not None else ():
+            by_name[name].tally.refusals.tell(reason, line=line, offset=offset, size=size)
+        done.append(batch.counted)
+    found = together(done)
+    releases = estimate([found.marks], {name: source.dialect.name for name, source in by_name.items()})
+    of_each = found.by_source()
+    return {name: (of_each.get(name, nothing()), releases[name]) for name in by_name}

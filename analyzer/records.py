@@ -334,17 +334,18 @@ def split(
     *,
     zone: str = UTC,
     dialect: Dialect | None = None,
+    told: bool = False,
     refusals: Refusals | None = None,
 ) -> Iterator[tuple[Dialect, pl.DataFrame]]:
     """Split blocks of lines into records; what is refused of them goes to `refusals`.
 
     The dialect is told by the first lines of a source, or by the first block in which there is one; `dialect` overrules
-    the vote, which is held all the same. Yields it with each frame of records; a record that may go on in the next
-    block waits for it, with no more of its message than is kept.
+    the vote, which is held all the same unless it was `told` before. Yields it with each frame of records; a record
+    that may go on in the next block waits for it, with no more of its message than is kept.
     """
     refusals = Refusals() if refusals is None else refusals
     waiting: pl.DataFrame | None = None
-    chosen: Dialect | None = None
+    chosen = dialect if told else None
     ahead = iter(blocks)
     block = next(ahead, None)
     while block is not None:

@@ -166,5 +166,6 @@ def fates(found: pl.DataFrame) -> pl.DataFrame:
         "level",
         "target",
         "fate",
+        *_handed_through(found),
         message=pl.when(pl.col("fate") == UNMATCHED).then(pl.col("message")),
     )

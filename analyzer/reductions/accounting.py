@@ -25,7 +25,13 @@ SOURCES = Table(
         Column("zone", pl.String(), "Zone that its times were read in where they name none; null without times."),
         Column("levels", pl.List(pl.String()), "Levels seen among the library's own records."),
         *RELEASE,
-        Column("bytes", pl.Int64(), "Decompressed size.", unit="By"),
+        Column("bytes", pl.Int64(), "Decompressed size, up to the last line end of what may still grow.", unit="By"),
+        Column(
+            "pending_bytes",
+            pl.Int64(),
+            "Bytes behind the last line end: a line begun, which waits for its end.",
+            unit="By",
+        ),
         Column("lines", pl.Int64(), "Physical lines.", unit="{line}"),
         Column("records", pl.Int64(), "events + noise + unmatched + rejected.", unit="{record}"),
         Column("events", pl.Int64(), "Records a rule took.", unit="{record}"),
@@ -125,7 +131,7 @@ def merge_shapes(parts: pl.DataFrame) -> pl.DataFrame:
     return UNMATCHED.conform(merged.select("target", "skeleton", "count", origin=origin))
 
 
-_FATES = {"events": "event", "noise": "noise", "unmatched": "unmatched", "rejected": "rejected"}
+FATES = {"events": "event", "noise": "noise", "unmatched": "unmatched", "rejected": "rejected"}
 
 
 def tally(fates: pl.DataFrame) -> pl.DataFrame:
@@ -135,21 +141,21 @@ def tally(fates: pl.DataFrame) -> pl.DataFrame:
     """
     counted = fates.group_by("source", "target").agg(
         records=pl.len().cast(pl.Int64),
-        **{name: (pl.col("fate") == fate).sum().cast(pl.Int64) for name, fate in _FATES.items()},
+        **{name: (pl.col("fate") == fate).sum().cast(pl.Int64) for name, fate in FATES.items()},
         first_ts=pl.col("ts").min(),
         last_ts=pl.col("ts").max(),
         levels=pl.col("level").filter(_OWN).unique(),
     )
     named = counted["target"].unique().drop_nulls()
     foreign = [target for target in named if stem(target) is None]
-    merged = _added(counted.with_columns(pl.col("target").replace(foreign, [None] * len(foreign))), "source", "target")
+    merged = added(counted.with_columns(pl.col("target").replace(foreign, [None] * len(foreign))), "source", "target")
     return _own_memory(merged)
 
 
-def _added(counted: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """Add up what was counted."""
+def added(counted: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Add up what was counted, by some of its columns."""
     return counted.group_by(by).agg(
-        pl.col("records", *_FATES).sum(),
+        pl.col("records", *FATES).sum(),
         pl.col("first_ts").min(),
         pl.col("last_ts").max(),
         levels=pl.col("levels").explode(empty_as_null=True).drop_nulls().unique().sort(),
@@ -158,10 +164,10 @@ def _added(counted: pl.DataFrame, *by: str) -> pl.DataFrame:
 
 def merge_tallies(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Merge the tallies of several batches, one row per source."""
-    return _added(pl.concat(parts), "source")
+    return added(pl.concat(parts), "source")
 
 
 def merge_coverage(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Merge the tallies of several batches, one row per source and target; rejected lines are no records of any."""
-    found = _added(pl.concat(parts), "source", "target").with_columns(records=pl.col("records") - pl.col("rejected"))
+    found = added(pl.concat(parts), "source", "target").with_columns(records=pl.col("records") - pl.col("rejected"))
     return COVERAGE.conform(found.filter(pl.col("records") > 0).select(COVERAGE.schema.names()))

@@ -53,6 +53,14 @@ def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | No
     return total.select("component", fingerprint=pl.concat_str(pl.lit(code), *hexadecimal, separator="-"))
 
 
+def is_of_now(path: Path | None) -> bool:
+    """Whether fingerprints were made by the program as it is."""
+    if path is None:
+        return False
+    made = pl.scan_parquet(path).select("fingerprint").head(1).collect()["fingerprint"]
+    return made.is_empty() or made.str.starts_with(code()).all()
+
+
 @cache
 def code() -> str:
     """What a fingerprint depends on beside the log: the program, and how Polars hashes."""

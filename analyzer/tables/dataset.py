@@ -149,8 +149,8 @@ class Commit:
         path = self.stage / f"{next(self._numbers)}.part"
         return Staged(path, table.name, *self._write_parquet(path, table, frames))
 
-    def place(self, staged: Staged, name: str) -> None:
-        """Give a staged file its name in the commit. A live file of the same bytes is left alone."""
+    def place(self, staged: Staged, name: str) -> str:
+        """Give a staged file its name in the commit, and tell where that is. A live file of the same bytes stays."""
         relative = _relative(staged.table, name)
         known = self.before.files.get(relative)
         if known and known["sha256"] == staged.sha256 and (self.out / relative).exists():
@@ -158,6 +158,7 @@ class Commit:
         else:
             self._staged[staged.path.name] = relative
         self.files[relative] = {"sha256": staged.sha256, "rows": staged.rows, "table": staged.table}
+        return relative
 
     def write(self, table: Table, frame: pl.DataFrame, name: str = SOLE) -> None:
         """Stage and place one file of a table; its content decides its bytes."""

@@ -1,0 +1,138 @@
+"""What was counted of sources, part by part: what became of their records, shapes of unmatched ones, marks of releases.
+
+Counts add up in any order, so those of the parts before a checkpoint can be kept and the others counted anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import polars as pl
+
+from analyzer.grammar.types import TIMESTAMP
+from analyzer.reductions import accounting, releases
+from analyzer.reductions.accounting import merge_coverage, merge_tallies
+
+_PLACE = ("source", "part")
+_COUNT = pl.Int64()
+
+
+def _by_part(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a batch with their source and part as one word, as which they are counted."""
+    return frame.with_columns(source=pl.format("{}:{}", "part", "source"))
+
+
+def _placed(counted: pl.DataFrame, like: pl.DataFrame) -> pl.DataFrame:
+    named = pl.col("source").str.splitn(":", 2).struct
+    placed = counted.with_columns(part=named.field("field_0").cast(_COUNT), source=named.field("field_1"))
+    return placed.select(like.columns).cast(like.schema)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Counts of `source` and `part`: by target, by shape of what is unmatched, and by mark of the release."""
+
+    tallies: pl.DataFrame
+    shapes: pl.DataFrame
+    marks: pl.DataFrame
+
+    def of(self, wanted: pl.Expr) -> Counted:
+        """Keep the counts of some sources or parts."""
+        return Counted(*(frame.filter(wanted) for frame in self.frames()))
+
+    def by_source(self) -> dict[str, Counted]:
+        """Counts of each source by itself."""
+        parted = [frame.partition_by("source", as_dict=True) for frame in self.frames()]
+        names = {str(name) for frames in parted for (name,) in frames}
+        empty = [frame.clear() for frame in self.frames()]
+        return {
+            name: Counted(*(frames.get((name,), none) for frames, none in zip(parted, empty, strict=True)))
+            for name in names
+        }
+
+    def frames(self) -> Iterable[pl.DataFrame]:
+        """Its frames, in order."""
+        return (getattr(self, one.name) for one in fields(self))
+
+    @property
+    def records(self) -> int:
+        """All records."""
+        return int(self.tallies["records"].sum())
+
+    def totals(self) -> dict[str, Any]:
+        """Counts, times and levels of the one source it is, as in the table of sources."""
+        rows = merge_tallies([self.tallies]).drop("source").to_dicts()
+        return rows[0] if rows else dict.fromkeys(("records", *accounting.FATES), 0)
+
+    def coverage(self) -> pl.DataFrame:
+        """Counts by target, as in the table of coverage."""
+        return merge_coverage([self.tallies])
+
+    def unmatched(self) -> pl.DataFrame:
+        """Shapes of what is unmatched: `target`, `skeleton`, `count`, `line` of the first."""
+        shapes = self.shapes.group_by("target", "skeleton").agg(pl.col("count").sum(), pl.col("line").min())
+        return shapes.sort("target", "skeleton")
+
+    def stored(self) -> dict[str, Any]:
+        """The same as JSON, the parts taken together, without the name of the source."""
+        tallies = accounting.added(self.tallies, "target")
+        marks = self.marks.group_by("mark").agg(pl.col("records").sum())
+        named = {"tallies": tallies.sort("target"), "shapes": self.unmatched(), "marks": marks.sort("mark")}
+        return {name: json.loads(frame.write_json()) for name, frame in named.items()}
+
+    def named(self, source: str) -> Counted:
+        """The same as counts of the first part of a source."""
+        first = {"source": pl.lit(source), "part": pl.lit(0, pl.Int64)}
+        none = nothing()
+        named = (frame.with_columns(**first) for frame in self.frames())
+        return Counted(*(frame.select(like.columns) for frame, like in zip(named, none.frames(), strict=True)))
+
+
+def nothing() -> Counted:
+    """No counts."""
+    place = {"source": pl.String(), "part": _COUNT}
+    fates = {"records": _COUNT, **dict.fromkeys(accounting.FATES, _COUNT)}
+    times = {"first_ts": TIMESTAMP, "last_ts": TIMESTAMP, "levels": pl.List(pl.String())}
+    return Counted(
+        pl.DataFrame(schema={**place, "target": pl.String(), **fates, **times}),
+        pl.DataFrame(schema={**place, "target": pl.String(), "skeleton": pl.String(), "count": _COUNT, "line": _COUNT}),
+        pl.DataFrame(schema={**place, "mark": pl.String(), "records": _COUNT}),
+    )
+
+
+def together(parts: Iterable[Counted]) -> Counted:
+    """Counts of several batches."""
+    return Counted(*map(pl.concat, zip(*(one.frames() for one in (nothing(), *parts)), strict=True)))
+
+
+def restored(entry: Mapping[str, Any]) -> Counted:
+    """Counts as they were stored, of no source yet."""
+    found = []
+    for name, like in zip((one.name for one in fields(Counted)), nothing().frames(), strict=True):
+        schema = {column: dtype for column, dtype in like.schema.items() if column not in _PLACE}
+        found.append(
+            pl.read_json(json.dumps(entry[name]).encode(), schema=schema)
+            if entry[name]
+            else pl.DataFrame(schema=schema)
+        )
+    return Counted(*found)
+
+
+def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame]) -> Counted:
+    """Count what became of the records of a batch (`plan.fates`), beside its `marks`."""
+    by_part = _by_part(fates)
+    found = (accounting.tally(by_part), accounting.shapes(by_part), pl.concat(marks))
+    return Counted(*(_placed(one, like) for one, like in zip(found, nothing().frames(), strict=True)))
+
+
+def worded(sifted: pl.DataFrame) -> pl.DataFrame:
+    """Marks among the first words of a batch's records."""
+    return releases.worded(_by_part(sifted))
+
+
+def located(events: pl.DataFrame) -> pl.DataFrame:
+    """Marks among the places in the library's source that a batch's events name."""
+    return releases.located(_by_part(events))

@@ -1,0 +1,265 @@
+"""Inputs → sources: which of them the dataset knows, which have grown, and what it keeps of each.
+
+A source is its decompressed bytes up to their last line end: names, places and compression do not matter to what it
+holds. What stands behind that is the beginning of a line, which waits for its end. A source that has grown is read on
+from a checkpoint: what was found before that stays as it is, and comes out as if all had been read at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from analyzer.accounts import Counted, restored
+from analyzer.errors import AccountingError
+from analyzer.inputs import Input
+from analyzer.lines import Place, Tally, recognised, stem_of
+from analyzer.records import UTC, Dialect
+from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
+from analyzer.reductions.refusals import refused, unaccounted
+from analyzer.refusals import Refusals
+from analyzer.tables.dataset import Commit, Staged
+
+#: what the manifest has of a source
+Entry: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where to read on, behind `parts` files of events, and what was counted before."""
+
+    place: Place
+    parts: int
+    dialect: Dialect
+    counted: Counted
+
+    def stored(self) -> Entry:
+        """The same as JSON."""
+        return {
+            "place": asdict(self.place),
+            "parts": self.parts,
+            "dialect": [self.dialect.wraps, self.dialect.record, self.dialect.votes],
+            "counted": self.counted.stored(),
+        }
+
+
+def _restored(entry: Entry) -> Checkpoint:
+    wraps, record, votes = entry["dialect"]
+    dialect = Dialect(tuple(wraps), record, tuple((name, count) for name, count in votes))
+    return Checkpoint(Place(**entry["place"]), entry["parts"], dialect, restored(entry["counted"]))
+
+
+@dataclass(slots=True)
+class Source:
+    """One input on its way through: what was read, and the events that came of it."""
+
+    input: Input
+    name: str
+    tally: Tally = field(default_factory=Tally)
+    #: zone of its times that name none, and whether it was asked for
+    zone: str = UTC
+    zone_given: bool = False
+    #: what it was when it was last read, by identity, the latest last; and whether that is all it is
+    before: tuple[str, ...] = ()
+    is_known: bool = False
+    dialect: Dialect = field(default_factory=lambda: Dialect((), None))
+    #: where to read on from, and where the next reading may
+    start: Checkpoint | None = None
+    reached: tuple[Place, int] | None = None
+    #: files of events that were written, by the number of the part
+    parts: dict[int, Staged] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """What it is known by: its bytes, or its name where there are none."""
+        if self.is_known:
+            return self.before[-1]
+        return f"unread:{self.name}" if self.tally.refused else self.tally.identity
+
+
+# -- what is known of them ---------------------------------------------------------------------------------------------
+
+
+def _zone_of(entry: Entry) -> str:
+    # versions before did not note it
+    return entry["row"].get("zone") or UTC
+
+
+def _refusals_before(entry: Entry, start: Checkpoint) -> Refusals | None:
+    """What was refused before a checkpoint; None where that cannot be told."""
+    line = start.place.line
+    rows = [dict(row) for row in entry["refusals"] if row["line"] is not None and row["line"] < line]
+    if any(row["last_line"] >= line for row in rows):
+        return None
+    return Refusals(rows, line - 1, start.place.offset, start.counted.records)
+
+
+def _read_on(source: Source, entry: Entry) -> None:
+    """Let a source that has grown be read from its checkpoint on, where it has one."""
+    if entry.get("checkpoint") is None:
+        return
+    start = _restored(entry["checkpoint"])
+    refusals = _refusals_before(entry, start)
+    if refusals is None:
+        return
+    source.start, source.dialect = start, start.dialect
+    source.tally.refusals = refusals
+    source.tally.cut_lines = sum(row["reason"] == "line_too_long" for row in refusals.rows)
+
+
+def _untaken(name: str, mark: str, taken: Collection[str]) -> str:
+    """A name that no other source has: of those of one name, each but the first has its number, behind a mark."""
+    numbered = (f"{name}{mark}{number}" for number in range(2, len(taken) + 3))
+    return next(one for one in (name, *numbered) if one not in taken)
+
+
+def _recognised(source: Source, known: Mapping[str, Entry]) -> None:
+    """Find out whether an input is a source that the dataset has, as it was or grown."""
+    if not known or source.input.path is None or source.input.refused:
+        # standard input can be read only once
+        return
+    stem = stem_of(source.input)
+    alike = {entry["row"]["bytes"] for entry in known.values() if stem and entry.get("stem") == stem}
+    if alike:
+        noted, source.is_known = recognised(source.input, sorted(alike))
+        source.before = tuple(one for one in noted if one in known)
+        source.is_known &= noted[-1:] == list(source.before[-1:])
+
+
+def recognise(
+    inputs: Sequence[Input],
+    zone: str | None,
+    given: Mapping[str, str],
+    layout: Dialect | None,
+    known: Mapping[str, Entry],
+) -> Iterator[Source]:
+    """Tell of each input which source it is, and from where on it is to be read.
+
+    It is read in the zone given for it, else in that for all, else in the one it was read in before.
+    """
+    taken = {entry["row"]["name"] for entry in known.values()}
+    outgrown: set[str] = set()
+    for one in inputs:
+        asked = given.get(one.name, zone)
+        source = Source(one, one.name, zone=asked or UTC, zone_given=asked is not None)
+        _recognised(source, known)
+        if not source.is_known:
+            # of two inputs that begin like a third one goes on from it
+            source.before = tuple(was for was in source.before if was not in outgrown)
+            outgrown.update(source.before)
+        if not source.before:
+            source.name = _untaken(one.name, "#", taken)
+            taken.add(source.name)
+        else:
+            entry = known[source.before[-1]]
+            source.name, was = entry["row"]["name"], _zone_of(entry)
+            source.zone = asked or was
+            same_zone = source.zone == was
+            source.is_known &= same_zone
+            if not source.is_known and same_zone and (layout is None or entry["row"]["dialect"] == layout.name):
+                _read_on(source, entry)
+        yield source
+
+
+# -- what is kept of them ----------------------------------------------------------------------------------------------
+
+
+def _checkpoint(source: Source, found: Counted) -> Entry | None:
+    """Where the next reading may begin, as JSON."""
+    if source.reached is None:
+        return source.start.stored() if source.start else None
+    place, parts = source.reached
+    return Checkpoint(place, parts, source.dialect, found.of(pl.col("part") < parts)).stored()
+
+
+def _is_known(commit: Commit, source: Source) -> bool:
+    """Whether the dataset has these bytes, and nobody asks to read their times in another zone."""
+    entry = commit.sources.get(source.identity)
+    if entry is None or source.is_known or source.tally.refused:
+        return entry is not None and (source.is_known or entry["refusals"] == source.tally.refusals.rows)
+    is_new = entry is not commit.before.sources.get(source.identity)
+    return is_new or not source.zone_given or _zone_of(entry) == source.zone
+
+
+def _stem(commit: Commit, source: Source) -> str:
+    """What the files of a source are called: as it begins, so that it has them for good."""
+    taken = {entry["files"] for identity, entry in commit.sources.items() if identity not in source.before}
+    return _untaken(source.tally.stem or source.identity[:16], ".", taken)
+
+
+def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, object]) -> bool:
+    """Enter a source in the commit under its identity; false when its bytes are already there."""
+    identity = source.identity
+    if identity != (unread := f"unread:{source.input.name}"):
+        commit.sources.pop(unread, None)
+    if _is_known(commit, source):
+        return bool(source.tally.refused)
+    files = _stem(commit, source)
+    outgrown = [commit.sources.pop(one) for one in {identity, *source.before} if one in commit.sources]
+    # the source as it was when last read: what it had is in what it has now
+    had = {place for entry in outgrown for place in entry["parts"].values()}
+    first = source.start.parts if source.start else 0
+    parts = {number: place for entry in outgrown for number, place in entry["parts"].items() if int(number) < first}
+    for number, staged in sorted(source.parts.items()):
+        parts[str(number)] = commit.place(staged, f"{files}-{number:05}")
+    for gone in had - set(parts.values()):
+        commit.remove(gone)
+    row = {
+        "name": source.name,
+        "identity": identity,
+        "dialect": source.dialect.name,
+        "dialect_votes": ", ".join(f"{name} {votes}" for name, votes in source.dialect.votes),
+        "resolution_ms": source.dialect.resolution_ms,
+        "zone": source.zone if source.dialect.resolution_ms is not None else None,
+        "bytes": source.tally.bytes,
+        "pending_bytes": source.tally.pending,
+        "lines": source.tally.lines,
+        "cut_lines": source.tally.cut_lines,
+        "problem": source.tally.problem,
+        **found.totals(),
+        **release,
+    }
+    text_bytes = source.tally.bytes + (source.tally.recoded or 0)
+    if missing := unaccounted(row, source.tally.refusals, text_bytes):
+        raise AccountingError(f"{source.input.name} is not accounted for ({missing})", "nothing was written; report it")
+    commit.sources[identity] = {
+        "row": json.loads(pl.DataFrame([row], schema=SOURCES.schema).write_json())[0],
+        "stem": source.tally.stem,
+        "files": files,
+        "parts": parts,
+        "coverage": found.coverage().drop("source").rows(),
+        "unmatched": found.unmatched().rows(),
+        "refusals": source.tally.refusals.rows,
+        "checkpoint": _checkpoint(source, found),
+    }
+    return True
+
+
+def sources_table(entries: Collection[Entry]) -> pl.DataFrame:
+    """Build the table of sources."""
+    rows = json.dumps([entry["row"] for entry in entries])
+    return SOURCES.conform(pl.read_json(rows.encode(), schema=SOURCES.schema)) if entries else SOURCES.empty()
+
+
+def refusals_table(entries: Collection[Entry]) -> pl.DataFrame:
+    """Build the table of refusals."""
+    # versions before this table did not note them
+    return refused((entry["row"]["name"], entry.get("refusals", ())) for entry in entries)
+
+
+def coverage_table(entries: Collection[Entry]) -> pl.DataFrame:
+    """Build the table of coverage."""
+    # versions before this table did not count by target
+    rows = [(entry["row"]["name"], *row) for entry in entries for row in entry.get("coverage", [])]
+    return COVERAGE.conform(pl.DataFrame(rows, schema=COVERAGE.schema, orient="row"))
+
+
+def unmatched_table(entries: Collection[Entry]) -> pl.DataFrame:
+    """Build the table of unmatched shapes."""
+    schema = {"source": pl.String, "target": pl.String, "skeleton": pl.String, "count": pl.Int64, "line": pl.Int64}
+    rows = [(entry["row"]["name"], *shape) for entry in entries for shape in entry["unmatched"]]
+    return merge_shapes(pl.DataFrame(rows, schema=schema, orient="row"))

@@ -46,6 +46,13 @@ def _path(one: Conversation) -> str:
     way = "through KRelay" if uses else "direct, not through KRelay"
     if any(tube["selected_pair_method"] == "reported" for tube in one.tubes):
         way += ", as the library reported it"
+    counted = one.legs.get("uses_relay_method") == "relay_bytes"
+    if counted:
+        way += ", by the relay's byte counts"
+    if one.legs.get("uses_relay_contradicted_by"):
+        way += "; the relay's byte counts say otherwise"
+    if counted and not types:
+        return f"{way}; candidate types open"
     return f"{shown(types)}, {way}" if types else f"{way}; the log leaves the candidate types open"
 
 

@@ -14,12 +14,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import analyzer
+from analyzer.pipeline import ingest
 from tests.datasets import CAPTURED, built, summaries
 from tests.oracle.ends import CHANNEL, PATH, Step, last_loss, own_end
 from tests.test_life import SET_UP, closing, composed, down, part, rows
 
 SHARED, G = "2.2.9/I-conversations-on-one-tube", "2.2.9/G-ice-restart"
 START = datetime(2026, 11, 22, 13, tzinfo=UTC)
+CASES = Path(__file__).parents[1] / "fixtures" / "cases"
 LABELS = ("conv-1", "conv-2", "conv-3")
 
 
@@ -27,6 +29,12 @@ def done(capture: str, what: str) -> datetime:
     """When the test bed was done with something, by its own clock."""
     events = json.loads((CAPTURED / capture / "truth.json").read_text())["events"]
     return next(datetime.fromtimestamp(event["t"], UTC) for event in events if event["what"] == what)
+
+
+def case(name: str, folder: Path) -> Path:
+    """A dataset of one composed log."""
+    ingest([str(CASES / name)], folder / "m")
+    return folder / "m"
 
 
 def joins(label: str, at: float = 2) -> str:
@@ -74,16 +82,7 @@ def test_of_one_log_alone_the_end_is_that_sides(tmp_path: Path) -> None:
 
 
 def test_the_first_conversation_of_a_tube_may_end_first(tmp_path: Path) -> None:
-    out = composed(
-        tmp_path,
-        *SET_UP,
-        joins("conv-2"),
-        opened("conv-2", 2.1),
-        "10 tube: Tube tube-1: Signaling channel 'conv-1' to close with AdminClosed reason.",
-        "10.2 tube: Successfully sent channel_closed signal to Python. (tube_id: tube-1, channel_name: conv-1)",
-        *down(50),
-        *closing(90),
-    )
+    out = case("shared_tube/client.log", tmp_path)
     found = {row["conversation_id"]: row for row in rows(out, "conversations")}
     assert {name: (row["outcome"], row["close_reason"]) for name, row in found.items()} == {
         "conv-1": ("connected_closed", "AdminClosed"),
@@ -177,18 +176,17 @@ def test_only_an_unasked_end_is_a_loss(tmp_path: Path) -> None:
     before = f"20 channel.core: Closing connection - {one}"
     # the mark of a loss outlives the path that came back; a goodbye puts its own reason in its place
     lives = {
-        "lost": (*RECOVERED, *ending(90, "ConnectionLost")),
         "lost at once": ending(90, "ConnectionFailed"),
-        "goodbye": (*RECOVERED, *ending(90, "Normal")),
         "asked": (*RECOVERED, *ending(90, "ConnectionLost", asked=True)),
         "user": (*RECOVERED, *closing(90), *ending(91, "ConnectionLost")),
         "backend": (*RECOVERED, *ending(90, "ConnectionLost", gone=False)),
         "earlier": (before, *ending(90, "Normal")),
     }
     told: dict[str, tuple[str, bool, str | None]] = {}
-    for name, events in lives.items():
+    for name in ("lost", "goodbye", *lives):
         (tmp_path / name).mkdir()
-        out = composed(tmp_path / name, *SET_UP, *events)
+        folder = tmp_path / name
+        out = composed(folder, *SET_UP, *lives[name]) if name in lives else case(f"given_up/{name}.log", folder)
         (link,) = rows(out, "links")
         told[name] = (rows(out, "conversations")[0]["outcome"], link["lost"], link["close_reason"])
     assert told == {

@@ -23,6 +23,8 @@ COLUMNS = ("uses_relay", "uses_relay_method", "uses_relay_contradicted_by", "pat
 DIRECT, RELAYED = ("000000000000000001", "001000000000000002"), ("001000000000000004", "001000000000000006")
 Given = tuple[Facts, pl.DataFrame, pl.DataFrame, pl.DataFrame]
 Change = Callable[[pl.DataFrame], pl.DataFrame]
+#: `uses_relay` and its method, of each tube
+Said = set[tuple[bool | None, str | None]]
 
 
 def names() -> dict[bool, str]:
@@ -56,7 +58,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     return only
 
 
-def told(given: Given, change: Change) -> set[tuple[bool | None, str | None]]:
+def told(given: Given, change: Change) -> Said:
     """What is said of the direct conversation's two tubes, with the relay's sessions changed."""
     facts, selected, channels, relay = given
     client = relay.filter(pl.col("relay_session") == DIRECT[0])["tube_id"].item()
@@ -75,9 +77,11 @@ def scaled(session: str, peers: int, side: int) -> Change:
     )
 
 
-NOBODY, DIRECTLY, THROUGH = {(None, None)}, {(False, "relay_bytes")}, {(True, "relay_bytes")}
+NOBODY: Said = {(None, None)}
+DIRECTLY: Said = {(False, "relay_bytes")}
+THROUGH: Said = {(True, "relay_bytes")}
 #: 3 MB went each way, 3.24 MB with the framing of what the tube counts
-CASES: dict[str, tuple[Change, set[tuple[bool | None, str | None]]]] = {
+CASES: dict[str, tuple[Change, Said]] = {
     "as it is": (lambda relay: relay, DIRECTLY),
     "all of it through the client's": (scaled(DIRECT[0], 3_240_000, 3_400_000), THROUGH),
     "all of it through the gateway's": (scaled(DIRECT[1], 3_240_000, 3_400_000), THROUGH),

@@ -18,6 +18,7 @@ LOST_REASONS = ("ConnectionLost", "ConnectionFailed")
 #: state of an outage that is told by nothing but the data channel
 GONE = "closed"
 _KIND = pl.col("kind")
+_TELLS_LOSS = _KIND.is_in(["backend_closed", "close_reason_retrieved"]) & pl.col("close_reason").is_in(LOST_REASONS)
 _SCHEMA = ("tube_id", "down_at", "down_seq", "close_reason", "reason_at", "reason_seq")
 
 
@@ -28,10 +29,18 @@ def dropped(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     `close_reason`, `reason_at` and `reason_seq`.
     """
     own = events.filter(pl.col("tube_id").is_not_null())
+    if own.filter(_TELLS_LOSS).is_empty():
+        # as in most logs
+        return (
+            own.clear()
+            .select("tube_id", "close_reason", down_at="ts", down_seq="seq", reason_at="ts", reason_seq="seq")
+            .select(_SCHEMA)
+        )
     labelled = own.filter(pl.col("channel_label").is_not_null()).select(
         "tube_id", "seq", "ts", "kind", "close_reason", label=canonical(pl.col("channel_label").cast(pl.String))
     )
     key = ["tube_id", "label"]
+    reasons = labelled.filter(_TELLS_LOSS).select(*key, "close_reason", reason_seq="seq", reason_at="ts")
     first = (
         own.filter(_KIND.is_in(ENDINGS))
         .sort("seq")
@@ -45,9 +54,6 @@ def dropped(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
         .group_by(key)
         .agg(down_seq=pl.col("seq").max(), down_at=pl.col("ts").sort_by("seq").last())
     )
-    reasons = labelled.filter(
-        _KIND.is_in(["backend_closed", "close_reason_retrieved"]), pl.col("close_reason").is_in(LOST_REASONS)
-    ).select(*key, "close_reason", reason_seq="seq", reason_at="ts")
     # gone, then its task ended as lost, then the tube was closed, and no step of it was asked for
     unasked = (
         gone.join(closing, on=key)
@@ -75,6 +81,8 @@ def dropped(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 
 def as_outages(given_up: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     """Tubes given up as spans without an end, as `life.outages` has them; when the path was lost is not told."""
+    if given_up.is_empty():
+        return given_up
     ups = found.filter(
         pl.col("machine").is_in(["ice", "peer_connection"]), pl.col("state").is_in(["connected", "completed"])
     )

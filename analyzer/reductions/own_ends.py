@@ -34,13 +34,19 @@ def own_ends(streams: Streams, tubes: pl.DataFrame) -> pl.DataFrame:
     `tubes` has `tube_id`, `lost` and `lost_seq`. Out: `conversation_id`, `tube_id`, `own_seq` and `own_at` of the first line of that end, `own_gone_seq` and
     `own_gone_at` of the one that tells it done. A channel that opened again behind it has not ended.
     """
+    names = _named(streams.links)
+    if names.is_empty():
+        # as in nearly all logs
+        return streams.events.clear().select(
+            "conversation_id", "tube_id", own_seq="seq", own_at="ts", own_gone_seq="seq", own_gone_at="ts"
+        )
     events = streams.events.filter(pl.col("tube_id").is_not_null())
     closing = events.filter(_KIND.is_in(ENDINGS)).group_by("tube_id").agg(closing_seq=pl.col("seq").min())
     lost = tubes.filter("lost").select("tube_id", "lost_seq")
     told = (
         events.filter(_KIND.is_in([*_ENDS, *_OPENS]), pl.col("channel_label").is_not_null())
         .select("tube_id", "seq", "ts", "kind", state=_STATE, label=canonical(pl.col("channel_label").cast(pl.String)))
-        .join(_named(streams.links), on=["tube_id", "label"])
+        .join(names, on=["tube_id", "label"])
         .join(closing, on="tube_id", how="left")
         .join(lost, on="tube_id", how="left")
         .filter((pl.col("seq") < pl.min_horizontal("closing_seq", "lost_seq")).fill_null(True))

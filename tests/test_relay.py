@@ -90,6 +90,7 @@ def fold(log: str) -> dict[str, dict[str, Any]]:
         elif said.startswith("new,"):
             one["relayed"] = opened
         one["allocations"] += "ALLOCATE processed, success" in said
+        one["given_back"] = one.get("given_back", False) or said.endswith("lifetime=0")
         one["refreshes"] += said.startswith("refreshed") and not said.endswith("lifetime=0")
     return found
 
@@ -108,6 +109,7 @@ def test_sessions_are_what_its_lines_say(folder: Path, seen: Callable[[Path], di
         names = ("challenges", "allocations", "refusals", "stale_nonces", "refreshes", "refused_code")
         kinds = ("challenges", "allocations", "refusals", "stale", "refreshes", "code")
         assert [row[name] for name in names] == [one[kind] for kind in kinds], number
+        assert row["given_back"] is one["given_back"]
         assert row["started_at"] is row["ended_at"] is None
 
 

@@ -12,7 +12,7 @@ import pytest
 import analyzer
 from analyzer.events.links import CANDIDATES
 from tests import truth
-from tests.datasets import CAPTURED
+from tests.datasets import CAPTURED, seed_dataset, summaries
 from tests.test_clocks import logs, rebuilt_from
 
 SHIPPED = [folder for folder in truth.folders() if CAPTURED in folder.parents]
@@ -58,3 +58,28 @@ def test_who_was_given_a_channel_is_the_gateway(tmp_path: Path) -> None:
         "client",
         "gateway",
     ]
+
+
+COUNTED = (
+    (
+        "DEBUG keeper_pam_webrtc_rs.metrics.collector: Registered connection for metrics tracking"
+        " (conversation_id: conv-456, tube_id: abc-123)"
+    ),
+    (
+        "DEBUG keeper_pam_webrtc_rs.metrics.collector: Recording data channel sent activity"
+        " (conversation_id: conv-456, messages_sent: 2, bytes_sent: 100)"
+    ),
+    (
+        "DEBUG keeper_pam_webrtc_rs.metrics.collector: Recording data channel received activity"
+        " (conversation_id: conv-456, messages_received: 3, bytes_received: 7000)"
+    ),
+)
+
+
+def test_bytes_of_a_side_that_no_line_tells_are_nobodys(tmp_path: Path) -> None:
+    dataset = analyzer.open(seed_dataset(tmp_path, COUNTED))
+    (row,), (channel,) = dataset.conversations.collect().to_dicts(), dataset.channels.collect().to_dicts()
+    assert (row["sides"], row["connected"]) == ([], True)
+    assert [row[f"{what}_{way}"] for what in ("bytes", "messages") for way in ("sent", "received")] == [None] * 4
+    assert (channel["side"], channel["bytes_sent"], channel["bytes_received"]) == (None, 100, 7000)
+    assert "100 B sent, 7 kB received, by a side that no line tells" in summaries(dataset)["conv-456"]

@@ -23,6 +23,7 @@ from analyzer.reductions import (
     leg_measurements,
     links,
     nomination,
+    relay_bytes,
     relay_sessions,
     reported,
     samples,
@@ -256,13 +257,13 @@ def _reduce(
     facts = gather(streams, resolution)
     measurements = leg_measurements.measure(facts, relay)
     fits = nomination.fitting_waits(facts, measurements)
-    selected = selected_pair.resolve(facts, fits)
-    attempts = turn_attempts.attempts(facts)
-    waits = nomination.nomination_waits(fits, selected)
-    stats = ice_stats.reduce(facts, selected, measurements, attempts)
     told = channels.labelled(facts)
     owners = channels.owners(told)
     counted = channels.reduce(facts, series, told, owners)
+    selected = relay_bytes.settle(facts, selected_pair.resolve(facts, fits), counted, relay)
+    attempts = turn_attempts.attempts(facts)
+    waits = nomination.nomination_waits(fits, selected)
+    stats = ice_stats.reduce(facts, selected, measurements, attempts)
     restarts = generations.reduce(facts)
     offsets = clock_offsets.reduce(facts)
     legs = connection_legs.gathered(facts, selected, measurements, coded(stats))

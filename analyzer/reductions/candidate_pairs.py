@@ -34,7 +34,7 @@ CANDIDATE_PAIRS = Table(
         Column("nominated", pl.Boolean(), "Whether it was nominated; null where the log leaves it open."),
         Column("reason", pl.String(), "Why it was not selected, as far as the log or RFC 8445 proves it; null for the selected pair."),
         Column("rtt_ms", pl.Float64(), "Round-trip time the log proves for the pair; null where none was measured.", unit="ms"),
-        Column("method", pl.String(), "Of the selected pair ice_agent, candidates, nomination_wait, reported: the evidence."),
+        Column("method", pl.String(), "Of the selected pair ice_agent, candidates, nomination_wait, relay_bytes, reported: the evidence."),
     ),
     sort=("conversation_id", "tube_id", "generation", "pair_priority", "local_type", "remote_type", "local_port", "remote_port", "local_address", "remote_address", "reason"),
 )  # fmt: skip

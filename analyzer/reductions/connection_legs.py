@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.reductions.facts import Facts, elapsed_ms
 from analyzer.reductions.leg_measurements import BEYOND, CLIENT, END_TO_END, GATEWAY
+from analyzer.reductions.relay_bytes import METHOD, METHODS
 from analyzer.tables.declare import Column, Metric, Table
 
 _client, _gateway, _whole = pl.col(f"{CLIENT}_direct"), pl.col(f"{GATEWAY}_direct"), pl.col(f"{END_TO_END}_direct")
@@ -100,6 +101,9 @@ CONNECTION_LEGS = Table(
                pl.when(pl.col("ice_ms").is_not_null()).then(pl.lit("state_change"))),
         Column("path", pl.String(), "Candidate types of the selected pair, client → gateway, such as `relay->host`; `?` where one end is open."),
         Column("uses_relay", pl.Boolean(), "Whether the traffic went through the relay; null when the log does not tell."),
+        Column("uses_relay_method", pl.String(), "What tells it: ice_agent, candidates, nomination_wait, as for the selected pair; relay_bytes: where nothing else does, the relay's own counts, which hold nine tenths of what a tube counted, or below a tenth of it over all allocations of both sides, of at least 64 KiB per allocation; reported.",
+               source=("pair_selected", "candidate_gathered", "ice_state_changed", "relay_peer_usage_counted", "relay_usage_counted")),
+        Column("uses_relay_contradicted_by", pl.String(), "relay_bytes where the relay's own counts say the opposite; the surer evidence stays. Null: nothing does.", source=("relay_peer_usage_counted", "relay_usage_counted")),
     ),
     sort=("conversation_id",),
 )  # fmt: skip
@@ -144,11 +148,18 @@ def _paths(placed: pl.DataFrame) -> pl.DataFrame:
     )
     ends = ends.with_columns(
         pl.when(~pl.col("open").any().over("conversation_id")).then(pl.col("client_end", "gateway_end", "uses_relay"))
-    )
+    ).with_columns(any_relay=pl.col("uses_relay").any().over("conversation_id"))
+    ranks = {method: rank for rank, method in enumerate(METHODS)}
+    rank = pl.col("uses_relay_method").replace_strict(ranks, default=None, return_dtype=pl.Int64)
+    agrees = pl.col("uses_relay") == pl.col("any_relay")
     joined = ends.group_by("conversation_id").agg(
         client_end=pl.col("client_end").drop_nulls().first(),
         gateway_end=pl.col("gateway_end").drop_nulls().first(),
         uses_relay=pl.when(pl.col("uses_relay").any()).then(True).otherwise(pl.col("uses_relay").drop_nulls().first()),
+        uses_relay_method=pl.col("uses_relay_method").filter(agrees).sort_by(rank.filter(agrees)).first(),
+        uses_relay_contradicted_by=pl.when((agrees & (pl.col("by_relay") != pl.col("uses_relay"))).any()).then(
+            pl.lit(METHOD)
+        ),
     )
     known = pl.col("client_end").is_not_null() | pl.col("gateway_end").is_not_null()
     return joined.with_columns(

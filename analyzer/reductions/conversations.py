@@ -6,13 +6,11 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.channels import VALUES
+from analyzer.reductions.dropped import LOST_REASONS
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.life import close_reasons
 from analyzer.reductions.spans import spans
 from analyzer.tables.declare import Column, Metric, Table
-
-#: close reasons that mean the path was lost, not that somebody closed it
-LOST_REASONS = ("ConnectionLost", "ConnectionFailed")
 
 _connected, _closed, _never = pl.col("any_connected"), pl.col("any_closed"), pl.col("any_never")
 _lost = pl.col("any_lost") | pl.col("close_reason").is_in(LOST_REASONS).fill_null(False)
@@ -23,7 +21,7 @@ CONVERSATIONS = Table(
     columns=(
         Column("conversation_id", pl.String(), "Conversation: url-safe base64 without padding, or as spelled where it is no base64."),
         Column("started_at", TIMESTAMP, "Its first event: of its tube, or of the conversation where it joined a tube of another; null without times. By one `clock`."),
-        Column("ended_at", TIMESTAMP, "Its last event by the same clock; null without times."),
+        Column("ended_at", TIMESTAMP, "Its last event by the same clock; where its tube went on for others, the last line of its own channel's end, on the side that ended it first; null without times."),
         Column("clock", pl.String(), "Whose clock the two are told by: client; gateway where the client's log is not there or has no times; both where one log holds both sides, or the offset of the two clocks may be zero (see clock_offsets). Null where no line tells the side."),
         Column("other_ids", pl.List(pl.String()), "What the gateway's log calls it, where that is another id and the candidates of the two tubes prove that they met."),
         Column("sides", pl.List(pl.String()), "Sides whose logs were read: client (offerer), gateway (answerer)."),
@@ -60,17 +58,17 @@ CONVERSATIONS = Table(
 
 
 def _traffic(channels: pl.DataFrame) -> pl.DataFrame:
-    """Totals of each side; the channels of a conversation never share a counter, so they may be added."""
-    # several ends that no line tells apart may be the two of one channel
-    nameless = pl.col("tube_id").filter(pl.col("side").is_null()).n_unique().over("conversation_id")
-    told = channels.with_columns(pl.when(nameless <= 1).then(pl.col("side").fill_null("client")).otherwise("side"))
+    """Totals of each side; the channels of a conversation never share a counter, so they may be added.
+
+    Of a side that no line tells, sent and received are anybody's: its rows are in channels alone.
+    """
 
     def total(side: str, name: str) -> pl.Expr:
         values = pl.col(name).filter(pl.col("side") == side)
         return pl.when(values.is_not_null().any()).then(values.sum()).alias(f"{side}_{name}")
 
     return (
-        told.group_by("conversation_id")
+        channels.group_by("conversation_id")
         .agg(total(side, name) for side in ("client", "gateway") for name in VALUES)
         .with_columns(pl.col("conversation_id").cast(pl.Categorical))
     )
@@ -84,7 +82,8 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame) -> pl.Da
     named = spans(facts, offsets)
     linked = (
         facts.streams.links.select("conversation_id", "tube_id", "other_id")
-        .join(close_reasons(facts.streams), on=["conversation_id", "tube_id"], how="left")
+        .join(close_reasons(facts.streams, facts.outages), on=["conversation_id", "tube_id"], how="left")
+        .join(facts.ends, on=["conversation_id", "tube_id"], how="left")
         .join(facts.tubes, on="tube_id")
         .join(named.select("conversation_id", "scopes"), on="conversation_id", how="left")
         .with_columns(foreign=~pl.col("scope").is_in(pl.col("scopes")))
@@ -97,8 +96,10 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame) -> pl.Da
         any_connected=pl.col("was_connected").any(),
         any_failed=pl.col("was_failed").any(),
         # its own channel may be closed while the tube goes on
-        any_closed=pl.col("was_closed").any() | pl.col("close_reason").is_not_null().any(),
-        any_lost=pl.col("lost").any(),
+        any_closed=(
+            pl.col("was_closed") | pl.col("close_reason").is_not_null() | pl.col("own_seq").is_not_null()
+        ).any(),
+        any_lost=(pl.col("lost") & pl.col("own_seq").is_null()).any(),
         any_never=pl.col("never").any(),
         close_reason=pl.col("close_reason").sort_by("foreign", "reason_at", nulls_last=True).drop_nulls().first(),
     )

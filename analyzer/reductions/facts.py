@@ -13,6 +13,7 @@ import polars as pl
 from analyzer.events.candidate import CANDIDATE_SCHEMA, address_class, parse_candidates
 from analyzer.events.correlate import Streams
 from analyzer.reductions import life
+from analyzer.reductions.own_ends import own_ends
 
 PEER = ["tube_id", "generation"]
 #: kinds of events that tell of a candidate
@@ -73,6 +74,8 @@ class Facts:
     changes: pl.DataFrame
     #: one row per span in which a tube's path was down
     outages: pl.DataFrame
+    #: one row per conversation that ended before the tube it shared
+    ends: pl.DataFrame
 
 
 # -- candidates ---------------------------------------------------------------------------------------------------------
@@ -366,4 +369,4 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     generations = _generations(streams.events, candidates).join(
         tubes.select("tube_id", "side", "sub_second", "resolution_ms"), on="tube_id", how="left"
     )
-    return Facts(streams, candidates, generations, tubes, changes, outages)
+    return Facts(streams, candidates, generations, tubes, changes, outages, own_ends(streams, tubes))

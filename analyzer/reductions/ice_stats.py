@@ -80,7 +80,7 @@ ICE_STATS = Table(
                pl.col("credential_fetch_ms"), "ms", ("credentials_fetched",)),
         Column("selected_pair_local_type", pl.String(), "Type of the selected pair's local candidate, as far as the log proves it."),
         Column("selected_pair_remote_type", pl.String(), "Type of its remote candidate."),
-        Column("selected_pair_method", pl.String(), "ice_agent, candidates, nomination_wait, reported."),
+        Column("selected_pair_method", pl.String(), "ice_agent, candidates, nomination_wait, relay_bytes (the relay's own counts; one end only), reported."),
         Column("current_rtt_ms", pl.Float64(), "Round-trip time of the pair: the tube's best sound end-to-end estimate.", unit="ms"),
         Column("current_rtt_method", pl.String(), "Its method, as in leg_measurements."),
         Column("total_rtt_measurements", pl.Int64(), "Sound end-to-end estimates this tube gave.", unit="{measurement}"),

@@ -11,6 +11,7 @@ import polars as pl
 from analyzer.events.correlate import Streams
 from analyzer.events.links import canonical
 from analyzer.events.windows import ENDINGS
+from analyzer.reductions.dropped import GONE, as_outages, dropped
 
 #: what the library sets, where no line prints it: without traffic until disconnected, from there until failed
 DISCONNECTED_MS, FAILED_MS, KEEPALIVE_MS = 30_000.0, 60_000.0, 200.0
@@ -91,7 +92,8 @@ def outages(found: pl.DataFrame, events: pl.DataFrame, resolution: pl.DataFrame)
     """Spans in which a tube's path was down, first to last.
 
     `found` are the changes, `resolution` has `tube_id` and `resolution_ms`. Out: `tube_id`, `down_state`, `down_at` as
-    logged, `down_seq`, `up_before_at`, `up_at` and `up_seq` of the recovery, `lost_low_at`, `lost_high_at`, `lost_method`.
+    logged, `down_seq`, `up_before_at`, `up_at` and `up_seq` of the recovery, `lost_low_at`, `lost_high_at`, `lost_method`;
+    where the library gave the tube up for it, `close_reason`, `reason_at` and `reason_seq`.
     """
     ended = _ended(events)
     paths = found.filter(pl.col("machine").is_in(["ice", "peer_connection"]), pl.col("state").is_in([*UP, *DOWN]))
@@ -126,7 +128,10 @@ def outages(found: pl.DataFrame, events: pl.DataFrame, resolution: pl.DataFrame)
         .join(_timeouts(events), on="tube_id", how="left")
         .join(resolution, on="tube_id", how="left")
     )
-    return _dated(spans).drop("first_seq", "first_at", "run")
+    dated = _dated(spans).drop("first_seq", "first_at", "run")
+    still_down = dated.filter(pl.col("up_seq").is_null()).select("tube_id")
+    given_up = as_outages(dropped(events, found).join(still_down, on="tube_id", how="anti"), found)
+    return pl.concat([dated, given_up], how="diagonal_relaxed")
 
 
 def _dated(spans: pl.DataFrame) -> pl.DataFrame:
@@ -182,16 +187,17 @@ def _orderly(found: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
     return ends.group_by("tube_id").agg(orderly=pl.col("closed").all())
 
 
-def close_reasons(streams: Streams) -> pl.DataFrame:
+def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
     """Reason of the first close of each conversation on each tube: that of its own channel, else that of the tube.
 
+    `spans` are the outages: of a tube that was given up, the library says why before it closes it as if asked.
     Out: `conversation_id`, `tube_id`, `close_reason`, null where no line gives one, and `reason_at`, when it was told.
     """
     kinds = ["channel_close_requested", "tube_closing"]
     told = streams.events.filter(
         _KIND.is_in(kinds), pl.col("tube_id").is_not_null(), pl.col("close_reason").is_not_null()
     )
-    reasons = told.select(
+    of_tubes = told.select(
         "tube_id",
         "seq",
         "ts",
@@ -199,6 +205,10 @@ def close_reasons(streams: Streams) -> pl.DataFrame:
         of_tube=_KIND == "tube_closing",
         label=canonical(pl.col("channel_label")),
     )
+    given_up = spans.filter(pl.col("reason_seq").is_not_null()).select(
+        "tube_id", "close_reason", seq="reason_seq", ts="reason_at", of_tube=pl.lit(True)
+    )
+    reasons = pl.concat([of_tubes, given_up], how="diagonal_relaxed")
     links = streams.links.select("conversation_id", "tube_id", name=pl.col("conversation_id").cast(pl.String))
     # a label that names no conversation of the tube may be the peer's spelling of its only one
     known = links.select("tube_id", "name", known=pl.lit(True))
@@ -228,8 +238,9 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     """What became of each tube.
 
     Out: `tube_id`, `begun` (its log saw its beginning), `was_connected` (something proves it), `never` (its log proves
-    that it was not), `was_failed`, `timed_out` (a restart), `was_closed`, `closed_itself` (for its state), `lost` (the
-    path was down, or the process gone, and nobody had closed it before).
+    that it was not), `was_failed`, `timed_out` (a restart), `was_closed`, `closed_itself` (for its state), `given_up`
+    (for its data channel), `lost` (the path was down, or the process gone, and nobody had closed it before), and
+    `lost_seq`, the line that told the path down.
     """
     own = streams.events.filter(pl.col("tube_id").is_not_null())
     path = _KIND.is_in(["ice_state_changed", "peer_state_changed"])
@@ -259,7 +270,9 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
         .join(_orderly(found, last), on="tube_id", how="left")
     )  # fmt: skip
     early = pl.col("early").fill_null(False) & pl.col("was_closed")
-    sure = pl.col("states_told") | pl.col("closed_itself") | (pl.col("down_state") == "failed").fill_null(False)
+    sure = (
+        pl.col("states_told") | pl.col("closed_itself") | pl.col("down_state").is_in(["failed", GONE]).fill_null(False)
+    )
     broken = pl.col("down_seq").is_not_null() & sure & ~early & ~pl.col("orderly").fill_null(False)
     gone = streams.links.group_by("tube_id").agg(pl.col("restarted").any())
     ends = joined.join(gone, on="tube_id", how="left").with_columns(
@@ -268,6 +281,8 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     told = pl.col("begun") & (pl.col("was_failed") | (pl.col("was_closed") & pl.col("states_told")))
     return ends.select(
         "tube_id", "begun", "was_connected", "was_failed", "timed_out", "was_closed", "closed_itself",
+        given_up=(pl.col("down_state") == GONE).fill_null(False),
         lost=pl.col("was_connected") & (broken | pl.col("timed_out") | pl.col("gone")),
+        lost_seq="down_seq",
         never=~pl.col("was_connected") & told,
     )  # fmt: skip

@@ -135,6 +135,7 @@ def sessions(events: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
         refused_code=pl.col("error_code").filter(refusal).first(),
         stale_nonces=stale.sum().cast(pl.Int64),
         refreshes=((_KIND == "relay_session_refreshed") & (pl.col("lifetime_s") > 0)).sum().cast(pl.Int64),
+        given_back=((_KIND == "relay_session_refreshed") & (pl.col("lifetime_s") == 0)).fill_null(False).any(),
         lifetime_s=pl.col("lifetime_s").filter(_KIND == "relay_session_opened").first(),
         **{name: _summed("relay_usage_counted", name) for name in _COUNTED},
         **{f"peer_{name}": _summed("relay_peer_usage_counted", name) for name in _COUNTED},

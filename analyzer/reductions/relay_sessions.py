@@ -34,6 +34,7 @@ RELAY_SESSIONS = Table(
         Column("refused_code", pl.Int64(), "STUN error code of the first refusal.", source=("relay_refused", "relay_challenged")),
         Column("stale_nonces", pl.Int64(), "Requests answered with 438, which asks for a newer nonce.", "{request}", ("relay_refused",)),
         Column("refreshes", pl.Int64(), "Refreshes that prolonged the allocation; those with a lifetime of 0, which end it, are not counted.", "{request}", ("relay_session_refreshed",)),
+        Column("given_back", pl.Boolean(), "Whether the side ended the allocation itself, by a refresh with a lifetime of 0: coturn calls that an allocation timeout, too.", source=("relay_session_refreshed",)),
         Column("lifetime_s", pl.Int64(), "Lifetime granted when the allocation began.", "s", ("relay_session_opened",)),
         Column("packets_received", pl.Int64(), "Packets the relay received from the client; null where it counted none.", "{packet}", _TOLD),
         Column("bytes_received", pl.Int64(), "Bytes the relay received from the client, with the framing of TURN.", "By", _TOLD),

@@ -63,7 +63,7 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
     """Resolve the selected pair of each connected tube; `fits` has the wait that explains its checks, where one does.
 
     Columns: tube_id, selected_pair_local_type, selected_pair_remote_type, selected_pair_method, with the addresses
-    where the agent's line gives them, and nomination_wait_ms.
+    where the agent's line gives them, uses_relay and uses_relay_method.
     """
     first = facts.generations.filter(pl.col("generation") == 1).select(
         "tube_id",
@@ -144,6 +144,13 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         .when(quick | brief).then(False)
         .when(slow).then(True)
     )  # fmt: skip
+    by_types = relay_here | relay_there | all_host | no_relay
+    uses_relay_method = (
+        pl.when(says_so).then(pl.lit("reported"))
+        .when(pl.col("agent_local_type").is_not_null()).then(pl.lit("ice_agent"))
+        .when(by_types).then(pl.lit("candidates"))
+        .otherwise(pl.lit("nomination_wait"))
+    )  # fmt: skip
     return tubes.select(
         "tube_id",
         "side",
@@ -152,6 +159,7 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         selected_pair_remote_type=pl.when(says_so).then("reported_remote_type").otherwise(remote_type),
         selected_pair_method=method,
         uses_relay=uses_relay,
+        uses_relay_method=pl.when(uses_relay.is_not_null()).then(uses_relay_method),
         local_address="agent_local_address",
         local_port="agent_local_port",
         remote_address="agent_remote_address",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.own_ends import within
 
 #: clocks whose offset may be zero, and is known this well, count as one
 AGREE_MS = 10_000.0
@@ -21,6 +22,12 @@ def _agreeing(offsets: pl.DataFrame) -> pl.DataFrame:
     return found.with_columns(pl.col("conversation_id").cast(pl.Categorical))
 
 
+def _ended() -> pl.Expr:
+    """Where a side ended it by itself, what the other side's tube still did is no part of it."""
+    itself = pl.col("itself")
+    return pl.when(itself.any()).then(pl.col("ended_at").filter(itself).min()).otherwise(pl.col("ended_at").max())
+
+
 def spans(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     """Begin and end of every conversation that is named, by the clock that counts.
 
@@ -28,17 +35,26 @@ def spans(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     `scopes`, the logs whose times count.
     """
     sides = facts.tubes.select("tube_id", "side")
-    logs = (
-        facts.streams.events.select("conversation_id", "tube_id", "scope", "ts")
+    itself = pl.col("own_gone_seq").is_not_null()
+    ends = (
+        within(facts.streams.events.select("conversation_id", "tube_id", "scope", "seq", "ts"), facts.ends)
         .drop_nulls("conversation_id")
         .join(sides, on="tube_id", how="left")
-        .group_by("conversation_id", "scope")
+        .sort("seq")
+        .group_by("conversation_id", "scope", "side", maintain_order=True)
         .agg(
             started_at=pl.col("ts").min(),
-            ended_at=pl.col("ts").max(),
-            client=(pl.col("side") == "client").any(),
-            gateway=(pl.col("side") == "gateway").any(),
+            # by its own channel, and not set up anew on another tube
+            ended_at=pl.when(itself.last()).then(pl.col("own_gone_at").last()).otherwise(pl.col("ts").max()),
+            itself=itself.last(),
         )
+    )
+    logs = ends.group_by("conversation_id", "scope").agg(
+        pl.col("started_at").min(),
+        ended_at=_ended(),
+        itself=pl.col("itself").any(),
+        client=(pl.col("side") == "client").any(),
+        gateway=(pl.col("side") == "gateway").any(),
     )
     # the offerer begins, so its clock is the one to tell by
     rank = (
@@ -52,7 +68,7 @@ def spans(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     timed = pl.col("started_at").is_not_null()
     return counted.group_by("conversation_id").agg(
         pl.col("started_at").min(),
-        pl.col("ended_at").max(),
+        ended_at=_ended(),
         clock=pl.when((timed & pl.col("client")).any() & (timed & pl.col("gateway")).any())
         .then(pl.lit("both"))
         .when((timed & pl.col("client")).any())

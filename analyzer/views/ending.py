@@ -21,6 +21,8 @@ CAUSES = (
 )
 #: reasons that are no trouble
 _FINE = (None, "Normal")
+#: ends that somebody brought about
+CLOSED = ("closed", "channel_closed")
 #: so many lines of causes, and of tubes, are shown
 SHOWN = 8
 BROKEN = ("connected_lost", "failed", "never_connected", "unknown")
@@ -48,10 +50,12 @@ def _ended(link: Row) -> str:
     by = {
         "restart_timed_out": " by the library, since no answer came",
         "peer_connection": " by the library, for the state it was in",
+        "data_channel": " by the library, its data channel gone",
     }
     at = f" at {_clock(link['closed_at'])}" if link["closed_at"] else ""
+    what = "its own channel closed" if link["ended_by"] == "channel_closed" else "closed"
     reason = f", reason {shown(link['close_reason'])}" if link["close_reason"] else ", no reason given"
-    return f"closed{at}{by.get(link['closing_cause'], '')}{reason}"
+    return f"{what}{at}{by.get(link['closing_cause'], '')}{reason}"
 
 
 def _restarts(tried: Sequence[Row]) -> list[str]:
@@ -109,7 +113,7 @@ def render(
 
 def _since(links: Sequence[Row]) -> datetime | None:
     """From when on a line may name the cause: the first loss, or the last line of a tube that nobody closed."""
-    ends = [link["lost_low_at"] or (link["to_at"] if link["ended_by"] != "closed" else None) for link in links]
+    ends = [link["lost_low_at"] or (None if link["ended_by"] in CLOSED else link["to_at"]) for link in links]
     return min((end for end in ends if end), default=None)
 
 

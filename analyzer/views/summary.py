@@ -24,6 +24,7 @@ from analyzer.views.text import (
 
 LEGS = ("client_to_krelay", "krelay_to_gateway", "end_to_end")
 BACKENDS = tuple(legs.BACKENDS.values())
+WAYS = ("sent", "received")
 #: so many conversations of one tube are named
 SHARED_NAMED = 6
 
@@ -46,7 +47,19 @@ def _path(one: Conversation) -> str:
     way = "through KRelay" if uses else "direct, not through KRelay"
     if any(tube["selected_pair_method"] == "reported" for tube in one.tubes):
         way += ", as the library reported it"
+    by_bytes = one.legs.get("uses_relay_method") == "relay_bytes"
+    if by_bytes:
+        way += ", by the relay's byte counts"
+    if one.legs.get("uses_relay_contradicted_by"):
+        way += "; the relay's byte counts say otherwise"
+    if by_bytes and not types:
+        return f"{way}; candidate types open"
     return f"{shown(types)}, {way}" if types else f"{way}; the log leaves the candidate types open"
+
+
+def _by_nobody(channel: Row) -> str:
+    sent, received = (NOTHING if channel[f"bytes_{way}"] is None else size(channel[f"bytes_{way}"]) for way in WAYS)
+    return f"{sent} sent, {received} received, by a side that no line tells"
 
 
 def _traffic(one: Conversation) -> list[str]:
@@ -54,7 +67,11 @@ def _traffic(one: Conversation) -> list[str]:
     row = one.row
     if row["bytes_sent"] is None and row["bytes_received"] is None:
         mute = one.shared and any(channel["counters_method"] is None for channel in one.channels)
-        return ["its channel shares a tube with others, and no counter says which it counts"] if mute else []
+        if mute:
+            return ["its channel shares a tube with others, and no counter says which it counts"]
+        # sent and received are then anybody's, and two ends may have counted the same bytes
+        nameless = [row for row in one.channels if row["side"] is None and row["bytes_sent"] is not None]
+        return [_by_nobody(channel) for channel in nameless[:SHARED_NAMED]]
     told = []
     for way, where in {"sent": "from the client", "received": "to it"}.items():
         messages = row[f"messages_{way}"]

@@ -5,13 +5,19 @@ Nothing heavy is imported at the top: `--help` must be there at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analyzer.errors import AnalyzerError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from analyzer.pipeline import Ingested
 
 EXIT_CODES = """Exit codes: 0 done; 1 failed; 2 wrong usage, unknown table or event; 4 unknown conversation;
 65 not a dataset; 66 nothing to read; 70 broken grammar; 73 cannot write; 75 busy; 130 interrupted."""
@@ -94,35 +100,78 @@ def ingest(
     trust_archives: Annotated[
         bool, typer.Option("--trust-archives", help="Read archives of any size: beyond 4 GiB, or 200 bytes of one.")
     ] = False,
+    final: Annotated[
+        bool, typer.Option("--final", help="Read last lines that have no end; else they wait for it.")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on: look again at an interval, and commit what is new, until Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="The interval of --follow.")
+    ] = 10.0,
     json: Json = False,
 ) -> None:
     """Read logs into the tables of a dataset.
 
-    Every conversation is rebuilt; what the dataset already has is not added twice. A record is one entry of a log,
-    of one line or several. Where no input holds any, the exit code is 66.
+    What the dataset already has is not added twice: of a log that has grown what is new is read, and conversations that
+    it says something of are rebuilt. A record is one entry of a log, of one line or several. Where no input holds any,
+    the exit code is 66.
 
     Example: analyzer ingest client.log gateway.log.gz
     """
+    from functools import partial
+
     from analyzer import api, pipeline
     from analyzer.views import ingested, progress, text
 
     zone, zones = _zones(timezone or [])
+    read = partial(
+        pipeline.ingest,
+        paths,
+        out,
+        zone=zone,
+        zones=zones,
+        dialect=dialect,
+        follow_symlinks=follow_symlinks,
+        trust_archives=trust_archives,
+        final=final,
+    )
+    if follow:
+        _follow(read, paths, out, every, follow_symlinks=follow_symlinks, json=json)
+        return
     with progress.watching(paths, out, sys.stderr, follow_symlinks=follow_symlinks) as advance:
-        done = pipeline.ingest(
-            paths,
-            out,
-            zone=zone,
-            zones=zones,
-            dialect=dialect,
-            follow_symlinks=follow_symlinks,
-            trust_archives=trust_archives,
-            progress=advance,
-        )
+        done = read(progress=advance)
     values = ingested.gather(done, api.open(out, ["conversations", "relay_sessions"]))
     paint = text.paint_for(sys.stdout)
     text.write(text.as_json(values) if json else ingested.render(values, out, paint), sys.stdout)
     if problem := ingested.unreadable(values):
         raise InputError(f"nothing could be read: {problem}", "the summary says why")
+
+
+def _follow(
+    read: Callable[[], Ingested], paths: list[str], out: Path, every: float, *, follow_symlinks: bool, json: bool
+) -> None:
+    """Keep a dataset up with its logs, and print a line for each commit."""
+    from analyzer import follow, inputs
+    from analyzer.views import followed, text
+
+    if inputs.STDIN in paths:
+        raise UsageError("standard input cannot be followed", "name the files that it comes from")
+
+    def discover() -> list[inputs.Input]:
+        return inputs.discover(paths, skip=out, follow_symlinks=follow_symlinks)
+
+    def told() -> None:
+        text.write("stopping; once more stops at once", sys.stderr)
+
+    try:
+        discover()
+    except InputError as error:
+        text.write(f"waiting: {error}", sys.stderr)
+    with follow.until_stopped(every, told) as wait:
+        for done in follow.follow(discover, read, wait):
+            values = followed.gather(done)
+            text.write(text.as_json(values, indent=None) if json else followed.render(values, out), sys.stdout)
 
 
 # an id in url-safe base64 may begin with a hyphen
@@ -257,6 +306,8 @@ def explain(
 
 def main() -> None:
     """Run the command; an error meant for the user is one line on standard error, and its exit code."""
+    # memory that Polars' allocator keeps for later is a quarter of the peak; it reads this when it is loaded
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
     try:
         app()
     except AnalyzerError as error:

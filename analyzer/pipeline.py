@@ -30,6 +30,7 @@ from analyzer.lines import Trail, read
 from analyzer.records import Dialect, forced, split, zones_for
 from analyzer.reductions import WEIGHT, Sources, reduce, relay, relay_sessions, unchanged
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
+from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.refusals import REFUSALS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
@@ -60,11 +61,15 @@ class Ingested:
     """What an ingest did: its sources (the table of that name), and whether the dataset has changed.
 
     `given` counts the inputs; those of `known` had bytes that the dataset has, under the name each is paired with.
-    `refusals` are those of its sources (the table of that name).
+    `refusals` are those of its sources (the table of that name). `added` is by how many records the dataset has grown,
+    `conversations` how many it has, and `rebuilt` how many of them say something else than before.
     """
 
     sources: pl.DataFrame
     refusals: pl.DataFrame
+    added: int
+    conversations: int
+    rebuilt: int
     given: int
     known: tuple[tuple[str, str], ...]
     changed: bool
@@ -174,8 +179,8 @@ def _stored(commit: Commit) -> list[Part]:
     ]
 
 
-def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> None:
-    """Write the tables of all conversations, from all events."""
+def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> int:
+    """Write the tables of all conversations, from all events: how many of these were rebuilt."""
     # what writing events has needed is not needed any more
     pa.default_memory_pool().release_unused()
     resolution = sources.select(source="identity", resolution_ms="resolution_ms")
@@ -206,6 +211,7 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> No
         sides = pl.read_parquet(commit.staged(ICE_STATS), columns=["tube_id", "side"])
         relayed = relay_sessions.reduce(seen, known.links, sides)
     commit.write(RELAY_SESSIONS, relayed)
+    return len(rebuilt.fingerprints) - len(rebuilt.kept)
 
 
 def ingest(
@@ -247,17 +253,27 @@ def ingest(
                 entry = commit.sources.get(source.identity)
                 known.append((source.input.name, entry["row"]["name"] if entry else source.name))
         entries = commit.sources.values()
-        table = sources_table(entries)
+        table, rebuilt = sources_table(entries), 0
         if commit.sources != commit.before.sources or not unchanged.is_of_now(commit.sole(FINGERPRINTS)):
             _keep_readable(commit)
-            _rebuilt(commit, _stored(commit), table)
+            rebuilt = _rebuilt(commit, _stored(commit), table)
             commit.write(SOURCES, table)
             commit.write(COVERAGE, coverage_table(entries))
             commit.write(UNMATCHED, unmatched_table(entries))
             commit.write(REFUSALS, refusals_table(entries))
         changed = commit.publish()
         own = [commit.sources[one] for one in {source.identity: None for source in sources} if one in commit.sources]
-        return Ingested(sources_table(own), refusals_table(own), len(inputs), tuple(known), changed)
+        return Ingested(
+            sources=sources_table(own),
+            refusals=refusals_table(own),
+            added=sum(one["row"]["records"] for one in entries)
+            - sum(one["row"]["records"] for one in commit.before.sources.values()),
+            conversations=commit.rows(CONVERSATIONS),
+            rebuilt=rebuilt,
+            given=len(inputs),
+            known=tuple(known),
+            changed=changed,
+        )
 
 
 def _read_in(

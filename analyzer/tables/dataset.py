@@ -198,6 +198,10 @@ class Commit:
         """Where the only file of a table lies now, as it will be."""
         return self.places()[_relative(table.name, SOLE)]
 
+    def rows(self, table: Table) -> int:
+        """How many rows a table has."""
+        return sum(entry["rows"] for entry in self.files.values() if entry["table"] == table.name)
+
     def places(self) -> dict[str, Path]:
         """Where each file of the dataset to be lies now: staged ones in the stage, kept ones in place."""
         staged = {relative: self.stage / name for name, relative in self._staged.items()}

@@ -193,6 +193,6 @@ def _value(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_json(value: Mapping[str, Any]) -> str:
-    """Write plain values as JSON: times in ISO 8601, no NaN, nothing but ASCII."""
-    return json.dumps(_value(value), indent=2, allow_nan=False)
+def as_json(value: Mapping[str, Any], *, indent: int | None = 2) -> str:
+    """Write plain values as JSON: times in ISO 8601, no NaN, nothing but ASCII; without `indent` in one line."""
+    return json.dumps(_value(value), indent=indent, allow_nan=False)

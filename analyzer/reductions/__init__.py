@@ -16,6 +16,7 @@ from analyzer.reductions import (
     clock_offsets,
     connection_legs,
     conversations,
+    durations,
     generations,
     ice_stats,
     leg_measurements,
@@ -141,7 +142,7 @@ def _reduce(
     streams: Streams, series: pl.DataFrame, resolution: pl.DataFrame, relay: pl.DataFrame | None
 ) -> dict[str, pl.DataFrame]:
     facts = gather(streams, resolution)
-    measurements = leg_measurements.measure(facts, relay)
+    measurements = durations.measure(facts, relay)
     fits = nomination.fitting_waits(facts, measurements)
     selected = selected_pair.resolve(facts, fits)
     attempts = turn_attempts.attempts(facts)
@@ -152,7 +153,7 @@ def _reduce(
     counted = channels.reduce(facts, series, told, owners)
     restarts = generations.reduce(facts)
     offsets = clock_offsets.reduce(facts)
-    legs = connection_legs.gathered(facts, selected, measurements, coded(stats))
+    legs = connection_legs.gathered(facts, selected, measurements)
     return {
         "conversations": conversations.reduce(facts, counted, offsets),
         "ice_stats": stats,

@@ -167,9 +167,10 @@ def gathered(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -
         .join(selected.drop("side", "was_connected"), on="tube_id", how="left")
         .sort("conversation_id", "begins_at", "tube_id", nulls_last=True)
     )
-    # a log that begins late may name a conversation where it connects to the target, and no tube of it
+    # a conversation may be named by lines that no tube can be tied to, as in a log that begins late
+    named = facts.streams.events.select("conversation_id").drop_nulls()
     return (
-        pl.concat([placed.select("conversation_id"), measurements.select("conversation_id")])
+        pl.concat([placed.select("conversation_id"), measurements.select("conversation_id"), named])
         .unique()
         .join(_direct(measurements), on="conversation_id", how="left")
         .join(_paths(placed), on="conversation_id", how="left")

@@ -33,4 +33,4 @@ def in_order(table: Table, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
         return rows.select(name).join(ranks, on=name, how="left", maintain_order="left")["rank"].alias(name)
 
     ranked = pl.DataFrame([rank(name) for name in table.sort])
-    return rows[ranked.select(pl.arg_sort_by(table.sort, nulls_last=True)).to_series()]
+    return rows[ranked.select(pl.arg_sort_by(table.order, nulls_last=True)).to_series()]

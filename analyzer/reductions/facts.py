@@ -201,21 +201,15 @@ def _candidate_times(candidates: pl.DataFrame) -> pl.DataFrame:
 
 def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     complete = pl.col("state").str.to_lowercase() == "complete"
+    completed = (_KIND == "gathering_completed") | ((_KIND == "gathering_state_changed") & complete)
     facts = events.group_by(PEER).agg(
         source=pl.col("source").first(),
         started_at=first("gathering_started"),
         started_origin=origin_of("gathering_started"),
         first_candidate_at=first("first_candidate_gathered"),
-        completed_at=pl.min_horizontal(first("gathering_completed"), first("gathering_state_changed", complete)),
-        completed_origin=pl.coalesce(
-            origin_of("gathering_completed"),
-            origin_of("gathering_state_changed", complete),
-            origin_of("gathering_reported"),
-        ),
-        gathered=(
-            _KIND.is_in(["gathering_completed", "gathering_reported"])
-            | ((_KIND == "gathering_state_changed") & complete)
-        ).any(),
+        completed_at=pl.col("ts").filter(completed).min(),
+        completed_origin=pl.coalesce(pl.col("origin").filter(completed).first(), origin_of("gathering_reported")),
+        gathered=(completed | (_KIND == "gathering_reported")).any(),
         held_back_at=first("gathering_held_back"),
         delay_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
         reported_total=pl.col("total_candidates").max(),

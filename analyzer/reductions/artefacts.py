@@ -38,7 +38,7 @@ SIX_SECOND_SLEEP = Artefact(
 )
 FIRST_CONVERSATION = Artefact(
     "first_conversation",
-    "The first gathering of a process begins late: what is made on first use comes before the first request, some 3 ms,"
+    "The first gathering of a process begins late: what is made on first use comes before the first request, some 2 ms,"
     " and more on a busy machine. Handshakes do not show it.",
     "Widened: the lower bound of gathering_… and host_to_… estimates of a tube's first generation gives way by 10 ms more. A log"
     " may begin later than its process, so none is known not to be the first; nothing is taken off the value.",

@@ -86,7 +86,7 @@ def test_tables_are_as_declared(folder: Path, rebuilt: Rebuild) -> None:
     for name, frame in rebuilt(folder).tables.items():
         assert frame.schema == TABLES[name].schema
         # events are several files, each in order, never one wide sort
-        assert name == "events" or frame.equals(frame.sort(TABLES[name].sort, nulls_last=True))
+        assert name == "events" or frame.equals(frame.sort(TABLES[name].order, nulls_last=True))
 
 
 @every_capture

@@ -19,9 +19,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from analyzer.pipeline import ingest
+from analyzer.reductions.leg_names import LEGS
 from tests.datasets import CAPTURED
 from tests.oracle import fold
 from tests.oracle.checks import check_attempts, check_setup
+from tests.oracle.durations import check_durations
 from tests.oracle.life import check_life, same
 from tests.oracle.scenarios import BASE, REGISTERED, SIDES, Life, Line, rendered, scenarios, text
 
@@ -119,7 +121,7 @@ def check_conversations(tables: Tables, lives: Sequence[Life]) -> None:
 
 
 def check_legs(tables: Tables, lives: Sequence[Life]) -> None:
-    chosen = tables["leg_measurements"].filter("chosen").to_dicts()
+    chosen = tables["leg_measurements"].filter("chosen", pl.col("leg").is_in(LEGS)).to_dicts()
     shown = {row["conversation_id"]: row for row in tables["connection_legs"].to_dicts()}
     for conversation_id, tubes in expected(lives).items():
         told = fold.legs(tubes)
@@ -163,6 +165,7 @@ def test_the_tables_equal_the_fold(lives: list[Life]) -> None:
     check_backends(tables, lives)
     check_setup(tables, lives)
     check_attempts(tables, lives)
+    check_durations(tables, lives)
 
 
 # -- whatever happened to the logs ----------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def test_whole_seconds_bound_a_leg_and_give_no_value(
     assert rows["origin"].n_unique() == len(asked)
     for row in rows.to_dicts():
         assert (row["value_ms"], row["chosen"]) == (None, False)
-        assert row["refused_reason"] == "times have whole seconds"
+        assert row["refused_reason"] == "whole_second_times: times have whole seconds"
         assert row["low_ms"] <= truth["ping_before"][LEGS[row["leg"]]]["avg"] <= row["high_ms"] <= 4000
 
 

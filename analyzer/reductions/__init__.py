@@ -18,6 +18,7 @@ from analyzer.reductions import (
     clock_offsets,
     connection_legs,
     conversations,
+    durations,
     generations,
     ice_stats,
     leg_measurements,
@@ -255,7 +256,7 @@ def _reduce(
     streams: Streams, series: pl.DataFrame, resolution: pl.DataFrame, relay: pl.DataFrame | None
 ) -> dict[str, pl.DataFrame]:
     facts = gather(streams, resolution)
-    measurements = leg_measurements.measure(facts, relay)
+    measurements = durations.measure(facts, relay)
     fits = nomination.fitting_waits(facts, measurements)
     told = channels.labelled(facts)
     owners = channels.owners(told)
@@ -266,7 +267,7 @@ def _reduce(
     stats = ice_stats.reduce(facts, selected, measurements, attempts)
     restarts = generations.reduce(facts)
     offsets = clock_offsets.reduce(facts)
-    legs = connection_legs.gathered(facts, selected, measurements, coded(stats))
+    legs = connection_legs.gathered(facts, selected, measurements)
     return {
         "conversations": conversations.reduce(facts, counted, offsets),
         "ice_stats": stats,

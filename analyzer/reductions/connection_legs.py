@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions.facts import Facts, elapsed_ms
-from analyzer.reductions.leg_measurements import BEYOND, CLIENT, END_TO_END, GATEWAY
+from analyzer.reductions.durations import of_conversations
+from analyzer.reductions.facts import Facts
+from analyzer.reductions.leg_names import BEYOND, CLIENT, DATA_CHANNEL, END_TO_END, GATEWAY, ICE
 from analyzer.reductions.relay_bytes import METHOD, METHODS
 from analyzer.tables.declare import Column, Metric, Table
 
@@ -86,19 +87,17 @@ CONNECTION_LEGS = Table(
                _target, "ms", ("backend_connected",)),
         Metric("gateway_to_target_method", pl.String(), "backend_connect.", pl.col("gateway_to_target_direct_method")),
         Metric("stun_response_time_ms", pl.Float64(), "Last STUN response time, of the client where its log is there, else of the gateway.",
-               pl.col("stun_ms"), "ms", ("gathering_started", "candidate_gathered")),
-        Column("stun_response_time_method", pl.String(), "Method of that value."),
+               pl.col("stun_response_chosen_ms"), "ms", ("gathering_started", "candidate_gathered")),
+        Metric("stun_response_time_method", pl.String(), "Method of that value.", pl.col("stun_response_by")),
         Metric("turn_allocation_latency_ms", pl.Float64(), "TURN allocation time, of the client where its log is there, else of the gateway.",
-               pl.col("turn_ms"), "ms", ("candidate_gathered", "credentials_fetched")),
-        Column("turn_allocation_latency_method", pl.String(), "Method of that value."),
+               pl.col("turn_allocation_chosen_ms"), "ms", ("candidate_gathered", "credentials_fetched")),
+        Metric("turn_allocation_latency_method", pl.String(), "Method of that value.", pl.col("turn_allocation_by")),
         Metric("data_channel_establishment_ms", pl.Float64(), "Peer connected → data channel open (SCTP and DCEP), the earlier side.",
-               pl.col("channel_ms"), "ms", ("peer_state_changed", "channel_opened", "channel_state_changed", "channel_seen_open")),
-        Metric("data_channel_establishment_method", pl.String(), "state_change.",
-               pl.when(pl.col("channel_ms").is_not_null()).then(pl.lit("state_change"))),
-        Metric("ice_connection_establishment_ms", pl.Float64(), "ICE checking → connected, of the client where it is sound, else of the gateway.",
-               pl.col("ice_ms"), "ms", ("ice_state_changed",)),
-        Metric("ice_connection_establishment_method", pl.String(), "state_change.",
-               pl.when(pl.col("ice_ms").is_not_null()).then(pl.lit("state_change"))),
+               pl.col(f"{DATA_CHANNEL}_chosen_ms"), "ms", ("peer_state_changed", "channel_opened", "channel_state_changed", "channel_seen_open")),
+        Metric("data_channel_establishment_method", pl.String(), "state_change.", pl.col(f"{DATA_CHANNEL}_by")),
+        Metric("ice_connection_establishment_ms", pl.Float64(), "ICE checking → connected, of the client where it is sound, else of the gateway; the agent's wait before it nominates is in it.",
+               pl.col(f"{ICE}_chosen_ms"), "ms", ("ice_state_changed", "agent_state_changed")),
+        Metric("ice_connection_establishment_method", pl.String(), "state_change.", pl.col(f"{ICE}_by")),
         Column("path", pl.String(), "Candidate types of the selected pair, client → gateway, such as `relay->host`; `?` where one end is open."),
         Column("uses_relay", pl.Boolean(), "Whether the traffic went through the relay; null when the log does not tell."),
         Column("uses_relay_method", pl.String(), "What tells it: ice_agent, candidates, nomination_wait, as for the selected pair; relay_bytes: where nothing else does, the relay's own counts, which hold nine tenths of what a tube counted, or below a tenth of it over all allocations of both sides, of at least 64 KiB per allocation; reported.",
@@ -171,37 +170,7 @@ def _paths(placed: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _setup(placed: pl.DataFrame, ice_stats: pl.DataFrame) -> pl.DataFrame:
-    """Set-up times of each conversation: the client's where its log tells them, else the gateway's."""
-    channel = pl.when(pl.col("sub_second"), elapsed_ms("connected_at", "channel_open_at") >= 0).then(
-        elapsed_ms("connected_at", "channel_open_at")
-    )
-    of_tube = ice_stats.select(
-        "conversation_id",
-        "tube_id",
-        "connection_time_ms",
-        "turn_allocation_time_ms",
-        "turn_allocation_method",
-        "stun_response_method",
-        stun=pl.col("stun_response_times").list.last(),
-    )
-    rows = (
-        placed.with_columns(channel=channel)
-        .join(of_tube, on=["conversation_id", "tube_id"], how="left")
-        # the client first; an unknown side only where no side is known
-        .sort(pl.col("side").fill_null("zzz"), "begins_at", "tube_id", nulls_last=True)
-    )
-    return rows.group_by("conversation_id", maintain_order=True).agg(
-        stun_ms=pl.col("stun").drop_nulls().first(),
-        stun_response_time_method=pl.col("stun_response_method").drop_nulls().first(),
-        turn_ms=pl.col("turn_allocation_time_ms").drop_nulls().first(),
-        turn_allocation_latency_method=pl.col("turn_allocation_method").drop_nulls().first(),
-        ice_ms=pl.col("connection_time_ms").drop_nulls().first(),
-        channel_ms=pl.col("channel").min(),
-    )
-
-
-def gathered(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, ice_stats: pl.DataFrame) -> pl.DataFrame:
+def gathered(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
     """Everything the legs of a conversation are put together from, one row each."""
     placed = (
         facts.streams.links.select("conversation_id", "tube_id")
@@ -209,13 +178,14 @@ def gathered(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, i
         .join(selected.drop("side", "was_connected"), on="tube_id", how="left")
         .sort("conversation_id", "begins_at", "tube_id", nulls_last=True)
     )
-    # a log that begins late may name a conversation where it connects to the target, and no tube of it
+    # a conversation may be named by lines that no tube can be tied to, as in a log that begins late
+    named = facts.streams.events.select("conversation_id").drop_nulls()
     return (
-        pl.concat([placed.select("conversation_id"), measurements.select("conversation_id")])
+        pl.concat([placed.select("conversation_id"), measurements.select("conversation_id"), named])
         .unique()
         .join(_direct(measurements), on="conversation_id", how="left")
         .join(_paths(placed), on="conversation_id", how="left")
-        .join(_setup(placed, ice_stats), on="conversation_id", how="left")
+        .join(of_conversations(measurements), on="conversation_id", how="left")
     )
 
 

@@ -204,21 +204,15 @@ def _candidate_times(candidates: pl.DataFrame) -> pl.DataFrame:
 
 def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     complete = pl.col("state").str.to_lowercase() == "complete"
+    completed = (_KIND == "gathering_completed") | ((_KIND == "gathering_state_changed") & complete)
     facts = events.group_by(PEER).agg(
         source=pl.col("source").first(),
         started_at=first("gathering_started"),
         started_origin=origin_of("gathering_started"),
         first_candidate_at=first("first_candidate_gathered"),
-        completed_at=pl.min_horizontal(first("gathering_completed"), first("gathering_state_changed", complete)),
-        completed_origin=pl.coalesce(
-            origin_of("gathering_completed"),
-            origin_of("gathering_state_changed", complete),
-            origin_of("gathering_reported"),
-        ),
-        gathered=(
-            _KIND.is_in(["gathering_completed", "gathering_reported"])
-            | ((_KIND == "gathering_state_changed") & complete)
-        ).any(),
+        completed_at=pl.col("ts").filter(completed).min(),
+        completed_origin=pl.coalesce(pl.col("origin").filter(completed).first(), origin_of("gathering_reported")),
+        gathered=(completed | (_KIND == "gathering_reported")).any(),
         held_back_at=first("gathering_held_back"),
         delay_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
         reported_total=pl.col("total_candidates").max(),
@@ -232,6 +226,7 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
         turn_requested_origin=origin_of("turn_requested"),
         turn_challenged_at=first("turn_requested", pl.col("transaction") == 2),
         turn_allocated_at=first("turn_allocated"),
+        turn_allocated_origin=origin_of("turn_allocated"),
         checking_at=entered("ice_state_changed", "checking"),
         ice_connected_at=entered("ice_state_changed", "connected"),
         ice_connected_origin=origin_of("ice_state_changed", pl.col("state").str.to_lowercase() == "connected"),
@@ -242,6 +237,7 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
         finished_origin=origin_of("dtls_finished_queued"),
         agent_checking_at=entered("agent_state_changed", "checking"),
         agent_connected_at=entered("agent_state_changed", "connected"),
+        agent_connected_origin=origin_of("agent_state_changed", pl.col("state").str.to_lowercase() == "connected"),
     )
     # events without a tube are dropped here: their group is one row, they are many
     facts = facts.filter(pl.col("tube_id").is_not_null())
@@ -269,6 +265,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             closed_at=pl.coalesce(pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(), pl.col("ts").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").min()),
             gone_at=pl.coalesce(pl.col("ts").filter(_KIND == "tube_closed").min(), pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_removed"])).max()),
             channel_received_at=first("channel_received"),
+            channel_received_origin=origin_of("channel_received"),
             channel_open_at=pl.col("ts").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).min(),
             channel_open_origin=pl.col("origin").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).first(),
             credential_fetch_ms=pl.col("duration_ms").filter(_KIND == "credentials_fetched").first(),
@@ -316,6 +313,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             ),
             # the answerer of early releases tells no opening; that the channel arrived is the same moment
             channel_open_at=pl.coalesce("channel_open_at", "channel_received_at"),
+            channel_open_origin=pl.coalesce("channel_open_origin", "channel_received_origin"),
         )
     )
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.reductions.durations import of_tubes
 from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.leg_names import END_TO_END, ICE
 from analyzer.reductions.turn_attempts import ALLOCATION
 from analyzer.tables.declare import Column, Metric, Table
 
@@ -19,19 +21,6 @@ _none_found = pl.col("trickle").fill_null(False) & pl.col("gathered") & (pl.col(
 
 def _count(name: str) -> pl.Expr:
     return pl.when(_seen).then(pl.col(name)).when(_none_found).then(0)
-
-
-_allocation_ms = {
-    "reported": pl.col("allocation_ms"),
-    "turn_transaction": pl.col("turn_transaction_ms"),
-    "gathering_relay": pl.col("relay_ms"),
-    "credential_fetch": pl.col("credential_fetch_ms"),
-}
-
-
-def first_method(ways: dict[str, pl.Expr]) -> pl.Expr:
-    """Name of the first way that gave a value."""
-    return pl.coalesce(*(pl.when(value.is_not_null()).then(pl.lit(method)) for method, value in ways.items()))
 
 
 ICE_STATS = Table(
@@ -51,18 +40,15 @@ ICE_STATS = Table(
         Metric("first_candidate_time_ms", pl.Float64(), "Gathering start → first local candidate, first generation that has both.",
                pl.col("first_candidate_ms"), "ms", ("gathering_started", "first_candidate_gathered", "candidate_gathered")),
         Metric("gathering_complete_time_ms", pl.Float64(),
-               "Gathering start → gathering complete, first generation that has both; without times, the duration the collector printed, if plausible.",
-               pl.coalesce("completed_ms", "reported_duration_ms"), "ms",
-               ("gathering_started", "gathering_completed", "gathering_completed_reported")),
+               "Gathering start → gathering complete, first generation that has both; without times, the duration the collector printed, if sound.",
+               pl.col("gathering_chosen_ms"), "ms", ("gathering_started", "gathering_completed", "gathering_completed_reported")),
         Metric("gathering_complete_method", pl.String(), "state_change: from the times of the lines; reported: the collector's duration.",
-               first_method({"state_change": pl.col("completed_ms"), "reported": pl.col("reported_duration_ms")})),
+               pl.col("gathering_by")),
         Metric("stun_response_times", pl.List(pl.Float64()),
-               "Round trips to the STUN server, one per generation: gathering start → first srflx. Known bias: the whole span, with about 2 ms of the library's own work. Recorded ones where a log has them.",
-               pl.when(pl.col("stun_times").list.len() > 0).then("stun_times").otherwise("srflx_times"), "ms",
-               ("stun_response_recorded", "gathering_started", "candidate_gathered")),
-        Metric("stun_response_method", pl.String(), "gathering_srflx or reported.",
-               pl.when(pl.col("stun_times").list.len() > 0).then(pl.lit("reported"))
-               .when(pl.col("srflx_times").is_not_null()).then(pl.lit("gathering_srflx"))),
+               "Response times of the STUN server, one per generation: gathering start or first host candidate → first srflx, the lower, less the library's own work. Recorded ones where a log has them.",
+               pl.col("stun_responses_ms"), "ms", ("stun_response_recorded", "gathering_started", "candidate_gathered")),
+        Metric("stun_response_method", pl.String(), "gathering_srflx, host_to_srflx or reported, of the first of them.",
+               pl.col("stun_response_by")),
         Metric("turn_allocation_success_rate", pl.Float64(),
                "Granted ÷ attempted TURN allocations, the counted rows of turn_attempts; without any evidence of one, fetched ÷ attempted credentials. Null when nothing was tried.",
                pl.col("attempts_granted") / pl.col("attempts"), "1", ("candidate_gathered", "allocation_failed", "credentials_fetched", "credentials_failed")),
@@ -72,21 +58,21 @@ ICE_STATS = Table(
         Metric("turn_allocation_success_method", pl.String(), "What was counted: reported, turn_allocation, credential_fetch.",
                pl.col("attempts_method")),
         Metric("turn_allocation_time_ms", pl.Float64(),
-               "Time of the TURN allocation: Allocate request → grant, else gathering start → first relay candidate (two round trips), else the credential fetch. Known bias: the whole span, about 2 ms of it the library's own work.",
-               pl.coalesce(*_allocation_ms.values()), "ms",
+               "Time of the TURN allocation, two round trips: Allocate request → grant; else gathering start or first host candidate → first relay candidate, the lower, less the library's own work; else, where no allocation is told, the credential fetch.",
+               pl.col("turn_allocation_chosen_ms"), "ms",
                ("turn_requested", "turn_allocated", "candidate_gathered", "credentials_fetched", "turn_allocation_recorded")),
-        Metric("turn_allocation_method", pl.String(), "turn_transaction, gathering_relay, credential_fetch, reported.", first_method(_allocation_ms)),
+        Metric("turn_allocation_method", pl.String(), "turn_transaction, gathering_relay, host_to_relay, credential_fetch, reported.", pl.col("turn_allocation_by")),
         Metric("turn_credential_fetch_ms", pl.Float64(), "Duration of the HTTPS request for TURN credentials; no TURN traffic.",
-               pl.col("credential_fetch_ms"), "ms", ("credentials_fetched",)),
+               pl.col("credential_fetch_chosen_ms"), "ms", ("credentials_fetched",)),
         Column("selected_pair_local_type", pl.String(), "Type of the selected pair's local candidate, as far as the log proves it."),
         Column("selected_pair_remote_type", pl.String(), "Type of its remote candidate."),
         Column("selected_pair_method", pl.String(), "ice_agent, candidates, nomination_wait, relay_bytes (the relay's own counts; one end only), reported."),
-        Column("current_rtt_ms", pl.Float64(), "Round-trip time of the pair: the tube's best sound end-to-end estimate.", unit="ms"),
-        Column("current_rtt_method", pl.String(), "Its method, as in leg_measurements."),
+        Metric("current_rtt_ms", pl.Float64(), "Round-trip time of the pair: the tube's best sound end-to-end estimate.", pl.col(f"{END_TO_END}_chosen_ms"), "ms"),
+        Metric("current_rtt_method", pl.String(), "Its method, as in leg_measurements.", pl.col(f"{END_TO_END}_by")),
         Column("total_rtt_measurements", pl.Int64(), "Sound end-to-end estimates this tube gave.", unit="{measurement}"),
         Metric("connection_time_ms", pl.Float64(), "ICE checking → connected, first generation; null where the library held its callbacks back.",
-               pl.col("connection_ms"), "ms", ("ice_state_changed", "agent_state_changed")),
-        Metric("connection_time_method", pl.String(), "state_change.", pl.when(pl.col("connection_ms").is_not_null()).then(pl.lit("state_change"))),
+               pl.col(f"{ICE}_chosen_ms"), "ms", ("ice_state_changed", "agent_state_changed")),
+        Metric("connection_time_method", pl.String(), "state_change.", pl.col(f"{ICE}_by")),
         Metric("pair_bytes_sent", pl.Int64(), "Bytes sent on the transport, last cumulative counter.", pl.col("transport_bytes_sent"), "By", ("transport_bytes_counted",)),
         Metric("pair_bytes_received", pl.Int64(), "Bytes received on the transport, last cumulative counter.", pl.col("transport_bytes_received"), "By", ("transport_bytes_counted",)),
         Metric("transport_protocol", pl.String(), "Transport of the local candidates, lower case; null when they differ or none was seen.",
@@ -102,32 +88,11 @@ def _sound(name: str, start: str, end: str) -> pl.Expr:
     return pl.when(pl.col("sub_second"), span >= 0, span < 600_000).then(span).alias(name)
 
 
-def _per_tube(facts: Facts) -> pl.DataFrame:
-    """Durations of the first generation that has them, and counts over all generations."""
-    held = pl.col("held_back_at").is_not_null() & (elapsed_ms("held_back_at", "ice_connected_at") > -50)
-    durations = facts.generations.with_columns(
-        _sound("first_candidate_ms", "started_at", "first_candidate_at"),
-        _sound("completed_ms", "started_at", "completed_at"),
-        _sound("relay_ms", "started_at", "relay_at"),
-        _sound("srflx_ms", "started_at", "srflx_at"),
-        _sound("turn_transaction_ms", "turn_requested_at", "turn_allocated_at"),
-        pl.coalesce(
-            _sound("agent", "agent_checking_at", "agent_connected_at"),
-            pl.when(~held).then(_sound("told", "checking_at", "ice_connected_at")),
-        ).alias("connection_ms"),
-    ).sort("tube_id", "generation")
-    firsts = (
-        "first_candidate_ms",
-        "completed_ms",
-        "relay_ms",
-        "turn_transaction_ms",
-        "connection_ms",
-        "reported_duration_ms",
-    )
-    return durations.group_by("tube_id", maintain_order=True).agg(
-        *(pl.col(name).drop_nulls().first() for name in firsts),
-        srflx_times=pl.when(pl.col("srflx_ms").is_not_null().any()).then(pl.col("srflx_ms").drop_nulls().implode()),
-    )
+def _first_candidate(facts: Facts) -> pl.DataFrame:
+    """The first generation's that has it, per tube."""
+    timed = facts.generations.with_columns(_sound("first_candidate_ms", "started_at", "first_candidate_at"))
+    ordered = timed.sort("tube_id", "generation").group_by("tube_id", maintain_order=True)
+    return ordered.agg(pl.col("first_candidate_ms").drop_nulls().first())
 
 
 def _counted(attempts: pl.DataFrame) -> pl.DataFrame:
@@ -151,7 +116,7 @@ def _counted(attempts: pl.DataFrame) -> pl.DataFrame:
 def tube_facts(facts: Facts, selected: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     """Everything the metrics of a tube are computed from, one row per tube."""
     return (
-        facts.tubes.join(_per_tube(facts), on="tube_id", how="left")
+        facts.tubes.join(_first_candidate(facts), on="tube_id", how="left")
         .join(selected.drop("side", "was_connected"), on="tube_id", how="left")
         .join(_counted(attempts), on="tube_id", how="left")
     )
@@ -159,18 +124,12 @@ def tube_facts(facts: Facts, selected: pl.DataFrame, attempts: pl.DataFrame) -> 
 
 def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     """Rebuild ICEStats for every tube of every conversation."""
-    sound = measurements.filter(pl.col("leg") == "end_to_end", pl.col("refused_reason").is_null())
-    rtt = (
-        sound.sort(pl.col("method") == "reported", "value_ms", nulls_last=True)
-        .group_by("conversation_id", "tube_id", maintain_order=True)
-        .agg(
-            current_rtt_ms=pl.col("value_ms").first(),
-            current_rtt_method=pl.col("method").first(),
-            total_rtt_measurements=pl.len().cast(pl.Int64),
-        )
-    )
+    sound = measurements.filter(pl.col("leg") == END_TO_END, pl.col("refused_reason").is_null())
+    counted = sound.group_by("conversation_id", "tube_id").agg(total_rtt_measurements=pl.len().cast(pl.Int64))
+    key = ["conversation_id", "tube_id"]
     rows = (
         facts.streams.links.join(tube_facts(facts, selected, attempts), on="tube_id", how="inner")
-        .join(rtt, on=["conversation_id", "tube_id"], how="left")
-    )  # fmt: skip
+        .join(of_tubes(measurements), on=key, how="left")
+        .join(counted, on=key, how="left")
+    )
     return ICE_STATS.select(rows)

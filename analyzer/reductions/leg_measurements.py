@@ -1,4 +1,4 @@
-"""Every single estimate of a leg, with how it was made, what it may be off by, and why it was chosen or refused.
+"""Every single estimate of a leg or duration, with how it was made, what it may be off by, and why it was chosen or refused.
 
 A leg to the relay is timed from candidate gathering: the first server-reflexive candidate takes one round trip to the
 relay, the first relay candidate two (the 401 challenge of RFC 8656 section 5, then the allocation), and so does a
@@ -15,6 +15,8 @@ the lowest sound estimate of equal standing is the best.
 
 Where the relay's own log is there, it times each side's leg by itself (`relay_legs`).
 
+What is no leg, but a duration of the set-up, is estimated in `durations`.
+
 Beyond the gateway nothing is timed here: its library prints how long each TCP connect to Guacd or to the target took,
 which is one round trip.
 """
@@ -22,60 +24,28 @@ which is one round trip.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import polars as pl
 
 from analyzer.events.links import canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import relay_legs
+from analyzer.reductions.artefacts import ARTEFACTS, SIX_SECOND_SLEEP
 from analyzer.reductions.checks import transactions
-from analyzer.reductions.facts import PEER, Facts, elapsed_ms
+from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, SETUP_MS, Estimator, estimates
+from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.leg_names import BEYOND, DURATIONS, END_TO_END, LEGS, OWN_LEG
 from analyzer.tables.declare import Column, Table
 
-CLIENT, GATEWAY, END_TO_END = "client_to_krelay", "krelay_to_gateway", "end_to_end"
-#: legs beyond the gateway; what the library prints of each is the column `<leg>_ms` of events
-BEYOND = ("gateway_to_guacd", "gateway_to_target")
-#: leg that a side's own traffic with the relay measures
-OWN_LEG = {"client": CLIENT, "gateway": GATEWAY}
-#: forwarding from Rust to Python: median 1-2 ms, 95th percentile 5 ms, in releases since 1.6
-LAG_MS = 5.0
-#: the host keeps the socket set-up before the first request in the measured span
-SETUP_MS = 5.0
-#: a longer round trip would have run into the library's own retransmission and gathering time-outs
-PLAUSIBLE_MS = 5000.0
 #: the kernel repeats an unanswered SYN after a second (RFC 6298 section 2): a longer connect holds that wait
 SYN_REPEATED_MS = 1000.0
 #: the library prints the time of a connect in whole milliseconds
 PRINTED_MS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Estimator:
-    """One way to time a leg: which span holds how many round trips of which leg, and when that does not hold."""
-
-    method: str
-    start: str
-    end: str
-    round_trips: int
-    #: null: the side's own leg to the relay
-    leg: str | None
-    origin: str
-    #: the lower the better; equal standing is decided by the lowest value
-    standing: int
-    #: None: either side
-    side: str | None = None
-    #: what the span holds where the network takes no time: median over loopback, of 0.2.24, 1.0.9, 1.6.2, 2.1.22, 2.2.9
-    own_ms: float = 0.0
-    #: what of the span may be set-up of sockets before the first request
-    set_up_ms: float = SETUP_MS
-    #: what makes the estimate unsound, as an expression, and the reason given
-    unsound: tuple[tuple[str, pl.Expr], ...] = ()
-
-
 # releases 1.0 to 1.2 sleep in the callback that ends gathering: states of that time are told when the sleep is over
 _HELD_BACK = (
-    "the library held its callbacks back",
+    SIX_SECOND_SLEEP.reason,
     pl.col("held_back_at").is_not_null()
     & (elapsed_ms("held_back_at", "ice_connected_at").is_between(-50, pl.col("delay_ms").fill_null(6000) + 500)),
 )
@@ -95,11 +65,17 @@ _CUT = (
 
 ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("turn_transaction", "turn_requested_at", "turn_challenged_at", 1, None, "turn_requested_origin", 0),
-    Estimator("gathering_srflx", "started_at", "srflx_at", 1, None, "srflx_origin", 1, own_ms=2.1),
-    Estimator("gathering_relay", "started_at", "relay_at", 2, None, "relay_origin", 1, own_ms=2.3),
-    Estimator("gathering_allocation_error", "started_at", "refused_at", 2, None, "refused_origin", 1, own_ms=2.3),
+    Estimator("gathering_srflx", "started_at", "srflx_at", 1, None, "srflx_origin", 1, own_ms=2.1, first_use_ms=FIRST_USE_MS),
+    Estimator("gathering_relay", "started_at", "relay_at", 2, None, "relay_origin", 1, own_ms=2.3, first_use_ms=FIRST_USE_MS),
+    Estimator(
+        "gathering_allocation_error", "started_at", "refused_at", 2, None, "refused_origin", 1,
+        own_ms=2.3, first_use_ms=FIRST_USE_MS,
+    ),
     *(
-        Estimator(method, "host_at", end, round_trips, None, origin, 1, own_ms=own_ms, set_up_ms=0.0, unsound=(_TOLD_LATE,))
+        Estimator(
+            method, "host_at", end, round_trips, None, origin, 1,
+            own_ms=own_ms, set_up_ms=0.0, first_use_ms=FIRST_USE_MS, unsound=(_TOLD_LATE,),
+        )
         for method, end, round_trips, origin, own_ms in (
             ("host_to_srflx", "srflx_at", 1, "srflx_origin", 1.2),
             ("host_to_relay", "relay_at", 2, "relay_origin", 1.5),
@@ -129,82 +105,26 @@ CHECK = Estimator(
 
 LEG_MEASUREMENTS = Table(
     "leg_measurements",
-    row="One estimate of one leg, chosen, passed over or refused.",
+    row="One estimate of one leg or duration, chosen, passed over or refused.",
     columns=(
         Column("conversation_id", pl.String(), "Conversation, in its canonical spelling."),
         Column("tube_id", pl.String(), "Tube that the estimate is of; null where a connect that the gateway printed is tied to none of its tubes, where the relay served a side whose log is not there, and for what follows from two legs (difference, sum), whose origin is that of the first of them."),
         Column("side", pl.String(), "Side of that tube: client or gateway."),
         Column("generation", pl.Int64(), "ICE generation the estimate is from, 1 for the first; null beyond the gateway, where ICE ends, and without the side's own log."),
-        Column("leg", pl.String(), "client_to_krelay, krelay_to_gateway, end_to_end, gateway_to_guacd, gateway_to_target."),
+        Column("leg", pl.String(), f"{', '.join(LEGS)}: round trips. Durations: {'; '.join(f'{name}: {told}' for name, told in DURATIONS.items())}."),
         Column("method", pl.String(), "How it was made."),
-        Column("value_ms", pl.Float64(), "Round-trip time: the span, less `bias_ms`, by the round trips it holds; as printed for `reported` and `backend_connect`; null where only bounds are known.", unit="ms"),
-        Column("bias_ms", pl.Float64(), "What the library itself needs within the span, measured over loopback, per round trip; already taken off the value.", unit="ms"),
+        Column("value_ms", pl.Float64(), "Round-trip time: the span, less `bias_ms`, by the round trips it holds; of a duration the span less `bias_ms`; as printed for `credential_fetch`, `reported` and `backend_connect`; null where only bounds are known.", unit="ms"),
+        Column("bias_ms", pl.Float64(), "What the library itself needs within the span, measured over loopback, per round trip or of the whole duration; already taken off the value.", unit="ms"),
         Column("low_ms", pl.Float64(), "Lower bound: set-up, forwarding and the resolution of the times taken off; null where the span bounds nothing.", unit="ms"),
         Column("high_ms", pl.Float64(), "Upper bound: the start may have been told late, and a printed time or value stands for all that share its last digit.", unit="ms"),
-        Column("chosen", pl.Boolean(), "Whether connection_legs shows this estimate."),
-        Column("refused_reason", pl.String(), "Why the estimate is unsound; null for a sound one."),
+        Column("chosen", pl.Boolean(), "Whether it is the conversation's: the one of its leg that connection_legs shows, where that has such a column."),
+        Column("chosen_for_tube", pl.Boolean(), "Whether it is the tube's: the one of its leg that ice_stats shows, where that has such a column; of STUN responses one in each generation."),
+        Column("refused_reason", pl.String(), f"Why the estimate is unsound; null for a sound one. Known artefacts go by their name: {', '.join(one.name for one in ARTEFACTS if one.refuses)}."),
         Column("ts", TIMESTAMP, "Time of the event that ended the span or printed the value."),
         Column("origin", pl.String(), "`source:line` of that event."),
     ),
     sort=("conversation_id", "tube_id", "generation", "leg", "method", "value_ms", "ts", "origin"),
 )  # fmt: skip
-
-
-def _refusal(estimator: Estimator) -> pl.Expr:
-    span, value = elapsed_ms(estimator.start, estimator.end), pl.col("value_ms")
-    reasons = [
-        *(pl.when(broken.fill_null(False)).then(pl.lit(reason)) for reason, broken in estimator.unsound),
-        pl.when(~pl.col("sub_second")).then(pl.lit("times have whole seconds")),
-        pl.when(span <= 0).then(pl.lit("the end is not after the start")),
-        pl.when(value <= 0).then(pl.lit("no longer than the library's own work")),
-        pl.when(value > PLAUSIBLE_MS).then(pl.lit("longer than any round trip the library would wait for")),
-    ]
-    return pl.coalesce(*reasons, pl.lit(None, pl.String))
-
-
-def _bounds(estimator: Estimator) -> pl.Expr:
-    """Whether the span bounds the round trip, even where it is too coarse to tell it."""
-    broken = [reason.fill_null(False) for _, reason in estimator.unsound]
-    span = elapsed_ms(estimator.start, estimator.end)
-    return (
-        ~pl.any_horizontal(*broken, pl.lit(False))
-        & (span <= PLAUSIBLE_MS * estimator.round_trips)
-        & (span > -pl.col("resolution_ms") - LAG_MS)
-    )
-
-
-def _estimates(generations: pl.DataFrame, estimator: Estimator) -> pl.DataFrame:
-    span = elapsed_ms(estimator.start, estimator.end)
-    network = span - estimator.own_ms
-    # a printed time stands for all that share its last digit
-    shortest = span - pl.col("resolution_ms") - LAG_MS - estimator.set_up_ms
-    longest = span + pl.col("resolution_ms") + LAG_MS
-    leg = (
-        pl.lit(estimator.leg)
-        if estimator.leg
-        else pl.col("side").replace_strict(OWN_LEG, default=None, return_dtype=pl.String)
-    )
-    rows = generations if estimator.side is None else generations.filter(pl.col("side") == estimator.side)
-    return (
-        rows.filter(span.is_not_null())
-        .with_columns(value_ms=(network / estimator.round_trips).round(6))
-        .select(
-            *PEER,
-            "side",
-            "value_ms",
-            leg=leg,
-            method=pl.lit(estimator.method),
-            bias_ms=pl.lit(round(estimator.own_ms / estimator.round_trips, 6)),
-            low_ms=pl.when(_bounds(estimator)).then(
-                pl.max_horizontal(pl.lit(0.0), (shortest / estimator.round_trips).round(6))
-            ),
-            high_ms=pl.when(_bounds(estimator)).then((longest / estimator.round_trips).round(6)),
-            refused_reason=_refusal(estimator),
-            standing=pl.lit(estimator.standing),
-            ts=pl.col(estimator.end),
-            origin=pl.col(estimator.origin),
-        )
-    )
 
 
 def _reported(facts: Facts) -> pl.DataFrame:
@@ -272,14 +192,23 @@ def _backends(facts: Facts) -> pl.DataFrame:
     )
 
 
-def _with_choice(estimates: pl.DataFrame) -> pl.DataFrame:
-    """Mark per conversation and leg the best sound estimate: by standing, then the first generation, then the lowest."""
+def _with_choice(found: pl.DataFrame) -> pl.DataFrame:
+    """Mark the best sound estimate of each leg, by standing, then the first generation, then the lowest.
+
+    Once per conversation, once per tube.
+    """
     # two connects may have taken as long: then the first
     order = ("standing", "generation", "value_ms", "tube_id", "method", "ts")
-    ranked = estimates.sort(order, nulls_last=True, maintain_order=True).with_row_index("rank")
+    ranked = found.sort(order, nulls_last=True, maintain_order=True).with_row_index("rank")
     sound = pl.col("refused_reason").is_null() & pl.col("leg").is_not_null()
-    best = pl.col("rank").filter(sound).min().over("conversation_id", "leg")
-    return ranked.with_columns(chosen=sound & (pl.col("rank") == best).fill_null(False)).drop("rank", "standing")
+    rank = pl.col("rank").filter(sound).min()
+    of_tube = (
+        sound & pl.col("tube_id").is_not_null() & (pl.col("rank") == rank.over("conversation_id", "tube_id", "leg"))
+    )
+    return ranked.with_columns(
+        chosen=sound & (pl.col("rank") == rank.over("conversation_id", "leg")).fill_null(False),
+        chosen_for_tube=of_tube.fill_null(False),
+    ).drop("rank", "standing")
 
 
 def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -287,14 +216,15 @@ def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
 
     `relay` has the sessions of the relay's own log, joined to tubes.
     """
-    estimates = pl.concat(
+    links = facts.streams.links.select("conversation_id", "tube_id")
+    of_tubes = pl.concat(
         [
-            *(_estimates(facts.generations, estimator) for estimator in ESTIMATORS),
-            _estimates(transactions(facts), CHECK),
+            *(estimates(facts.generations, estimator) for estimator in ESTIMATORS),
+            estimates(transactions(facts), CHECK),
             _reported(facts),
         ],
         how="diagonal_relaxed",
     )
-    placed = facts.streams.links.select("conversation_id", "tube_id").join(estimates, on="tube_id", how="inner")
     seen = [] if relay is None else [relay_legs.estimates(facts, relay, OWN_LEG)]
+    placed = links.join(of_tubes, on="tube_id", how="inner")
     return _with_choice(pl.concat([placed, _backends(facts), *seen], how="diagonal_relaxed"))

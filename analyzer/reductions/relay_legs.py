@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.reductions.artefacts import WHOLE_SECOND_TIMES
 from analyzer.reductions.facts import Facts
 
 #: what ends the span → method
@@ -54,7 +55,7 @@ def estimates(facts: Facts, sessions: pl.DataFrame, own_leg: dict[str, str]) -> 
         low_ms=pl.max_horizontal(pl.lit(0.0), (pl.col("latest") - slack).round(3)),
         high_ms=(span + slack).round(3),
         refused_reason=pl.when(~fine)
-        .then(pl.lit("times have whole seconds"))
+        .then(pl.lit(WHOLE_SECOND_TIMES.reason))
         .when(pl.col("times_asked") > 1)
         .then(pl.lit("the request was repeated"))
         .when(span <= 0)

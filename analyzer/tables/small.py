@@ -43,7 +43,7 @@ def in_order(table: Table, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
         return rows.select(name).join(ranks, on=name, how="left", maintain_order="left")["rank"].alias(name)
 
     ranked = pl.DataFrame([rank(name) for name in table.sort])
-    order = pl.arg_sort_by(table.sort, nulls_last=True, maintain_order=True)
+    order = pl.arg_sort_by(table.order, nulls_last=True, maintain_order=True)
     return rows[ranked.select(order).to_series()]
 
 

@@ -10,6 +10,8 @@ from analyzer.views.text import NOTHING, Cell, number
 Row: TypeAlias = Mapping[str, Any]
 #: from the times of two lines; said only where another one was needed
 PLAIN_METHOD = "state_change"
+#: STUN responses shown of a tube, which gives one in each generation
+TIMES_SHOWN = 2
 
 
 def _plain(name: str, unit: str = "") -> Callable[[Row], Cell]:
@@ -28,8 +30,11 @@ def _by(name: str, unit: str, method: str) -> Callable[[Row], Cell]:
 
 def _times(tube: Row) -> Cell:
     times = tube["stun_response_times"]
-    text = ", ".join(number(value) for value in times) + " ms" if times else NOTHING
-    return [(text, ""), (f"  {tube['stun_response_method']}" if times else "", "dim")]
+    if not times:
+        return [(NOTHING, "")]
+    more = f", {len(times) - TIMES_SHOWN} more" if len(times) > TIMES_SHOWN else ""
+    text = ", ".join(number(value) for value in times[:TIMES_SHOWN]) + f" ms{more}"
+    return [(text, ""), (f"  {tube['stun_response_method']}", "dim")]
 
 
 def _rate(tube: Row) -> Cell:

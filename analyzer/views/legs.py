@@ -19,7 +19,7 @@ BACKENDS = {"guacd": "gateway_to_guacd", "target": "gateway_to_target"}
 TAKEN, UNTAKEN = "─", "┄"
 INDENT = "  "
 
-#: what each method of a latency stands for, for the legend
+#: what each method of `leg_measurements` stands for, for the legend
 METHODS = {
     "stun_transaction": "a connectivity check of the selected pair and its response: 1 round trip",
     "turn_transaction": "first Allocate request to its challenge: 1 round trip",
@@ -37,6 +37,8 @@ METHODS = {
     "difference": "end to end less the other leg",
     "sum": "both legs together",
     "reported": "the library's own number",
+    "state_change": "the times of two states: a duration",
+    "credential_fetch": "the request for TURN credentials, no TURN traffic: a duration",
     "backend_connect": "TCP connect, as the gateway printed it: 1 round trip",
 }
 

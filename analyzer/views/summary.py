@@ -124,7 +124,8 @@ def _why_unknown(one: Conversation) -> list[str]:
             reasons.append(f"{source['name']} has whole seconds ({source['dialect']}): too coarse for a round trip")
     if not reasons:
         for estimate in one.measurements:
-            if estimate["refused_reason"] and one.legs.get(f"{estimate['leg']}_latency_ms") is None:
+            shown_as = f"{estimate['leg']}_latency_ms"
+            if estimate["refused_reason"] and shown_as in one.legs and one.legs[shown_as] is None:
                 value = number(estimate["value_ms"], "ms")
                 reasons.append(
                     f"{estimate['leg']}: {value} by {estimate['method']} refused, {estimate['refused_reason']}"

@@ -81,6 +81,7 @@ class Tube:
     transport: tuple[int, int] | None = None
     #: leg, time and printed duration of each connection of the gateway to Guacd or to the target
     backends: tuple[tuple[str, int, float], ...] = ()
+    channel_at: int | None = None
     times: tuple[int, ...] = ()
 
 
@@ -157,7 +158,7 @@ def _in_tube(tube: Tube, event: Event) -> Tube:
         case "credentials_given":
             return replace(tube, begun=True, turn_given=True)
         case "channel_opened":
-            return replace(tube, connected=True)
+            return replace(tube, connected=True, channel_at=_earliest(tube.channel_at, event.at))
         case "ice_state_changed" | "peer_state_changed":
             return _in_state(tube, event.at, state, by_peer=event.kind == "peer_state_changed")
         case "tube_closing" | "tube_closed" | "tube_removed":

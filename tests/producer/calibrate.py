@@ -75,12 +75,15 @@ def spans(logs: Path, out: Path) -> list[tuple[str, str, int, float, float, floa
 
     from analyzer.pipeline import ingest
     from analyzer.reductions.leg_measurements import ESTIMATORS
+    from analyzer.reductions.leg_names import LEGS
 
     for pair in range(PAIRS):
         both = [str(path) for role in ("client", "gateway") if (path := logs / f"{role}-{pair}.log").exists()]
         ingest(both, out)
     trips = {(one.method, one.side): one.round_trips for one in ESTIMATORS}
-    found = pl.read_parquet(out / "leg_measurements").filter(pl.col("bias_ms").is_not_null())
+    rows_of_legs = pl.read_parquet(out / "leg_measurements").filter(pl.col("leg").is_in(LEGS))
+    # nothing is taken off what the library prints
+    found = rows_of_legs.filter(pl.col("bias_ms").is_not_null())
     rows: list[tuple[str, str, int, float, float, float]] = []
     for (method, side), mine in sorted(found.group_by("method", "side")):
         times = trips.get((str(method), str(side))) or trips[str(method), None]

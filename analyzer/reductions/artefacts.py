@@ -1,0 +1,91 @@
+"""Known artefacts: what in a log looks like network time and is none, each with its name and a log that shows it.
+
+Where one makes an estimate unsound, `refused_reason` begins with its name. A new one is one more value here, used where
+it strikes; the tests look for its evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """Something that passes for network time: where it comes from, and what is done about it."""
+
+    name: str
+    #: where it comes from
+    doc: str
+    #: which estimates it refuses or widens, or how they leave it out
+    effect: str
+    #: where it can be seen, below `fixtures/`
+    evidence: tuple[str, ...]
+    #: what `refused_reason` says behind the name, of one that refuses
+    refuses: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The reason of an estimate that it refuses."""
+        return f"{self.name}: {self.refuses}"
+
+
+SIX_SECOND_SLEEP = Artefact(
+    "six_second_sleep",
+    "Releases 1.0 to 1.2 sleep up to 6 s in the callback that ends gathering; states of that time are told when it is over.",
+    "Refused: dtls_handshake and state_change of ice_connection_establishment whose start or end falls into the sleep.",
+    ("captured/1.0.0/D-relay-client",),
+    refuses="the library held its callbacks back",
+)
+FIRST_CONVERSATION = Artefact(
+    "first_conversation",
+    "The first gathering of a process begins late: what is made on first use comes before the first request, some 2 ms,"
+    " and more on a busy machine. Handshakes do not show it.",
+    "Widened: the lower bound of gathering_… and host_to_… estimates of a tube's first generation gives way by 10 ms more. A log"
+    " may begin later than its process, so none is known not to be the first; nothing is taken off the value.",
+    ("captured/2.2.9/O-conversation-reused", "captured/2.2.9/M3-router-down"),
+)
+TWO_SRFLX = Artefact(
+    "two_srflx",
+    "A stun: and a turn: URL of one server each give a server-reflexive candidate, so an interface has two.",
+    "The first of a generation ends the span of a STUN response; the second is a candidate and no further response.",
+    ("captured/2.2.9/D-relay-client",),
+)
+NOMINATION_WAIT = Artefact(
+    "nomination_wait",
+    "The ICE agent waits 0, 500, 1000 or 2000 ms, by the types of candidates, before it nominates a pair.",
+    "ice_connection_establishment holds it and setup_phases.wait_ms tells it apart; no leg is timed from checks.",
+    ("captured/2.2.9/D-relay-client", "captured/2.2.9/C-srflx-nat"),
+)
+WHOLE_SECOND_TIMES = Artefact(
+    "whole_second_times",
+    "Some dialects cut times to whole seconds.",
+    "Refused: every estimate between two such times; its bounds stand.",
+    ("captured/2.2.9/A-host-trickle-service-format",),
+    refuses="times have whole seconds",
+)
+EPOCH_VALUES = Artefact(
+    "epoch_values",
+    "From 2.1 on two places tell the collector of gathering, one in epoch ms and one in ms since the connection was made;"
+    " its durations are also taken from one to the other.",
+    "Refused: reported durations of gathering outside 0 to 600,000 ms.",
+    ("captured/2.2.9/D-relay-client",),
+    refuses="the end and the start are of two clocks",
+)
+FIRST_CANDIDATE_CLOCK = Artefact(
+    "first_candidate_clock",
+    "In 1.6 and 2.0 the collector is told of the start of gathering with the first candidate, so its durations lack what came before.",
+    "Refused: reported durations of gathering whose start was told in ms since the connection was made, unless the first"
+    " candidate is a host, which comes with the set-up: they are lower bounds. Widened upwards otherwise.",
+    ("captured/1.6.2/D-relay-client",),
+    refuses="it counts from the first candidate",
+)
+
+ARTEFACTS = (
+    SIX_SECOND_SLEEP,
+    FIRST_CONVERSATION,
+    TWO_SRFLX,
+    NOMINATION_WAIT,
+    WHOLE_SECOND_TIMES,
+    EPOCH_VALUES,
+    FIRST_CANDIDATE_CLOCK,
+)

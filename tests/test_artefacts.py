@@ -1,0 +1,186 @@
+"""Known artefacts, each on a log that shows it: what looks like network time and is none is refused or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+from analyzer.reductions.artefacts import (
+    ARTEFACTS,
+    EPOCH_VALUES,
+    FIRST_CANDIDATE_CLOCK,
+    FIRST_CONVERSATION,
+    NOMINATION_WAIT,
+    SIX_SECOND_SLEEP,
+    TWO_SRFLX,
+    WHOLE_SECOND_TIMES,
+    Artefact,
+)
+from analyzer.reductions.estimators import FIRST_USE_MS
+from analyzer.reductions.leg_measurements import ESTIMATORS, LEG_MEASUREMENTS
+from tests import truth
+from tests.test_cut_logs import lines, tables
+from tests.truth import ROOT, Capture
+
+Rebuild = Callable[[Any], Capture]
+#: those that make an estimate unsound, with an estimate that they refuse on their evidence: leg, method, side
+REFUSED = {
+    SIX_SECOND_SLEEP: ("end_to_end", "dtls_handshake", "gateway"),
+    WHOLE_SECOND_TIMES: ("gathering", "state_change", "client"),
+    EPOCH_VALUES: ("gathering", "reported", "gateway"),
+    FIRST_CANDIDATE_CLOCK: ("gathering", "reported", "client"),
+}
+
+
+def evidence(artefact: Artefact) -> list[str]:
+    return [path.removeprefix("captured/") for path in artefact.evidence]
+
+
+@pytest.fixture
+def shown(rebuilt: Rebuild) -> Callable[[str], Capture]:
+    """A shipped capture by its name, rebuilt."""
+    return lambda name: rebuilt(ROOT / "fixtures" / "captured" / name)
+
+
+def test_each_has_its_name_and_its_evidence() -> None:
+    assert len({one.name for one in ARTEFACTS}) == len(ARTEFACTS)
+    for one in ARTEFACTS:
+        assert one.evidence
+        assert all((ROOT / "fixtures" / path).is_dir() for path in one.evidence), one.name
+        assert one.refuses == "" or one in REFUSED
+    (told,) = (column.doc for column in LEG_MEASUREMENTS.columns if column.name == "refused_reason")
+    assert all(one.name in told for one in REFUSED)
+
+
+@pytest.mark.parametrize("artefact", REFUSED, ids=lambda one: one.name)
+def test_what_it_refuses_is_a_row_with_its_name(artefact: Artefact, shown: Callable[[str], Capture]) -> None:
+    leg, method, side = REFUSED[artefact]
+    for name in evidence(artefact):
+        rows = shown(name).tables["leg_measurements"]
+        mine = rows.filter(pl.col("refused_reason") == artefact.reason)
+        assert artefact.reason.startswith(f"{artefact.name}: ")
+        assert not mine.filter(pl.col("leg") == leg, pl.col("method") == method, pl.col("side") == side).is_empty()
+        assert not mine["chosen"].any()
+        assert not mine["chosen_for_tube"].any()
+
+
+def test_the_sleep_makes_a_handshake_of_three_round_trips_short(shown: Callable[[str], Capture]) -> None:
+    (name,) = evidence(SIX_SECOND_SLEEP)
+    capture = shown(name)
+    rows = capture.tables["leg_measurements"].filter(pl.col("leg") == "end_to_end")
+    slept, sound = (max(rows.filter(pl.col("side") == side)["value_ms"]) for side in ("gateway", "client"))
+    ping = truth.pings(capture.truth)["end_to_end"]
+    assert slept < ping - 40
+    assert sound == pytest.approx(ping, abs=4)
+    # the wait itself is not shown as the time of a connection either
+    gateway = capture.tables["ice_stats"].filter(pl.col("side") == "gateway")
+    assert gateway["connection_time_ms"].to_list() == [None]
+
+
+def _low_errors(capture: Capture) -> pl.DataFrame:
+    """Lower bounds of gathering estimates, with what they would be without the allowance, against the ping."""
+    widened = {one.method: one.round_trips for one in ESTIMATORS if one.first_use_ms}
+    pings = truth.pings(capture.truth)
+    rows = capture.tables["leg_measurements"].filter(
+        pl.col("method").is_in(list(widened)), pl.col("leg").is_in(list(pings)), pl.col("low_ms") > 0
+    )
+    ping, trips = (
+        pl.col(key).replace_strict(known, return_dtype=pl.Float64)
+        for key, known in (("leg", pings), ("method", widened))
+    )
+    allowed = pl.when(pl.col("generation") == 1).then(FIRST_USE_MS / trips).otherwise(0.0)
+    return rows.select(
+        "tube_id", "generation", above=pl.col("low_ms") - ping, without=pl.col("low_ms") + allowed - ping
+    )
+
+
+@pytest.mark.parametrize("name", evidence(FIRST_CONVERSATION))
+def test_first_use_is_allowed_for_in_the_lower_bound(name: str, shown: Callable[[str], Capture]) -> None:
+    errors = _low_errors(shown(name))
+    # without it a first conversation would be proved slower than it was
+    assert (errors["without"] > 1).any()
+    assert (errors["above"] > 0).sum() < (errors["without"] > 0).sum()
+
+
+def test_first_conversations_are_slow_to_begin_and_later_ones_are_not(shown: Callable[[str], Capture]) -> None:
+    name = "2.2.9/O-conversation-reused"
+    capture = shown(name)
+    client = capture.tables["leg_measurements"].filter(
+        pl.col("leg") == "client_to_krelay", pl.col("method") == "gathering_relay"
+    )
+    ping = truth.pings(capture.truth)["client_to_krelay"]
+    first, *later = (client.sort("ts")["value_ms"] - ping).to_list()
+    assert len(later) == 2
+    assert first > 5 + max(later)
+
+
+def test_of_two_reflexive_candidates_the_first_is_the_response(shown: Callable[[str], Capture]) -> None:
+    (name,) = evidence(TWO_SRFLX)
+    found = shown(name).tables
+    (gateway,) = found["ice_stats"].filter(pl.col("side") == "gateway").to_dicts()
+    assert (gateway["srflx_candidates"], len(gateway["stun_response_times"])) == (2, 1)
+    reflexive = found["candidates"].filter(
+        pl.col("tube_id") == gateway["tube_id"], pl.col("direction") == "local", pl.col("candidate_type") == "srflx"
+    )
+    responses = found["leg_measurements"].filter(
+        pl.col("tube_id") == gateway["tube_id"], pl.col("leg") == "stun_response"
+    )
+    assert set(responses["ts"]) == {reflexive["ts"].min()}
+    assert set(responses["method"]) == {"gathering_srflx", "host_to_srflx"}
+
+
+@pytest.mark.parametrize("name", evidence(NOMINATION_WAIT))
+def test_the_wait_before_a_nomination_is_no_network_time(name: str, shown: Callable[[str], Capture]) -> None:
+    found = shown(name).tables
+    (legs,) = found["connection_legs"].to_dicts()
+    (wait,) = set(found["setup_phases"].filter(pl.col("phase") == "checks")["wait_ms"])
+    assert wait is not None
+    assert legs["ice_connection_establishment_ms"] > wait > 0
+    # what is left is a few round trips, and no leg has any of it
+    assert legs["ice_connection_establishment_ms"] - wait < 3 * legs["end_to_end_latency_ms"]
+    assert set(found["leg_measurements"].filter(pl.col("method") == "state_change")["leg"]) == {
+        "gathering", "ice_connection_establishment", "data_channel_establishment",
+    }  # fmt: skip
+
+
+def test_whole_seconds_bound(shown: Callable[[str], Capture]) -> None:
+    (name,) = evidence(WHOLE_SECOND_TIMES)
+    rows = shown(name).tables["leg_measurements"]
+    timed = rows.filter(~pl.col("method").is_in(["reported", "credential_fetch"]))
+    assert set(timed["refused_reason"]) == {WHOLE_SECOND_TIMES.reason}
+    assert timed.filter(pl.col("leg") == "gathering")["high_ms"].null_count() == 0
+    legs = shown(name).tables["connection_legs"]
+    assert legs["ice_connection_establishment_ms"].to_list() == [None]
+
+
+def test_values_of_two_clocks_have_no_bounds(shown: Callable[[str], Capture]) -> None:
+    (name,) = evidence(EPOCH_VALUES)
+    rows = shown(name).tables["leg_measurements"].filter(pl.col("refused_reason") == EPOCH_VALUES.reason)
+    assert (rows["value_ms"].abs() > 1e11).all()
+    assert rows["low_ms"].null_count() == rows["high_ms"].null_count() == len(rows) > 0
+
+
+def _without_times(side: str, name: str) -> list[str]:
+    """The lines of a capture as Commander's console would have written them."""
+    return [line.split(" ", 2)[2] if line[:4] == "2026" else line for line in lines(name, side)]
+
+
+def test_what_counts_from_the_first_candidate_is_no_gathering(shown: Callable[[str], Capture]) -> None:
+    (name,) = evidence(FIRST_CANDIDATE_CLOCK)
+    timed = dict(shown(name).tables["ice_stats"].select("side", "gathering_complete_time_ms").rows())
+    found = tables(**{side: _without_times(side, name) for side in ("client", "gateway")})
+    told = dict(found["ice_stats"].select("side", "gathering_complete_time_ms").rows())
+    rows = found["leg_measurements"].filter(pl.col("leg") == "gathering")
+    # the client may use nothing but the relay: its first candidate is its last, two round trips after the start
+    assert (timed["client"] > 80, told["client"]) == (True, None)
+    (refused,) = rows.filter(pl.col("side") == "client").to_dicts()
+    assert (refused["value_ms"] < 5, refused["refused_reason"], refused["high_ms"]) == (
+        True, FIRST_CANDIDATE_CLOCK.reason, None,
+    )  # fmt: skip
+    # the gateway's is a host, which comes at once
+    (sound,) = rows.filter(pl.col("side") == "gateway").to_dicts()
+    assert told["gateway"] == sound["value_ms"] == pytest.approx(timed["gateway"], abs=3)
+    assert sound["low_ms"] <= timed["gateway"] <= sound["high_ms"]

@@ -255,6 +255,14 @@ def hidden_texts(texts: pl.Series, policy: Policy) -> pl.Series:
     return texts.replace(parted["text"], changed["kept"])
 
 
+def hidden_value(text: str, policy: Policy, form: str) -> str:
+    """One value of a column, in a form of `Form`; of any other it is nobody's and stays."""
+    match form:
+        case "address" | "endpoint" | "text":
+            return str(hidden_values(pl.Series([text], dtype=pl.String), policy, form).item())
+    return text
+
+
 def hidden_values(values: pl.Series, policy: Policy, form: Form) -> pl.Series:
     """A column of addresses, of endpoints or of texts, each distinct value looked at once; null stays null."""
     match form:

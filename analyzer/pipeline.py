@@ -63,6 +63,8 @@ class Ingested:
     given: int
     known: tuple[tuple[str, str], ...]
     changed: bool
+    #: the dataset's policy of addresses
+    addresses: str
 
 
 @dataclass(slots=True)
@@ -346,6 +348,7 @@ def ingest(
             given=len(inputs),
             known=tuple(known),
             changed=changed,
+            addresses=policy.name,
         )
 
 

@@ -12,7 +12,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Literal, TypeAlias
 
@@ -86,6 +86,7 @@ def tells_apart(address: pl.Expr) -> pl.Expr:
 # -- one address ------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1 << 12)
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     try:
         found = ip_address(text.partition("%")[0])
@@ -105,10 +106,11 @@ def class_of(address: str) -> str:
     return next((name for name, pattern in ADDRESS_CLASSES if re.search(pattern, spelled)), "fqdn")
 
 
+# ports are many, addresses are few
+@lru_cache(maxsize=1 << 16)
 def hidden(address: str, policy: Policy) -> str:
     """One address or host name of an endpoint, as the policy leaves it; what is nobody's stays as it is spelled."""
-    kind = class_of(address)
-    spelled = canonical(address)
+    kind, spelled = class_of(address), canonical(address)
     if (
         policy.name == "raw"
         or kind not in SOMEBODYS

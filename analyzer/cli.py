@@ -109,6 +109,23 @@ def ingest(
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", min=0.1, help="The interval of --follow.")
     ] = 10.0,
+    addresses: Annotated[
+        str | None,
+        typer.Option(
+            "--addresses",
+            metavar="POLICY",
+            help="What to keep of endpoints' public addresses: hash (a keyed pseudonym, the default), masked (the "
+            "network), class, raw. Private, shared, mDNS, relay and STUN server addresses stay. For good, per dataset.",
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--key-file",
+            metavar="FILE",
+            help="Key of the pseudonyms, to share one between datasets; else a random one, made with the dataset.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Read logs into the tables of a dataset.
@@ -135,6 +152,8 @@ def ingest(
         follow_symlinks=follow_symlinks,
         trust_archives=trust_archives,
         final=final,
+        addresses=addresses,
+        key_file=key_file,
     )
     if follow:
         _follow(read, paths, out, every, follow_symlinks=follow_symlinks, json=json)

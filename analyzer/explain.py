@@ -17,9 +17,11 @@ from pathlib import Path
 
 import polars as pl
 
+from analyzer.addresses import Policy
 from analyzer.errors import InputError
 from analyzer.events.candidate import parse_candidates
 from analyzer.events.envelope import typed_columns
+from analyzer.events.hidden import hidden_endpoints
 from analyzer.events.plan import EVENT, NOISE, REJECTED, UNMATCHED, extract, sift, without_suffix
 from analyzer.events.targets import LIBRARY, WITNESSES, stem
 from analyzer.grammar import Grammar, candidate_forms, grammar, known
@@ -91,13 +93,15 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
     chosen, record = _record(Path(path), line_number, forced(dialect) if dialect else None)
     row = record.row(0, named=True)
     done = extract(sift(record.with_columns(source=pl.lit(Path(path).name))))
+    # as the tables have them, without a key: of an endpoint's public address its class
+    events = hidden_endpoints(done.events, Policy("class"))
     fate = str(done.fates["fate"][0])
     name = None if row["target"] is None else stem(row["target"])
     message = "" if row["message"] is None else str(without_suffix(record["message"])["message"].item())
     told: dict[str, object] = {}
     match fate:
         case _ if fate == EVENT:
-            told = _event(grammar(str(name)), done.events, message)
+            told = _event(grammar(str(name)), events, message)
         case _ if fate == UNMATCHED:
             told = {"message": masked.shape(message), **_unmatched(str(name), message)}
         case _ if fate == NOISE:

@@ -18,8 +18,10 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.accounts import Counted, counted, located, nothing, together, worded
+from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS
 from analyzer.events.correlate import correlate, placed, tied
+from analyzer.events.hidden import hidden_endpoints
 from analyzer.events.links import with_canonical_ids
 from analyzer.events.meetings import joined, meetings, unmet
 from analyzer.events.plan import extract, fates, sift
@@ -46,6 +48,7 @@ from analyzer.sources import (
     unmatched_table,
 )
 from analyzer.stored import Part, contents, endpoints, held, outline, whole
+from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
 
 #: called with the decompressed bytes read since the last call
@@ -73,6 +76,8 @@ class Ingested:
     given: int
     known: tuple[tuple[str, str], ...]
     changed: bool
+    #: the dataset's policy of addresses
+    addresses: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,9 @@ class _Batch:
     refused: pl.DataFrame | None = None
 
 
-def _process(commit: Commit, sifted: pl.DataFrame) -> _Batch:
+def _process(commit: Commit, policy: Policy, sifted: pl.DataFrame) -> _Batch:
     extracted = extract(sifted)
-    events = with_canonical_ids(extracted.events)
+    events = with_canonical_ids(hidden_endpoints(extracted.events, policy))
     parts = tuple(
         (str(name), int(str(part)), commit.stage_frame(EVENTS, EVENTS.conform(mine.drop("part"))))
         for (name, part), mine in events.group_by("source", "part", maintain_order=True)
@@ -146,12 +151,12 @@ def _batched(portions: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(waiting)
 
 
-def _extracted(commit: Commit, batches: Iterator[pl.DataFrame]) -> Iterator[_Batch]:
+def _extracted(commit: Commit, policy: Policy, batches: Iterator[pl.DataFrame]) -> Iterator[_Batch]:
     """Run the plan over batches in a few threads, in order, never more than a few batches ahead."""
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[_Batch]] = []
         for batch in batches:
-            running.append(pool.submit(_process, commit, batch))
+            running.append(pool.submit(_process, commit, policy, batch))
             if len(running) > WORKERS:
                 yield running.pop(0).result()
         for future in running:
@@ -224,6 +229,8 @@ def ingest(
     follow_symlinks: bool = False,
     trust_archives: bool = False,
     final: bool = False,
+    addresses: str | None = None,
+    key_file: Path | None = None,
     progress: Progress = lambda _: None,
 ) -> Ingested:
     """Read logs, rebuild every conversation, and commit the tables to the dataset at `out`.
@@ -233,10 +240,13 @@ def ingest(
     pairs of a source (see `zones_for`) and a zone; a source keeps the zone it was first read in, also as it grows,
     until another one is asked for: then it is read anew. Symbolic links below a folder and archives of any size are
     read only where that is asked for.
+    `addresses` names the policy of endpoints' public addresses, and `key_file` the key of its pseudonyms: both are
+    fixed when a dataset is made.
 
     Raises:
         InputError: nothing to read.
-        UsageError: no dialect of that name, or one of `zones` is of no source.
+        UsageError: no dialect of that name, one of `zones` is of no source, or `addresses` or `key_file` is another one
+            than the dataset's.
         OutputError: the dataset cannot be written.
         AccountingError: something of an input became of nothing; nothing is written.
         BusyError: another run is writing it.
@@ -245,8 +255,9 @@ def ingest(
     inputs = discover(given, skip=out, follow_symlinks=follow_symlinks, trust_archives=trust_archives, final=final)
     zone_given = zones_for([one.name for one in inputs], zones)
     with writing(out) as commit:
+        policy = policy_of(commit, addresses, key_file)
         sources = list(recognise(inputs, zone, zone_given, layout, commit.sources))
-        read_in = _read_in(commit, sources, layout, progress)
+        read_in = _read_in(commit, policy, sources, layout, progress)
         known = []
         for source in sources:
             if not admit(commit, source, *read_in.get(source.name, (nothing(), {}))):
@@ -273,17 +284,18 @@ def ingest(
             given=len(inputs),
             known=tuple(known),
             changed=changed,
+            addresses=policy.name,
         )
 
 
 def _read_in(
-    commit: Commit, sources: Sequence[Source], layout: Dialect | None, progress: Progress
+    commit: Commit, policy: Policy, sources: Sequence[Source], layout: Dialect | None, progress: Progress
 ) -> dict[str, tuple[Counted, dict[str, object]]]:
     """Read what is new of the sources: events go to the stage, counts and the estimated release come out, by name."""
     by_name = {source.name: source for source in sources if not source.is_known}
     done = [source.start.counted.named(source.name) for source in by_name.values() if source.start]
     portions = _portions(sources, layout, progress, lambda batch: done.append(batch.counted))
-    for batch in _extracted(commit, _batched(portions)):
+    for batch in _extracted(commit, policy, _batched(portions)):
         for name, part, staged in batch.parts:
             by_name[name].parts[part] = staged
         for name, reason, line, offset, size in batch.refused.rows() if batch.refused is not None else ():

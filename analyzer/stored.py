@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from analyzer.addresses import tells_apart
 from analyzer.catalogue import EVENTS
 from analyzer.events.correlate import NEEDED, PLACE, Chunks, narrowed
 from analyzer.events.links import Chunk
@@ -124,6 +125,10 @@ def endpoints(
     Out: `ENDPOINTS`, and `tube_id`, `side`.
     """
     found, told = [pl.DataFrame(schema=ENDPOINTS)], [pl.DataFrame(schema={"tube_id": pl.String, "side": pl.String})]
+    # an address of which a class or a network is left is no evidence of who was met
+    known = pl.col("address").is_not_null() & (
+        tells_apart(pl.col("address")) | (pl.col("candidate_type") == "relay").fill_null(False)
+    )
     for events in chunks:
         wanted = events.join(tubes, on="tube_id", how="semi", maintain_order="left")
         for (number,), rows in wanted.partition_by("part", as_dict=True, maintain_order=True).items():
@@ -131,7 +136,7 @@ def endpoints(
             stored = pl.scan_parquet(part.path).select(_TELLING).slice(first, last - first + 1).collect()
             own = rows.select("seq", pl.col("tube_id").cast(pl.String), "generation", conversation_id=pl.lit(None))
             telling = pl.concat([stored[rows["at"] - first], own], how="horizontal")
-            candidates = candidate_rows(telling).filter(pl.col("address").is_not_null(), pl.col("port") > 0)
+            candidates = candidate_rows(telling).filter(known, pl.col("port") > 0)
             found.append(
                 candidates.select(
                     "tube_id",

@@ -21,6 +21,13 @@ FATES = {
     "rejected": "lines that belong to no record",
 }
 UNKNOWN = "unknown"
+#: what a policy keeps of an address, in a few words
+KEPT = {
+    "hash": "a pseudonym each",
+    "masked": "their networks only",
+    "class": "not kept",
+    "raw": "kept as they are",
+}
 #: a runner-up with this share of the winner's votes makes a vote worth telling
 CONTESTED = 0.5
 #: so many sources of one remark are named
@@ -43,6 +50,7 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
     seen = dataset.relay_sessions.select("conversation_id").collect().to_series()
     return {
         "changed": done.changed,
+        "addresses": done.addresses,
         "given": done.given,
         "already_known": [{"name": name, "known_as": known_as} for name, known_as in done.known],
         "totals": {name: int(sources[name].sum()) for name in ("bytes", "lines", "records", *FATES)},
@@ -161,6 +169,8 @@ def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     if values["sources"]:
         lines += _tables(values, paint)
     lines.append(f"  conversations in {shown(path)}: {paint(str(found['total']), 'bold')}, {_conversations(found)}")
+    if found["total"]:
+        lines.append(f"  public addresses of endpoints: {KEPT[values['addresses']]}; see --addresses")
     relay = values["relay_sessions"]
     if relay["total"]:
         lines.append(f"  relay sessions, by the relay's own log: {relay['total']}, {relay['joined']} of them joined")

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from analyzer.addresses import Policy, hidden_value
 from analyzer.grammar.draft import MASK as VALUE
 from analyzer.grammar.pattern import Capture, Column, EventKind, Literal, Pairs, Sequence, paths, tail
 from analyzer.grammar.regex import DELIMITERS, TAIL, message_regex
-from analyzer.grammar.types import CREDENTIAL
+from analyzer.grammar.types import CREDENTIAL, TYPES
 from analyzer.reductions.accounting import skeleton
 
 MASK = "…"
@@ -41,6 +42,11 @@ def told(kind: EventKind, message: str) -> str:
     return shape(message)
 
 
+def kept(text: str, holds: str) -> str:
+    """A value as it may be shown: of a public address of an endpoint its class, since there is no key here."""
+    return hidden_value(text, Policy("class"), holds)
+
+
 def _grouped(sequence: Sequence) -> str:
     """The regular expression of a sequence without choices, a group for each of its parts."""
     return "".join(f"({_NAMED.sub('(?:', message_regex((item,)).text[1:-1])})" for item in sequence)
@@ -48,7 +54,13 @@ def _grouped(sequence: Sequence) -> str:
 
 def _shown(sequence: Sequence, texts: Iterable[str]) -> str:
     said = (
-        CREDENTIAL.sub(rf"\1{MASK}", text) if isinstance(item, Literal | Capture) else MASK if text else ""
+        text
+        if isinstance(item, Literal)
+        else kept(CREDENTIAL.sub(rf"\1{MASK}", text), TYPES[item.terminal].holds)
+        if isinstance(item, Capture)
+        else MASK
+        if text
+        else ""
         for item, text in zip(sequence, texts, strict=True)
     )
     return "".join(said)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 import polars as pl
@@ -203,8 +203,10 @@ def _admit(
 ) -> bool:
     """Enter a source in the commit under its identity; false when its bytes are already there."""
     identity = source.identity
-    if identity != (unread := f"unread:{source.input.name}"):
-        commit.sources.pop(unread, None)
+    if not source.tally.refused:
+        # what could not be read before, or the folder it lies in
+        for name in (source.input.name, *map(str, PurePosixPath(source.input.name).parents)):
+            commit.sources.pop(f"unread:{name}", None)
     if _is_known(commit, source):
         return bool(source.tally.refused)
     for outgrown in (identity, *source.tally.beginnings):
@@ -362,7 +364,7 @@ def ingest(
             name, frame = tables.popitem()
             commit.write(TABLES[name], "part-0", frame)
         changed = commit.publish()
-        own = {source.identity: commit.sources[source.identity] for source in sources}.values()
+        own = {one.identity: commit.sources[one.identity] for one in sources if one.identity in commit.sources}.values()
         return Ingested(
             sources=_sources_table(own),
             refusals=_refusals_table(own),

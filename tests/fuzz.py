@@ -31,6 +31,8 @@ from tests.datasets import CAPTURED
 from tests.strategies import bare, differences
 
 BATCH_LINES = 20_000
+#: this share of a batch is of one log
+MOSTLY = 0.95
 SAMPLED_MESSAGES = 40
 #: the reference takes its time with long messages
 SAMPLED_CHARS = 400
@@ -71,13 +73,13 @@ WRAPS: list[Callable[[bytes], bytes]] = [
 
 
 @cache
-def originals() -> tuple[bytes, ...]:
-    """Every line of every shipped log."""
-    found: list[bytes] = []
+def originals() -> tuple[tuple[bytes, ...], ...]:
+    """Lines of every shipped log."""
+    found = []
     for path in sorted(CAPTURED.rglob("*.log*")):
         with pa.input_stream(path, compression="detect") as stream:
-            found += stream.read().splitlines()
-    return tuple(found)
+            found.append(tuple(stream.read().splitlines()))
+    return tuple(log for log in found if log)
 
 
 def _flipped(line: bytes, random: Random) -> bytes:
@@ -86,7 +88,7 @@ def _flipped(line: bytes, random: Random) -> bytes:
 
 
 def _spliced(line: bytes, random: Random) -> bytes:
-    other = random.choice(originals())
+    other = random.choice(random.choice(originals()))
     return line[: random.randrange(len(line) + 1)] + other[random.randrange(len(other) + 1) :]
 
 
@@ -141,10 +143,11 @@ MUTATIONS: tuple[Callable[[bytes, Random], bytes], ...] = (
 
 
 def mutated(count: int, random: Random) -> bytes:
-    """So many lines, most of them damaged, some as they were."""
+    """So many lines, most of them damaged, some as they were; most of one log, so that they have a dialect."""
+    log = random.choice(originals())
     found = []
     for _ in range(count):
-        line = random.choice(originals())
+        line = random.choice(log if random.random() < MOSTLY else random.choice(originals()))
         for _ in range(random.choice((0, 1, 1, 2, 4))):
             line = random.choice(MUTATIONS)(line, random) if line else line
         found.append(line)
@@ -205,7 +208,7 @@ def fuzz(count: int, seed: int) -> tuple[int, list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder, name), Path(folder, "out")
         path.write_bytes(data)
-        wrong = []
+        wrong: list[str] = []
         try:
             done = ingest([str(path)], out)
             wrong += _wrong(out)

@@ -94,7 +94,7 @@ def test_permission_denied_by_the_system(tmp_path: Path, monkeypatch: pytest.Mon
         return opened(path, *rest, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lines.os, "open", refusing)
+        patch.setattr(os, "open", refusing)
         done = ingest([str(folder)], out)
         again = ingest([str(folder)], out)
     assert (done.changed, again.changed, again.known) == (True, False, (("app.log", "app.log"),))
@@ -327,6 +327,15 @@ def test_names_of_loggers_are_no_longer_than_any_is(tmp_path: Path) -> None:
     assert [(row["reason"], row["line"]) for row in rows] == [("name_too_long", 2)]
     longest = pl.read_parquet(tmp_path / "out" / "coverage")["target"].str.len_bytes().max()
     assert longest == records.MAX_NAME_CHARS
+
+
+@pytest.mark.parametrize(
+    "time", ["0000-01-01T00:00:00.0Z", "0001-01-01T00:00:00.0+14:00", "9999-12-31T23:59:59.0-14:00"]
+)
+def test_a_time_that_is_none_of_any_log(tmp_path: Path, time: str) -> None:
+    line = "[{}] [DEBUG] [keeper_pam_webrtc_rs.tube] ICE gathering started (tube_id: t-1)\n"
+    refused(tmp_path, (line.format(time) + line.format("2026-11-22T13:00:00.250+00:00")).encode())
+    assert [ts is None for ts in events(tmp_path / "out")["ts"]] == [True, False]
 
 
 def test_deep_json_is_no_record(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 import polars as pl
@@ -194,8 +195,10 @@ def _stem(commit: Commit, source: Source) -> str:
 def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, object]) -> bool:
     """Enter a source in the commit under its identity; false when its bytes are already there."""
     identity = source.identity
-    if identity != (unread := f"unread:{source.input.name}"):
-        commit.sources.pop(unread, None)
+    if not source.tally.refused:
+        # what could not be read before, or the folder it lies in
+        for name in (source.input.name, *map(str, PurePosixPath(source.input.name).parents)):
+            commit.sources.pop(f"unread:{name}", None)
     if _is_known(commit, source):
         return bool(source.tally.refused)
     files = _stem(commit, source)

@@ -98,21 +98,32 @@ def _duration_value(text: str) -> float:
     return float(text.rstrip("nµms")) * _UNIT_MS[unit]
 
 
+#: no log was written sooner; and of years without four digits Python, and so half of all readers, knows nothing
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+
+
+def _plausible(ts: pl.Expr) -> pl.Expr:
+    return pl.when(ts.dt.year().is_between(_FIRST_YEAR, _LAST_YEAR)).then(ts)
+
+
 def _time(layout: str) -> Callable[[pl.Expr], pl.Expr]:
-    return lambda text: text.str.to_datetime(layout, time_unit="us", strict=False)
+    return lambda text: _plausible(text.str.to_datetime(layout, time_unit="us", strict=False))
 
 
 def _time_value(text: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(text.replace(",", "."))
-    except ValueError:
+        ts = datetime.fromisoformat(text.replace(",", "."))
+        ts = ts if ts.tzinfo is None else ts.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
+    return ts if _FIRST_YEAR <= ts.year <= _LAST_YEAR else None
 
 
 def _zoned(text: pl.Expr) -> pl.Expr:
-    return text.str.replace("Z$", "+00:00").str.to_datetime(
+    ts = text.str.replace("Z$", "+00:00").str.to_datetime(
         "%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False
     )
+    return _plausible(ts)
 
 
 TYPES: dict[str, Type] = {

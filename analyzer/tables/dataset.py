@@ -90,8 +90,10 @@ def read_manifest(out: Path) -> Manifest:
         raise DatasetError(
             f"{out} holds no dataset", "write one with `analyzer ingest LOGS --out` that folder"
         ) from None
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read ({error})", "ingest into a new folder") from None
+    if not isinstance(raw, dict) or not {"snapshot", "files", "sources"} <= set(raw):
+        raise DatasetError(f"{path} is no manifest", "ingest into a new folder")
     if raw.get("format") != FORMAT or raw.get("schema_version") != SCHEMA_VERSION:
         raise DatasetError(f"{out} was written by another version of analyzer", "ingest into a new folder")
     # datasets of before had no policy

@@ -39,7 +39,7 @@ REPORTED = Table(
 
 def reduce(facts: Facts) -> pl.DataFrame:
     """List what was reported, each change of a value once."""
-    events = facts.streams.events.filter(pl.col("kind").is_in([kind for _, kind, _ in REPORTED_FIELDS]))
+    events = facts.streams.events.lazy()
     # one field after the other, so that a change is told by numbers, where they are numbers
     rows = (
         events.filter(pl.col("kind") == kind, pl.col(column).is_not_null())
@@ -54,4 +54,4 @@ def reduce(facts: Facts) -> pl.DataFrame:
         )
         for field, kind, column in REPORTED_FIELDS
     )
-    return REPORTED.conform(pl.concat(rows))
+    return REPORTED.conform(pl.concat(rows).collect(engine="in-memory"))

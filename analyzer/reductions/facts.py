@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analyzer.events.candidate import CANDIDATE_SCHEMA, address_class, parse_candidates
+from analyzer.events.candidate import address_class, parse_candidates
 from analyzer.events.correlate import Streams
 from analyzer.reductions import life
+from analyzer.reductions.query import collected
 
 PEER = ["tube_id", "generation"]
 #: kinds of events that tell of a candidate
@@ -81,39 +82,42 @@ class Facts:
 def _attribute_rows(events: pl.DataFrame) -> pl.DataFrame:
     """Candidates printed as attributes: gathered, received, or inside a session description."""
     direction = {"candidate_gathered": "local", "remote_candidate_added": "remote", "session_described": "local"}
-    rows = events.filter(_KIND.is_in(list(direction)))
-    rows = rows.with_columns(
-        attribute=pl.when(_KIND == "session_described")
-        .then(pl.col("sdp_candidates"))
-        .otherwise(pl.concat_list("candidate"))
-    ).explode("attribute", empty_as_null=True)
-    rows = rows.filter(pl.col("attribute").is_not_null())
-    parsed = parse_candidates(rows["attribute"])
-    placed = rows.select(
-        "seq",
-        "ts",
-        "origin",
-        *PEER,
-        "conversation_id",
-        "kind",
-        direction=_KIND.replace_strict(direction, return_dtype=pl.String),
+    rows = collected(
+        events.lazy()
+        .filter(_KIND.is_in(list(direction)))
+        .select(
+            "seq",
+            "ts",
+            "origin",
+            *PEER,
+            "conversation_id",
+            "kind",
+            direction=_KIND.replace_strict(direction, return_dtype=pl.String),
+            attribute=pl.when(_KIND == "session_described")
+            .then(pl.col("sdp_candidates"))
+            .otherwise(pl.concat_list("candidate")),
+        )
+        .explode("attribute", empty_as_null=True)
+        .filter(pl.col("attribute").is_not_null())
     )
+    parsed = parse_candidates(rows["attribute"])
     # descriptions repeat each address for RTCP
-    return pl.concat([placed, parsed], how="horizontal").filter(
+    return pl.concat([rows.drop("attribute"), parsed], how="horizontal").filter(
         (_KIND != "session_described") | (pl.col("component") == 1)
     )
 
 
 def _described_rows(events: pl.DataFrame) -> pl.DataFrame:
     """Candidates printed as split fields, or only as a type."""
-    rows = events.filter(_KIND.is_in(["candidate_described", "remote_candidate_numbered"]))
+    rows = events.lazy().filter(_KIND.is_in(["candidate_described", "remote_candidate_numbered"]))
     outgoing = pl.col("direction") == "OUTGOING"
-    return rows.select(
+    described = rows.select(
         "seq", "ts", "origin", *PEER, "conversation_id", "kind",
         pl.col("transport").str.to_lowercase(), "priority", "address", "port", "candidate_type",
         direction=pl.when(_KIND == "remote_candidate_numbered").then(pl.lit("remote"))
         .when(outgoing).then(pl.lit("local")).otherwise(pl.lit("remote")),
     )  # fmt: skip
+    return collected(described)
 
 
 #: ways a candidate can be seen, the fullest first: a poorer one counts only where no fuller one was seen
@@ -128,7 +132,7 @@ _FULLNESS = (
 
 def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
     """One row per distinct candidate of a tube, generation and direction, from the fullest lines there are."""
-    rows = pl.concat([_attribute_rows(events), _described_rows(events)], how="diagonal_relaxed")
+    rows = pl.concat([_attribute_rows(events), _described_rows(events)], how="diagonal_relaxed").lazy()
     rank = _KIND.replace_strict({kind: rank for rank, kind in enumerate(_FULLNESS)}, return_dtype=pl.Int64)
     fullest = rows.with_columns(rank=rank).filter(
         pl.col("tube_id").is_not_null(), pl.col("rank") == pl.col("rank").min().over(*PEER, "direction")
@@ -141,20 +145,12 @@ def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
         .sort("seq")
         .unique([*PEER, "direction", *identity, "numbered"], keep="first", maintain_order=True)
     )
-    classes = address_class(pl.col("address"))
-    missing = [
-        pl.lit(None, dtype=dtype).alias(name)
-        for name, dtype in CANDIDATE_SCHEMA.items()
-        if name not in distinct.columns
-    ]
-    return (
-        distinct.with_columns(*missing)
-        .with_columns(
-            address_class=classes,
+    return collected(
+        distinct.with_columns(
+            address_class=address_class(pl.col("address")),
             violations=pl.col("violations").fill_null([]),
             extensions=pl.col("extensions").fill_null([]),
-        )
-        .drop("rank", "numbered")
+        ).drop("rank", "numbered")
     )
 
 
@@ -183,7 +179,7 @@ def sides(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _candidate_times(candidates: pl.DataFrame) -> pl.DataFrame:
+def _candidate_times(candidates: pl.LazyFrame) -> pl.LazyFrame:
     local = (pl.col("direction") == "local") & (_KIND == "candidate_gathered")
     kinds = {"host", "srflx", "prflx", "relay"}
     return candidates.group_by(PEER).agg(
@@ -201,7 +197,7 @@ def _candidate_times(candidates: pl.DataFrame) -> pl.DataFrame:
 
 def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     complete = pl.col("state").str.to_lowercase() == "complete"
-    facts = events.group_by(PEER).agg(
+    facts = events.lazy().group_by(PEER).agg(
         source=pl.col("source").first(),
         started_at=first("gathering_started"),
         started_origin=origin_of("gathering_started"),
@@ -242,8 +238,10 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
     )
     # events without a tube are dropped here: their group is one row, they are many
     facts = facts.filter(pl.col("tube_id").is_not_null())
-    return facts.join(_candidate_times(candidates), on=PEER, how="left").with_columns(
-        first_candidate_at=pl.coalesce("first_candidate_at", "candidate_at")
+    return collected(
+        facts.join(_candidate_times(candidates.lazy()), on=PEER, how="left").with_columns(
+            first_candidate_at=pl.coalesce("first_candidate_at", "candidate_at")
+        )
     )
 
 
@@ -251,7 +249,8 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
     state = pl.col("state").str.to_lowercase()
     local = pl.col("direction") == "local"
     facts = (
-        events.group_by("tube_id")
+        events.lazy()
+        .group_by("tube_id")
         .agg(
             source=pl.col("source").first(),
             begins_at=pl.col("ts").min(),
@@ -291,7 +290,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             selected_origin=pl.col("origin").filter(_KIND == "pair_selected").last(),
         )
     )  # fmt: skip
-    counted = candidates.group_by("tube_id").agg(
+    counted = candidates.lazy().group_by("tube_id").agg(
         local_seen=local.any(),
         **{f"{kind}_count": (local & (pl.col("candidate_type") == kind)).sum() for kind in ("host", "srflx", "prflx", "relay")},
         local_count=local.sum(),
@@ -299,11 +298,11 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
         remote_types=pl.col("candidate_type").filter(~local).unique().sort(),
         transports=pl.col("transport").filter(local).unique().sort(),
     )  # fmt: skip
-    return (
+    return collected(
         facts.filter(pl.col("tube_id").is_not_null())
         .join(counted, on="tube_id", how="left")
-        .join(sides(events), on="tube_id", how="left")
-        .join(resolution, on="source", how="left")
+        .join(sides(events).lazy(), on="tube_id", how="left")
+        .join(resolution.lazy(), on="source", how="left")
         .with_columns(sub_second=pl.col("resolution_ms").fill_null(1e9) < 1000)
         .with_columns(
             # 0.2.24 prints no duration: the times of request and answer hold it

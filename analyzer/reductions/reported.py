@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
 
 #: field as the library names it: the event kind that reports it, and the column it stands in
@@ -54,4 +55,4 @@ def reduce(facts: Facts) -> pl.DataFrame:
         )
         for field, kind, column in REPORTED_FIELDS
     )
-    return REPORTED.conform(pl.concat(rows).collect(engine="in-memory"))
+    return REPORTED.conform(collected(pl.concat(rows)))

@@ -15,6 +15,7 @@ import polars as pl
 from analyzer.events.correlate import canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, sole_tubes
+from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
 
 COUNTER, GAUGE, STATE = "counter", "gauge", "state"
@@ -149,7 +150,7 @@ def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataF
         "tube_id", channel=pl.col("conversation_id").cast(pl.String), own="conversation_id"
     )
     unnamed = pl.col("kind").is_in(UNNAMED)
-    placed = (
+    placed = collected(
         events.lazy()
         .join(sole_tubes(facts).lazy(), on=["conversation_id", "scope"], how="left", maintain_order="left")
         .with_columns(
@@ -169,12 +170,10 @@ def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataF
             source=pl.col("origin").str.replace(":[0-9]+$", "").cast(pl.Categorical),
             line=pl.col("line").cast(pl.UInt32),
         )
-        .collect(engine="in-memory")
     )
     sides = facts.tubes.select("tube_id", pl.col("side").cast(pl.Enum(["client", "gateway"])))
     rows = _in_series(pl.concat(_rows(placed.lazy())))
-    return (
+    return collected(
         rows.join(sides.lazy(), on="tube_id", how="left", maintain_order="left")
         .select(*(name for name in SAMPLES.schema if name != "origin"), "source", "line")
-        .collect(engine="in-memory")
     )

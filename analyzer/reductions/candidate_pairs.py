@@ -192,9 +192,7 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, wai
     """List the pairs of every generation, and the selected pair by its types where no candidate can be named for it."""
     resolved = collected(selected.lazy().join(_selected_generation(facts), on="tube_id"))
     listed = collected(_hundred(_matrix(facts, resolved)))
-    rows = collected(
-        reasons(facts, listed, resolved, waits).with_columns(state=states(), nominated=_nominated())
-    )
+    rows = collected(reasons(facts, listed, resolved, waits).with_columns(state=states(), nominated=_nominated()))
     named = rows.lazy().filter("is_selected").select(PEER)
     told = resolved.lazy().filter(pl.col("selected_pair_method").is_not_null())
     unnamed = told.join(named, on=PEER, how="anti").select(

@@ -7,6 +7,7 @@ input gives the same. Times are null in dialects that print none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import polars as pl
 
@@ -15,6 +16,7 @@ from analyzer.events.correlate import Streams
 from analyzer.reductions import life
 from analyzer.reductions.query import collected
 
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 PEER = ["tube_id", "generation"]
 #: kinds of events that tell of a candidate
 CANDIDATE_KINDS = (
@@ -157,7 +159,7 @@ def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
 # -- generations and tubes ----------------------------------------------------------------------------------------------
 
 
-def sides(events: pl.DataFrame) -> pl.DataFrame:
+def sides(events: Frame) -> Frame:
     """Side of each tube: what the library says of its role, else who offered, else the side it says it runs on.
 
     Last comes who was given a data channel: of some releases that is all that is told at INFO.
@@ -195,9 +197,9 @@ def _candidate_times(candidates: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
+def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame:
     complete = pl.col("state").str.to_lowercase() == "complete"
-    facts = events.lazy().group_by(PEER).agg(
+    facts = events.group_by(PEER).agg(
         source=pl.col("source").first(),
         started_at=first("gathering_started"),
         started_origin=origin_of("gathering_started"),
@@ -238,19 +240,16 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
     )
     # events without a tube are dropped here: their group is one row, they are many
     facts = facts.filter(pl.col("tube_id").is_not_null())
-    return collected(
-        facts.join(_candidate_times(candidates.lazy()), on=PEER, how="left").with_columns(
-            first_candidate_at=pl.coalesce("first_candidate_at", "candidate_at")
-        )
+    return facts.join(_candidate_times(candidates), on=PEER, how="left").with_columns(
+        first_candidate_at=pl.coalesce("first_candidate_at", "candidate_at")
     )
 
 
-def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
+def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFrame) -> pl.LazyFrame:
     state = pl.col("state").str.to_lowercase()
     local = pl.col("direction") == "local"
     facts = (
-        events.lazy()
-        .group_by("tube_id")
+        events.group_by("tube_id")
         .agg(
             source=pl.col("source").first(),
             begins_at=pl.col("ts").min(),
@@ -290,7 +289,7 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
             selected_origin=pl.col("origin").filter(_KIND == "pair_selected").last(),
         )
     )  # fmt: skip
-    counted = candidates.lazy().group_by("tube_id").agg(
+    counted = candidates.group_by("tube_id").agg(
         local_seen=local.any(),
         **{f"{kind}_count": (local & (pl.col("candidate_type") == kind)).sum() for kind in ("host", "srflx", "prflx", "relay")},
         local_count=local.sum(),
@@ -298,11 +297,11 @@ def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFr
         remote_types=pl.col("candidate_type").filter(~local).unique().sort(),
         transports=pl.col("transport").filter(local).unique().sort(),
     )  # fmt: skip
-    return collected(
+    return (
         facts.filter(pl.col("tube_id").is_not_null())
         .join(counted, on="tube_id", how="left")
-        .join(sides(events).lazy(), on="tube_id", how="left")
-        .join(resolution.lazy(), on="source", how="left")
+        .join(sides(events), on="tube_id", how="left")
+        .join(resolution, on="source", how="left")
         .with_columns(sub_second=pl.col("resolution_ms").fill_null(1e9) < 1000)
         .with_columns(
             # 0.2.24 prints no duration: the times of request and answer hold it
@@ -358,11 +357,12 @@ def _told_apart(tubes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
 def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     """Find the facts of all peer connections. `resolution` has `source` and `resolution_ms` of its times."""
     candidates = candidate_rows(streams.events)
-    tubes = _told_apart(_tubes(streams.events, candidates, resolution), streams.links)
+    events, known = streams.events.lazy(), candidates.lazy()
+    tubes = _told_apart(collected(_tubes(events, known, resolution.lazy())), streams.links)
     changes = life.changes(streams.events)
     outages = life.outages(changes, streams.events, tubes.select("tube_id", "resolution_ms"))
     tubes = tubes.join(life.of_tubes(streams, changes, outages), on="tube_id", how="left")
-    generations = _generations(streams.events, candidates).join(
-        tubes.select("tube_id", "side", "sub_second", "resolution_ms"), on="tube_id", how="left"
+    generations = _generations(events, known).join(
+        tubes.lazy().select("tube_id", "side", "sub_second", "resolution_ms"), on="tube_id", how="left"
     )
-    return Facts(streams, candidates, generations, tubes, changes, outages)
+    return Facts(streams, candidates, collected(generations), tubes, changes, outages)

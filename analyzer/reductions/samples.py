@@ -174,6 +174,7 @@ def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataF
     sides = facts.tubes.select("tube_id", pl.col("side").cast(pl.Enum(["client", "gateway"])))
     rows = _in_series(pl.concat(_rows(placed.lazy())))
     return collected(
-        rows.join(sides.lazy(), on="tube_id", how="left", maintain_order="left")
-        .select(*(name for name in SAMPLES.schema if name != "origin"), "source", "line")
+        rows.join(sides.lazy(), on="tube_id", how="left", maintain_order="left").select(
+            *(name for name in SAMPLES.schema if name != "origin"), "source", "line"
+        )
     )

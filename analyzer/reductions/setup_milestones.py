@@ -32,7 +32,7 @@ _OPENS = _KIND.is_in(["channel_opened", "channel_seen_open"]) | (
 _MARK = pl.struct(pl.col("ts").alias("at"), "origin", pl.col("generation").alias("in"), "seq")
 
 
-def _tube_marks(events: pl.DataFrame) -> pl.DataFrame:
+def _tube_marks(events: pl.LazyFrame) -> pl.LazyFrame:
     """Milestones of every tube that are not a conversation's own."""
     credentials = _KIND.is_in(["credentials_fetched", "credentials_failed"])
     gathering = pl.col("seq").filter(_KIND == "gathering_started").first()
@@ -77,10 +77,10 @@ def _tube_marks(events: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _own_marks(facts: Facts) -> pl.DataFrame:
+def _own_marks(facts: Facts) -> pl.LazyFrame:
     """Milestones of each conversation on each of its tubes: its first line there, and its data channel."""
-    links = facts.streams.links.select(PAIR)
-    events = facts.streams.events.filter(pl.col("tube_id").is_not_null())
+    links = facts.streams.links.lazy().select(PAIR)
+    events = facts.streams.events.lazy().filter(pl.col("tube_id").is_not_null())
     label = canonical(pl.col("channel_label"))
     channels = events.filter(_OPENS | (_KIND == "channel_received")).select(
         "seq", "tube_id", "ts", "origin", "generation", label=label, opens=_OPENS
@@ -119,7 +119,7 @@ def _as(name: str, mark: str, when: pl.Expr | None = None) -> list[pl.Expr]:
     return _renamed(name, found if when is None else {key: pl.when(when).then(expr) for key, expr in found.items()})
 
 
-def phase_ends(facts: Facts) -> pl.DataFrame:
+def phase_ends(facts: Facts) -> pl.LazyFrame:
     """Per conversation and tube the end of each phase (`<phase>_at`, …), and which phases there are (`<phase>_is`)."""
     fetched = pl.col("fetched_seq").is_not_null()
     # one that came to a tube which was connected already opens its channel and no more
@@ -128,8 +128,8 @@ def phase_ends(facts: Facts) -> pl.DataFrame:
     remote_in_time = (pl.col("remote_seq") < pl.col("ice_connected_seq")).fill_null(True)
     # a fetch whose request is not told began as long before its end as it says
     requested_at = pl.coalesce("requested_at", pl.max_horizontal("begins_at", "fetch_began_at"))
-    marks = _own_marks(facts).join(_tube_marks(facts.streams.events), on="tube_id")
-    tubes = facts.tubes.select(
+    marks = _own_marks(facts).join(_tube_marks(facts.streams.events.lazy()), on="tube_id")
+    tubes = facts.tubes.lazy().select(
         "tube_id", "side", "sub_second", "was_failed", "was_closed", "was_connected", "generations"
     )
     return (

@@ -17,7 +17,7 @@ from analyzer.events.envelope import FIELD, column_types, events_schema, typed_c
 from analyzer.events.recognise import EVENT, NOISE, REJECTED, UNMATCHED, recognise, sift, without_suffix
 from analyzer.grammar import grammar, shared_columns
 from analyzer.grammar.pattern import TAIL_COLUMNS, Column, EventKind, tail
-from analyzer.grammar.regex import DELIMITERS, collects, message_regex, segment_regex
+from analyzer.grammar.regex import DELIMITERS, collects, head_regex, segment_regex
 from analyzer.grammar.types import MOST_LISTED, TYPES, is_list
 
 __all__ = ["EVENT", "NOISE", "REJECTED", "UNMATCHED", "Extracted", "extract", "fates", "sift", "without_suffix"]
@@ -64,7 +64,7 @@ def _texts(kind: EventKind) -> dict[str, pl.Expr]:
     """Text of every column of a kind, over `message` and the captures of its `head`; the head's word stands first."""
     found: dict[str, list[pl.Expr]] = {}
     seen: Counter[str] = Counter()
-    for name in message_regex(kind.sequence).columns:
+    for name in head_regex(kind.sequence).columns:
         seen[name] += 1
         found.setdefault(name, []).append(pl.col("head").struct.field(f"{name}__{seen[name]}"))
     for column in tail(kind.sequence):
@@ -113,7 +113,7 @@ def _values(hits: pl.DataFrame) -> pl.DataFrame:
     asked = hits.select("row", "key", "message", **ids)
     for (key,), rows in asked.partition_by("key", as_dict=True, include_key=False).items():
         kind = _kind(str(key))
-        head = message_regex(kind.sequence)
+        head = head_regex(kind.sequence)
         groups = [pl.col("message").str.extract_groups(head.text).alias("head")] if head.columns else []
         parts.append(rows.with_columns(groups).select("row", *_reading(kind)))
     values = pl.concat([pl.DataFrame(schema={"row": hits.schema["row"]}), *parts], how="diagonal").sort("row")

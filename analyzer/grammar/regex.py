@@ -58,15 +58,20 @@ def message_regex(sequence: Sequence) -> Regex:
     return Regex(f"^{text}$", tuple(groups))
 
 
-def test_regex(sequence: Sequence) -> str:
-    """Tells whether a message is of this kind, without captures; as exact as `message_regex`, and never past the head.
+def head_regex(sequence: Sequence) -> Regex:
+    """As exact as `message_regex`, and with the same captures, but never past the head.
 
-    What follows the first delimiter of an unordered tail is free, so the test can stop there.
+    What follows the first delimiter of an unordered tail is free, so the match can stop there.
     """
-    text = message_regex(sequence).text
-    if text.endswith(f"{TAIL}$"):
-        text = f"{text.removesuffix(f'{TAIL}$')}{_TAIL_BEGINS}"
-    return re.sub(r"\(\?P<[a-z0-9_]+>", "(?:", text)
+    whole = message_regex(sequence)
+    if not whole.text.endswith(f"{TAIL}$"):
+        return whole
+    return Regex(whole.text.removesuffix(f"{TAIL}$") + _TAIL_BEGINS, whole.columns)
+
+
+def test_regex(sequence: Sequence) -> str:
+    """Tells whether a message is of this kind, without captures."""
+    return re.sub(r"\(\?P<[a-z0-9_]+>", "(?:", head_regex(sequence).text)
 
 
 def prefix_regex(sequence: Sequence) -> str:

@@ -11,6 +11,7 @@ import polars as pl
 
 from analyzer.reductions.facts import PEER, Facts
 from analyzer.reductions.pair_reasons import LEFT_OUT, NEVER_ARRIVED, reasons, states
+from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
 
 #: pairs listed of a generation, as many as a check list holds (RFC 8445 section 6.1.2.5)
@@ -48,9 +49,9 @@ _GRID = pl.DataFrame(
 )
 
 
-def _ends(facts: Facts, direction: str, name: str) -> pl.DataFrame:
+def _ends(facts: Facts, direction: str, name: str) -> pl.LazyFrame:
     """Candidates of one direction, ranked by priority, with their columns called after their end."""
-    found = facts.candidates.filter(pl.col("direction") == direction)
+    found = facts.candidates.lazy().filter(pl.col("direction") == direction)
     related = [] if name == "remote" else ["related_address", "related_port"]
     order = ["priority", "seq"]
     ranked = found.select(*PEER, *_END, *related).sort(order, descending=[True, False], nulls_last=True)
@@ -63,12 +64,13 @@ def _ends(facts: Facts, direction: str, name: str) -> pl.DataFrame:
     )
 
 
-def _selected_generation(facts: Facts) -> pl.DataFrame:
+def _selected_generation(facts: Facts) -> pl.LazyFrame:
     """The generation whose selected pair is resolved: the agent's own word is its last, the rest is of the first."""
     kind, state = pl.col("kind"), pl.col("state").str.to_lowercase()
     connected = (kind == "ice_state_changed") & state.is_in(["connected", "completed"])
     return (
-        facts.streams.events.filter(pl.col("tube_id").is_not_null())
+        facts.streams.events.lazy()
+        .filter(pl.col("tube_id").is_not_null())
         .group_by("tube_id")
         .agg(
             generation=pl.coalesce(
@@ -80,7 +82,7 @@ def _selected_generation(facts: Facts) -> pl.DataFrame:
     )
 
 
-def _narrowed(ends: pl.DataFrame, selected: pl.DataFrame, name: str) -> pl.DataFrame:
+def _narrowed(ends: pl.LazyFrame, selected: pl.LazyFrame, name: str) -> pl.LazyFrame:
     """Candidates of one end that may be the selected pair's: by its address where told, else by its type."""
     wanted = selected.select(
         *PEER,
@@ -105,16 +107,16 @@ def _pair_priority(side: pl.Expr) -> pl.Expr:
     return pl.when(lawful & controlling.is_not_null()).then(2**32 * least + 2 * most + greater.cast(pl.Int64))
 
 
-def _matrix(facts: Facts, selected: pl.DataFrame) -> pl.DataFrame:
+def _matrix(facts: Facts, selected: pl.DataFrame) -> pl.LazyFrame:
     """Pairs of each generation that can be among the first hundred, those that may be the selected one marked."""
     local, remote = _ends(facts, "local", "local"), _ends(facts, "remote", "remote")
     types = pl.col("selected_pair_method").is_not_null() & (pl.col("selected_pair_method") != "reported")
-    known = selected.filter(types)
+    known = selected.lazy().filter(types)
     may_local, may_remote = _narrowed(local, known, "local"), _narrowed(remote, known, "remote")
     sole = pl.len().over(PEER) == 1
     exact = may_local.filter(sole).join(may_remote.filter(sole), on=PEER)
     bounds = local.select(*PEER, "local_count").unique().join(remote.select(*PEER, "remote_count").unique(), on=PEER)
-    grid = bounds.join(_GRID, how="cross").filter(
+    grid = bounds.join(_GRID.lazy(), how="cross").filter(
         pl.col("local_rank") <= pl.col("local_count"), pl.col("remote_rank") <= pl.col("remote_count")
     )
     places = pl.concat(
@@ -130,19 +132,19 @@ def _matrix(facts: Facts, selected: pl.DataFrame) -> pl.DataFrame:
             is_selected=pl.col("is_selected").fill_null(False),
             may_be=pl.col("local_may").fill_null(False) & pl.col("remote_may").fill_null(False),
         )
-        .join(facts.tubes.select("tube_id", "side", "was_connected", "was_failed", "was_closed"), on="tube_id")
+        .join(facts.tubes.lazy().select("tube_id", "side", "was_connected", "was_failed", "was_closed"), on="tube_id")
         .with_columns(pair_priority=_pair_priority(pl.col("side")))
     )
 
 
-def _hundred(matrix: pl.DataFrame) -> pl.DataFrame:
+def _hundred(matrix: pl.LazyFrame) -> pl.LazyFrame:
     """The pairs of highest priority of each generation, the selected one among them."""
     order = ["is_selected", "pair_priority", "local_rank", "remote_rank"]
     in_order = matrix.sort(order, descending=[True, True, False, False], nulls_last=True, maintain_order=True)
     return in_order.filter(pl.int_range(pl.len()).over(PEER) < LISTED)
 
 
-def _left_out(listed: pl.DataFrame) -> pl.DataFrame:
+def _left_out(listed: pl.LazyFrame) -> pl.LazyFrame:
     """A row for each generation that has more pairs than are listed, which says how many."""
     counts = listed.group_by(PEER).agg(
         more=pl.col("local_count").first() * pl.col("remote_count").first() - pl.len().cast(pl.Int64)
@@ -150,10 +152,11 @@ def _left_out(listed: pl.DataFrame) -> pl.DataFrame:
     return counts.filter(pl.col("more") > 0).select(*PEER, reason=pl.format(LEFT_OUT, "more"))
 
 
-def _never_arrived(facts: Facts) -> pl.DataFrame:
+def _never_arrived(facts: Facts) -> pl.LazyFrame:
     """Candidates the other side's log gathered and this one never received, where just one tube of each side met."""
-    sides = facts.streams.links.select("conversation_id", "tube_id").join(
-        facts.tubes.select("tube_id", "side", "generations"), on="tube_id"
+    links, tubes = facts.streams.links.lazy(), facts.tubes.lazy()
+    sides = links.select("conversation_id", "tube_id").join(
+        tubes.select("tube_id", "side", "generations"), on="tube_id"
     )
     sole = sides.filter(pl.len().over("conversation_id", "side") == 1, pl.col("side").is_not_null())
     met = sole.join(sole, on="conversation_id", suffix="_other").filter(
@@ -162,7 +165,7 @@ def _never_arrived(facts: Facts) -> pl.DataFrame:
         pl.col("generations") == 1,
         pl.col("generations_other") == 1,
     )
-    named = facts.candidates.filter(pl.col("address").is_not_null(), pl.col("port").is_not_null())
+    named = facts.candidates.lazy().filter(pl.col("address").is_not_null(), pl.col("port").is_not_null())
     received = named.filter(pl.col("direction") == "remote").select("tube_id", "address", "port").unique()
     gathered = named.filter(pl.col("direction") == "local").select(
         pl.col("tube_id").alias("tube_id_other"), "address", "port", "candidate_type", "generation"
@@ -187,12 +190,11 @@ def _never_arrived(facts: Facts) -> pl.DataFrame:
 
 def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, waits: pl.DataFrame) -> pl.DataFrame:
     """List the pairs of every generation, and the selected pair by its types where no candidate can be named for it."""
-    resolved = selected.join(_selected_generation(facts), on="tube_id")
-    matrix = _matrix(facts, resolved)
-    listed = _hundred(matrix)
-    rows = reasons(facts, listed, resolved, waits).with_columns(state=states(), nominated=_nominated())
-    named = rows.filter("is_selected").select(PEER)
-    told = resolved.filter(pl.col("selected_pair_method").is_not_null())
+    resolved = collected(selected.lazy().join(_selected_generation(facts), on="tube_id"))
+    listed = collected(_hundred(_matrix(facts, resolved)))
+    rows = collected(reasons(facts, listed, resolved, waits).with_columns(state=states(), nominated=_nominated()))
+    named = rows.lazy().filter("is_selected").select(PEER)
+    told = resolved.lazy().filter(pl.col("selected_pair_method").is_not_null())
     unnamed = told.join(named, on=PEER, how="anti").select(
         *PEER,
         "local_address",
@@ -206,17 +208,19 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, wai
     )
     shown = [name for name in CANDIDATE_PAIRS.schema if name in rows.columns]
     pairs = pl.concat(
-        [rows.select(shown), unnamed, _left_out(listed), _never_arrived(facts)], how="diagonal_relaxed"
+        [rows.lazy().select(shown), unnamed, _left_out(listed.lazy()), _never_arrived(facts)], how="diagonal_relaxed"
     ).join(told.select(*PEER, method="selected_pair_method"), on=PEER, how="left")
-    best = measurements.filter(
+    best = measurements.lazy().filter(
         pl.col("leg") == "end_to_end", pl.col("refused_reason").is_null(), pl.col("tube_id").is_not_null()
     )
     rtt = best.group_by("conversation_id", "tube_id").agg(rtt_ms=pl.col("value_ms").min())
-    placed = facts.streams.links.select("conversation_id", "tube_id").join(pairs, on="tube_id")
+    placed = facts.streams.links.lazy().select("conversation_id", "tube_id").join(pairs, on="tube_id")
     chosen = pl.col("nominated").fill_null(False)
     return CANDIDATE_PAIRS.conform(
-        placed.join(rtt, on=["conversation_id", "tube_id"], how="left").with_columns(
-            rtt_ms=pl.when(chosen).then("rtt_ms"), method=pl.when(chosen).then("method")
+        collected(
+            placed.join(rtt, on=["conversation_id", "tube_id"], how="left").with_columns(
+                rtt_ms=pl.when(chosen).then("rtt_ms"), method=pl.when(chosen).then("method")
+            )
         )
     )
 

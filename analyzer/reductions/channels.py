@@ -13,6 +13,7 @@ import polars as pl
 from analyzer.events.links import CONTROL, canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, sole_tubes
+from analyzer.reductions.query import collected
 from analyzer.reductions.samples import UNNAMED
 from analyzer.tables.declare import Column, Table
 
@@ -60,11 +61,12 @@ def labelled(facts: Facts) -> pl.DataFrame:
         (kind == "channel_state_changed") & (state == "closed")
     )
     reasons = kind.is_in(["close_reason_retrieved", "tube_closing"])
-    own = facts.streams.links.select(
+    own = facts.streams.links.lazy().select(
         "tube_id", channel=pl.col("conversation_id").cast(pl.String), own="conversation_id"
     )
-    return (
-        facts.streams.events.filter(pl.col("tube_id").is_not_null(), pl.col("channel_label").is_not_null())
+    return collected(
+        facts.streams.events.lazy()
+        .filter(pl.col("tube_id").is_not_null(), pl.col("channel_label").is_not_null())
         .with_columns(channel=canonical(pl.col("channel_label").cast(pl.String)))
         .sort("seq")
         .group_by("tube_id", "channel", maintain_order=True)

@@ -7,15 +7,18 @@ input gives the same. Times are null in dialects that print none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import polars as pl
 
 from analyzer.addresses import address_class
-from analyzer.events.candidate import CANDIDATE_SCHEMA, parse_candidates
+from analyzer.events.candidate import parse_candidates
 from analyzer.events.correlate import Streams
 from analyzer.reductions import life
 from analyzer.reductions.own_ends import own_ends
+from analyzer.reductions.query import collected
 
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 PEER = ["tube_id", "generation"]
 #: kinds of events that tell of a candidate
 CANDIDATE_KINDS = (
@@ -85,39 +88,42 @@ class Facts:
 def _attribute_rows(events: pl.DataFrame) -> pl.DataFrame:
     """Candidates printed as attributes: gathered, received, or inside a session description."""
     direction = {"candidate_gathered": "local", "remote_candidate_added": "remote", "session_described": "local"}
-    rows = events.filter(_KIND.is_in(list(direction)))
-    rows = rows.with_columns(
-        attribute=pl.when(_KIND == "session_described")
-        .then(pl.col("sdp_candidates"))
-        .otherwise(pl.concat_list("candidate"))
-    ).explode("attribute", empty_as_null=True)
-    rows = rows.filter(pl.col("attribute").is_not_null())
-    parsed = parse_candidates(rows["attribute"])
-    placed = rows.select(
-        "seq",
-        "ts",
-        "origin",
-        *PEER,
-        "conversation_id",
-        "kind",
-        direction=_KIND.replace_strict(direction, return_dtype=pl.String),
+    rows = collected(
+        events.lazy()
+        .filter(_KIND.is_in(list(direction)))
+        .select(
+            "seq",
+            "ts",
+            "origin",
+            *PEER,
+            "conversation_id",
+            "kind",
+            direction=_KIND.replace_strict(direction, return_dtype=pl.String),
+            attribute=pl.when(_KIND == "session_described")
+            .then(pl.col("sdp_candidates"))
+            .otherwise(pl.concat_list("candidate")),
+        )
+        .explode("attribute", empty_as_null=True)
+        .filter(pl.col("attribute").is_not_null())
     )
+    parsed = parse_candidates(rows["attribute"])
     # descriptions repeat each address for RTCP
-    return pl.concat([placed, parsed], how="horizontal").filter(
+    return pl.concat([rows.drop("attribute"), parsed], how="horizontal").filter(
         (_KIND != "session_described") | (pl.col("component") == 1)
     )
 
 
 def _described_rows(events: pl.DataFrame) -> pl.DataFrame:
     """Candidates printed as split fields, or only as a type."""
-    rows = events.filter(_KIND.is_in(["candidate_described", "remote_candidate_numbered"]))
+    rows = events.lazy().filter(_KIND.is_in(["candidate_described", "remote_candidate_numbered"]))
     outgoing = pl.col("direction") == "OUTGOING"
-    return rows.select(
+    described = rows.select(
         "seq", "ts", "origin", *PEER, "conversation_id", "kind",
         pl.col("transport").str.to_lowercase(), "priority", "address", "port", "candidate_type",
         direction=pl.when(_KIND == "remote_candidate_numbered").then(pl.lit("remote"))
         .when(outgoing).then(pl.lit("local")).otherwise(pl.lit("remote")),
     )  # fmt: skip
+    return collected(described)
 
 
 #: ways a candidate can be seen, the fullest first: a poorer one counts only where no fuller one was seen
@@ -132,7 +138,7 @@ _FULLNESS = (
 
 def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
     """One row per distinct candidate of a tube, generation and direction, from the fullest lines there are."""
-    rows = pl.concat([_attribute_rows(events), _described_rows(events)], how="diagonal_relaxed")
+    rows = pl.concat([_attribute_rows(events), _described_rows(events)], how="diagonal_relaxed").lazy()
     rank = _KIND.replace_strict({kind: rank for rank, kind in enumerate(_FULLNESS)}, return_dtype=pl.Int64)
     fullest = rows.with_columns(rank=rank).filter(
         pl.col("tube_id").is_not_null(), pl.col("rank") == pl.col("rank").min().over(*PEER, "direction")
@@ -145,27 +151,19 @@ def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
         .sort("seq")
         .unique([*PEER, "direction", *identity, "numbered"], keep="first", maintain_order=True)
     )
-    classes = address_class(pl.col("address"))
-    missing = [
-        pl.lit(None, dtype=dtype).alias(name)
-        for name, dtype in CANDIDATE_SCHEMA.items()
-        if name not in distinct.columns
-    ]
-    return (
-        distinct.with_columns(*missing)
-        .with_columns(
-            address_class=classes,
+    return collected(
+        distinct.with_columns(
+            address_class=address_class(pl.col("address")),
             violations=pl.col("violations").fill_null([]),
             extensions=pl.col("extensions").fill_null([]),
-        )
-        .drop("rank", "numbered")
+        ).drop("rank", "numbered")
     )
 
 
 # -- generations and tubes ----------------------------------------------------------------------------------------------
 
 
-def sides(events: pl.DataFrame) -> pl.DataFrame:
+def sides(events: Frame) -> Frame:
     """Side of each tube: what the library says of its role, else who offered, else the side it says it runs on.
 
     Last comes who was given a data channel: of some releases that is all that is told at INFO.
@@ -187,7 +185,7 @@ def sides(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _candidate_times(candidates: pl.DataFrame) -> pl.DataFrame:
+def _candidate_times(candidates: pl.LazyFrame) -> pl.LazyFrame:
     local = (pl.col("direction") == "local") & (_KIND == "candidate_gathered")
     kinds = {"host", "srflx", "prflx", "relay"}
     return candidates.group_by(PEER).agg(
@@ -203,7 +201,7 @@ def _candidate_times(candidates: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
+def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame:
     complete = pl.col("state").str.to_lowercase() == "complete"
     completed = (_KIND == "gathering_completed") | ((_KIND == "gathering_state_changed") & complete)
     facts = events.group_by(PEER).agg(
@@ -247,7 +245,7 @@ def _generations(events: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame
     )
 
 
-def _tubes(events: pl.DataFrame, candidates: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
+def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFrame) -> pl.LazyFrame:
     state = pl.col("state").str.to_lowercase()
     local = pl.col("direction") == "local"
     facts = (
@@ -361,11 +359,12 @@ def _told_apart(tubes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
 def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     """Find the facts of all peer connections. `resolution` has `source` and `resolution_ms` of its times."""
     candidates = candidate_rows(streams.events)
-    tubes = _told_apart(_tubes(streams.events, candidates, resolution), streams.links)
+    events, known = streams.events.lazy(), candidates.lazy()
+    tubes = _told_apart(collected(_tubes(events, known, resolution.lazy())), streams.links)
     changes = life.changes(streams.events)
     outages = life.outages(changes, streams.events, tubes.select("tube_id", "resolution_ms"))
     tubes = tubes.join(life.of_tubes(streams, changes, outages), on="tube_id", how="left")
-    generations = _generations(streams.events, candidates).join(
-        tubes.select("tube_id", "side", "sub_second", "resolution_ms"), on="tube_id", how="left"
+    generations = _generations(events, known).join(
+        tubes.lazy().select("tube_id", "side", "sub_second", "resolution_ms"), on="tube_id", how="left"
     )
-    return Facts(streams, candidates, generations, tubes, changes, outages, own_ends(streams, tubes))
+    return Facts(streams, candidates, collected(generations), tubes, changes, outages, own_ends(streams, tubes))

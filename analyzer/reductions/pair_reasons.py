@@ -34,11 +34,12 @@ _STATE = pl.col("state").str.to_lowercase()
 _OPEN = [MAY_BE, NOT_TOLD]
 
 
-def _lives(facts: Facts) -> pl.DataFrame:
+def _lives(facts: Facts) -> pl.LazyFrame:
     """How far ICE came in each generation; `connected_seq` is the place in the log where it was connected."""
     told = _KIND == "ice_state_changed"
     return (
-        facts.streams.events.filter(pl.col("tube_id").is_not_null())
+        facts.streams.events.lazy()
+        .filter(pl.col("tube_id").is_not_null())
         .group_by(PEER)
         .agg(
             connected_seq=pl.col("seq").filter(told, _STATE.is_in(["connected", "completed"])).first(),
@@ -58,21 +59,22 @@ def _differ(column: str) -> pl.Expr:
     return (pl.col(f"local_{column}") != pl.col(f"remote_{column}")).fill_null(False)
 
 
-def _hosts(facts: Facts) -> pl.DataFrame:
+def _hosts(facts: Facts) -> pl.LazyFrame:
     """Addresses that are host candidates of their generation: what a reflexive candidate may be the double of."""
-    hosts = facts.candidates.filter(pl.col("direction") == "local", pl.col("candidate_type") == "host")
+    hosts = facts.candidates.lazy().filter(pl.col("direction") == "local", pl.col("candidate_type") == "host")
     return hosts.select(
         *PEER, local_related_address="address", local_related_port="port", base_is_host=pl.lit(True)
     ).unique()
 
 
-def reasons(facts: Facts, pairs: pl.DataFrame, selected: pl.DataFrame, waits: pl.DataFrame) -> pl.DataFrame:
+def reasons(facts: Facts, pairs: pl.DataFrame, selected: pl.DataFrame, waits: pl.DataFrame) -> pl.LazyFrame:
     """Pairs with `reason`, and `ruled_out` where it proves that the pair was not selected."""
     known = pl.col("selected_pair_method").is_not_null() & (pl.col("selected_pair_method") != "reported")
-    resolved = selected.select(*PEER, known=known)
-    wait = waits.group_by("tube_id").agg(waited_ms=pl.col("nomination_ms").max())
+    resolved = selected.lazy().select(*PEER, known=known)
+    wait = waits.lazy().group_by("tube_id").agg(waited_ms=pl.col("nomination_ms").max())
     rows = (
-        pairs.join(_lives(facts), on=PEER, how="left")
+        pairs.lazy()
+        .join(_lives(facts), on=PEER, how="left")
         .join(resolved, on=PEER, how="left")
         .join(wait, on="tube_id", how="left")
         .join(_hosts(facts), on=[*PEER, "local_related_address", "local_related_port"], how="left")

@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
 
 #: field as the library names it: the event kind that reports it, and the column it stands in
@@ -39,7 +40,7 @@ REPORTED = Table(
 
 def reduce(facts: Facts) -> pl.DataFrame:
     """List what was reported, each change of a value once."""
-    events = facts.streams.events.filter(pl.col("kind").is_in([kind for _, kind, _ in REPORTED_FIELDS]))
+    events = facts.streams.events.lazy()
     # one field after the other, so that a change is told by numbers, where they are numbers
     rows = (
         events.filter(pl.col("kind") == kind, pl.col(column).is_not_null())
@@ -54,4 +55,4 @@ def reduce(facts: Facts) -> pl.DataFrame:
         )
         for field, kind, column in REPORTED_FIELDS
     )
-    return REPORTED.conform(pl.concat(rows))
+    return REPORTED.conform(collected(pl.concat(rows)))

@@ -15,6 +15,7 @@ import polars as pl
 from analyzer.events.links import canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, sole_tubes
+from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
 
 COUNTER, GAUGE, STATE = "counter", "gauge", "state"
@@ -96,7 +97,7 @@ def _w3c(state: pl.Expr) -> pl.Expr:
     return state.str.replace_all("([a-z])([A-Z])", "$1-$2").str.to_lowercase()
 
 
-def _rows(events: pl.DataFrame) -> Iterable[pl.DataFrame]:
+def _rows(events: pl.LazyFrame) -> Iterable[pl.LazyFrame]:
     for one in SERIES:
         mine = events.filter(pl.col("kind") == one.kind, pl.col(one.column).is_not_null())
         if one.zero_means_unknown:
@@ -114,7 +115,7 @@ def _rows(events: pl.DataFrame) -> Iterable[pl.DataFrame]:
         )  # fmt: skip
 
 
-def _in_series(rows: pl.DataFrame) -> pl.DataFrame:
+def _in_series(rows: pl.LazyFrame) -> pl.LazyFrame:
     """Keep the changes of each series, and count places and runs; neighbours are compared faster than windows are made."""
     rows = rows.sort(*(pl.col(name).to_physical() for name in _SERIES_KEY), "seq")
 
@@ -149,18 +150,19 @@ def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataF
         "tube_id", channel=pl.col("conversation_id").cast(pl.String), own="conversation_id"
     )
     unnamed = pl.col("kind").is_in(UNNAMED)
-    placed = (
-        events.join(sole_tubes(facts), on=["conversation_id", "scope"], how="left", maintain_order="left")
+    placed = collected(
+        events.lazy()
+        .join(sole_tubes(facts).lazy(), on=["conversation_id", "scope"], how="left", maintain_order="left")
         .with_columns(
             tube_id=pl.coalesce("tube_id", "only"), channel=canonical(pl.col("channel_label").cast(pl.String))
         )
         .filter(pl.col("tube_id").is_not_null(), pl.col("conversation_id").is_not_null())
-        .join(owners, on="tube_id", how="left", maintain_order="left")
+        .join(owners.lazy(), on="tube_id", how="left", maintain_order="left")
         .with_columns(
             channel=pl.when(unnamed).then("owner").otherwise("channel"),
             shared=unnamed & pl.col("shared").fill_null(False),
         )
-        .join(linked, on=["tube_id", "channel"], how="left", maintain_order="left")
+        .join(linked.lazy(), on=["tube_id", "channel"], how="left", maintain_order="left")
         .with_columns(
             conversation_id=pl.coalesce("own", "conversation_id"),
             channel=pl.col("channel").cast(pl.Categorical),
@@ -170,7 +172,9 @@ def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataF
         )
     )
     sides = facts.tubes.select("tube_id", pl.col("side").cast(pl.Enum(["client", "gateway"])))
-    rows = _in_series(pl.concat(_rows(placed)))
-    return rows.join(sides, on="tube_id", how="left", maintain_order="left").select(
-        *(name for name in SAMPLES.schema if name != "origin"), "source", "line"
+    rows = _in_series(pl.concat(_rows(placed.lazy())))
+    return collected(
+        rows.join(sides.lazy(), on="tube_id", how="left", maintain_order="left").select(
+            *(name for name in SAMPLES.schema if name != "origin"), "source", "line"
+        )
     )

@@ -11,6 +11,7 @@ import polars as pl
 
 from analyzer.events.candidate import parse_pair_candidate
 from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.query import collected
 
 #: a wait below this nominated a host pair: the next wait of the agent is 500 ms
 HOST_WAIT_MS = 450.0
@@ -30,7 +31,7 @@ def _has(types: str, name: str) -> pl.Expr:
     return pl.col(types).list.contains(name).fill_null(False)
 
 
-def _without_nat(candidates: pl.DataFrame) -> pl.DataFrame:
+def _without_nat(candidates: pl.LazyFrame) -> pl.LazyFrame:
     """Tubes whose remote side shows the same address as host and as server-reflexive: nothing stands before it."""
     remote = candidates.filter(pl.col("direction") == "remote", pl.col("address").is_not_null())
     hosts = remote.filter(pl.col("candidate_type") == "host").select("tube_id", "address")
@@ -43,10 +44,10 @@ def _without_nat(candidates: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _other_end(facts: Facts) -> pl.DataFrame:
+def _other_end(facts: Facts) -> pl.LazyFrame:
     """What the other side's own log says of its candidates, for tubes of conversations with both logs."""
-    ends = facts.streams.links.select("conversation_id", "tube_id").join(
-        facts.tubes.select("tube_id", "side", "turn_only", "host_count", "srflx_count",
+    ends = facts.streams.links.lazy().select("conversation_id", "tube_id").join(
+        facts.tubes.lazy().select("tube_id", "side", "turn_only", "host_count", "srflx_count",
                            local_types=pl.when("begun").then("local_types")), on="tube_id"
     )  # fmt: skip
     # with several tubes of one side in turn, which of them met this one is not told
@@ -65,11 +66,14 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
     Columns: tube_id, selected_pair_local_type, selected_pair_remote_type, selected_pair_method, with the addresses
     where the agent's line gives them, uses_relay and uses_relay_method.
     """
-    first = facts.generations.filter(pl.col("generation") == 1).select(
-        "tube_id",
-        "sub_second",
-        "held_back_at",
-        wait_ms=elapsed_ms("checking_at", "ice_connected_at"),
+    first = (
+        facts.generations.lazy()
+        .filter(pl.col("generation") == 1)
+        .select(
+            "tube_id",
+            "held_back_at",
+            wait_ms=elapsed_ms("checking_at", "ice_connected_at"),
+        )
     )
     local = {
         key: expr.alias(f"agent_local_{key}") for key, expr in parse_pair_candidate(pl.col("selected_local")).items()
@@ -78,10 +82,11 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         key: expr.alias(f"agent_remote_{key}") for key, expr in parse_pair_candidate(pl.col("selected_remote")).items()
     }
     tubes = (
-        facts.tubes.join(first.drop("sub_second"), on="tube_id", how="left")
-        .join(_without_nat(facts.candidates), on="tube_id", how="left")
+        facts.tubes.lazy()
+        .join(first, on="tube_id", how="left")
+        .join(_without_nat(facts.candidates.lazy()), on="tube_id", how="left")
         .join(_other_end(facts), on="tube_id", how="left")
-        .join(fits.group_by("tube_id").agg(pl.col("fits_ms").max()), on="tube_id", how="left")
+        .join(fits.lazy().group_by("tube_id").agg(pl.col("fits_ms").max()), on="tube_id", how="left")
         .with_columns(*local.values(), *remote.values())
         .with_columns(
             # held-back callbacks make the wait meaningless, and so do whole seconds
@@ -151,7 +156,7 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         .when(by_types).then(pl.lit("candidates"))
         .otherwise(pl.lit("nomination_wait"))
     )  # fmt: skip
-    return tubes.select(
+    resolved = tubes.select(
         "tube_id",
         "side",
         "was_connected",
@@ -165,3 +170,4 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         remote_address="agent_remote_address",
         remote_port="agent_remote_port",
     )
+    return collected(resolved)

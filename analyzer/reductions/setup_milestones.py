@@ -28,20 +28,11 @@ _OPENS = _KIND.is_in(["channel_opened", "channel_seen_open"]) | (
 )
 
 
-def _mark(name: str, shows: pl.Expr, *, last: bool = False) -> dict[str, pl.Expr]:
-    """Time, origin, generation and place in the log of the first (or last) event that shows a milestone."""
-
-    def one(column: str) -> pl.Expr:
-        found = pl.col(column).filter(shows)
-        return found.last() if last else found.first()
-
-    return {
-        f"{name}_{key}": one(column)
-        for key, column in {"at": "ts", "origin": "origin", "in": "generation", "seq": "seq"}.items()
-    }
+#: time, origin, generation and place in the log of an event; a milestone `x` of several becomes `x_at`, `x_origin`, …
+_MARK = pl.struct(pl.col("ts").alias("at"), "origin", pl.col("generation").alias("in"), "seq")
 
 
-def _tube_marks(events: pl.DataFrame) -> pl.DataFrame:
+def _tube_marks(events: pl.LazyFrame) -> pl.LazyFrame:
     """Milestones of every tube that are not a conversation's own."""
     credentials = _KIND.is_in(["credentials_fetched", "credentials_failed"])
     gathering = pl.col("seq").filter(_KIND == "gathering_started").first()
@@ -60,13 +51,16 @@ def _tube_marks(events: pl.DataFrame) -> pl.DataFrame:
         "ice_connected": (_KIND == "ice_state_changed") & _STATE.is_in(["connected", "completed"]),
         "peer_connected": (_KIND == "peer_state_changed") & (_STATE == "connected"),
     }
+    marks = {
+        "begins": _MARK.first(),
+        **{name: _MARK.filter(shows).first() for name, shows in ends.items()},
+        "fetched": _MARK.filter(credentials & before).last(),
+    }
     return (
         events.filter(pl.col("tube_id").is_not_null())
         .group_by("tube_id")
         .agg(
-            **_mark("begins", pl.lit(True)),
-            **{key: expr for name, shows in ends.items() for key, expr in _mark(name, shows).items()},
-            **_mark("fetched", credentials & before, last=True),
+            **marks,
             # one fetch is as long as it says; of several what passed between them is not told
             fetch_ms=pl.when((credentials & before).sum() == 1).then(pl.col("duration_ms").filter(credentials & before).last()),
             fetch_began_at=(pl.col("ts") - pl.duration(microseconds=(pl.col("duration_ms") * 1000).round(0)))
@@ -79,13 +73,14 @@ def _tube_marks(events: pl.DataFrame) -> pl.DataFrame:
             held_at=pl.col("ts").filter(_KIND == "gathering_held_back").first(),
             held_for_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
         )
+        .unnest(*marks, separator="_")
     )  # fmt: skip
 
 
-def _own_marks(facts: Facts) -> pl.DataFrame:
+def _own_marks(facts: Facts) -> pl.LazyFrame:
     """Milestones of each conversation on each of its tubes: its first line there, and its data channel."""
-    links = facts.streams.links.select(PAIR)
-    events = facts.streams.events.filter(pl.col("tube_id").is_not_null())
+    links = facts.streams.links.lazy().select(PAIR)
+    events = facts.streams.events.lazy().filter(pl.col("tube_id").is_not_null())
     label = canonical(pl.col("channel_label"))
     channels = events.filter(_OPENS | (_KIND == "channel_received")).select(
         "seq", "tube_id", "ts", "origin", "generation", label=label, opens=_OPENS
@@ -99,10 +94,11 @@ def _own_marks(facts: Facts) -> pl.DataFrame:
         .filter(pl.col("own") | ~pl.col("own").any().over(PAIR))
         .sort("seq")
         .group_by(PAIR, maintain_order=True)
-        .agg(**_mark("opened", pl.col("opens")), **_mark("received", ~pl.col("opens")))
+        .agg(opened=_MARK.filter("opens").first(), received=_MARK.filter(~pl.col("opens")).first())
     )
-    lines = events.group_by(PAIR).agg(**_mark("joined", pl.lit(True)))
-    return links.join(found, on=PAIR, how="left").join(lines, on=PAIR, how="left")
+    lines = events.group_by(PAIR).agg(joined=_MARK.first())
+    marked = links.join(found, on=PAIR, how="left").join(lines, on=PAIR, how="left")
+    return marked.unnest("opened", "received", "joined", separator="_")
 
 
 def _latest(*names: str) -> dict[str, pl.Expr]:
@@ -123,7 +119,7 @@ def _as(name: str, mark: str, when: pl.Expr | None = None) -> list[pl.Expr]:
     return _renamed(name, found if when is None else {key: pl.when(when).then(expr) for key, expr in found.items()})
 
 
-def phase_ends(facts: Facts) -> pl.DataFrame:
+def phase_ends(facts: Facts) -> pl.LazyFrame:
     """Per conversation and tube the end of each phase (`<phase>_at`, …), and which phases there are (`<phase>_is`)."""
     fetched = pl.col("fetched_seq").is_not_null()
     # one that came to a tube which was connected already opens its channel and no more
@@ -132,8 +128,8 @@ def phase_ends(facts: Facts) -> pl.DataFrame:
     remote_in_time = (pl.col("remote_seq") < pl.col("ice_connected_seq")).fill_null(True)
     # a fetch whose request is not told began as long before its end as it says
     requested_at = pl.coalesce("requested_at", pl.max_horizontal("begins_at", "fetch_began_at"))
-    marks = _own_marks(facts).join(_tube_marks(facts.streams.events), on="tube_id")
-    tubes = facts.tubes.select(
+    marks = _own_marks(facts).join(_tube_marks(facts.streams.events.lazy()), on="tube_id")
+    tubes = facts.tubes.lazy().select(
         "tube_id", "side", "sub_second", "was_failed", "was_closed", "was_connected", "generations"
     )
     return (

@@ -13,6 +13,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.query import collected
 from analyzer.reductions.setup_milestones import NAMES, PAIR, PHASES, phase_ends
 from analyzer.tables.declare import Column, Table
 
@@ -48,7 +49,7 @@ SETUP_PHASES = Table(
 )  # fmt: skip
 
 
-def _phases(ends: pl.DataFrame) -> pl.DataFrame:
+def _phases(ends: pl.LazyFrame) -> pl.LazyFrame:
     """One row per phase, those without an end of their own joined to the next; `at` is clipped by what came later."""
     kept = ("side", "sub_second", "ended_badly", "was_connected", "last_generation", "begins_at", "begins_origin")
     rows = pl.concat(
@@ -97,17 +98,17 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
     """Part the set-up of every tube of every conversation."""
     # without the beginning of a tube nothing of its set-up is known to be the first
     started = facts.generations.filter(pl.col("started_origin").is_not_null())["tube_id"].implode()
-    begun = facts.tubes.filter(pl.col("begun") | pl.col("tube_id").is_in(started)).select("tube_id")
-    ends = phase_ends(facts).join(begun, on="tube_id", how="semi")
+    begun = facts.tubes.lazy().filter(pl.col("begun") | pl.col("tube_id").is_in(started)).select("tube_id")
+    ends = collected(
+        phase_ends(facts)
+        .join(begun, on="tube_id", how="semi")
+        .with_columns(ended_badly=pl.col("was_failed") | pl.col("was_closed"), last_generation=pl.col("generations"))
+    ).lazy()
     known = ends.select(*PAIR, "fetch_ms", "gathering_ms", "held_at", "held_for_ms")
     rows = (
-        _phases(
-            ends.with_columns(
-                ended_badly=pl.col("was_failed") | pl.col("was_closed"), last_generation=pl.col("generations")
-            )
-        )
+        _phases(ends)
         .join(known, on=PAIR, how="left", maintain_order="left")
-        .join(waits, on=PAIR, how="left", maintain_order="left")
+        .join(waits.lazy(), on=PAIR, how="left", maintain_order="left")
     )
     fine = pl.col("sub_second") & pl.col("begins_at").is_not_null()
     names = pl.col("phase").str.split("+")
@@ -131,8 +132,9 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
     )
     held = pl.when("told").then((end_late | start_late).fill_null(False))
     waited = pl.when(names.list.contains("checks") & (pl.col("nomination_ms") <= duration)).then("nomination_ms")
-    return SETUP_PHASES.conform(
-        rows.with_columns(duration_ms=duration, held_back=held).select(
+    phases = (
+        rows.with_columns(duration_ms=duration, held_back=held)
+        .select(
             *PAIR,
             "side",
             "place",
@@ -160,3 +162,4 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
             ),
         )
     )  # fmt: skip
+    return SETUP_PHASES.conform(collected(phases))

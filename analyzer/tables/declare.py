@@ -76,10 +76,10 @@ class Table:
         """
         if unknown := set(frame.columns) - set(self.schema):
             raise ValueError(f"table {self.name} does not declare {', '.join(sorted(unknown))}")
-        complete = frame.with_columns(
-            pl.lit(None, dtype=dtype).alias(name) for name, dtype in self.schema.items() if name not in frame.columns
+        shaped = frame.select(
+            (pl.col(name) if name in frame.schema else pl.lit(None)).cast(dtype).alias(name)
+            for name, dtype in self.schema.items()
         )
-        shaped = complete.select(self.schema.names()).cast(self.schema)
         return shaped.sort(self.order, nulls_last=True) if self.sort else shaped
 
     def spelled(self, frame: pl.DataFrame) -> pl.DataFrame:

@@ -138,6 +138,8 @@ def _event(spoken: Grammar, events: pl.DataFrame, message: str) -> dict[str, obj
 
 def _layout_remarks(dialect: Dialect, length: int) -> Iterable[str]:
     """What the layout of a record says against its explanation."""
+    if dialect.header == "untimed":
+        yield "its header has no time: a line of another message that begins like this one looks the same"
     if length > HEAD_CHARS:
         yield f"only the first {HEAD_CHARS:,} of the {length:,} characters of its message were looked at here"
 

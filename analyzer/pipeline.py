@@ -205,6 +205,7 @@ def _admit(
         "identity": identity,
         "dialect": source.dialect.name,
         "dialect_votes": ", ".join(f"{name} {votes}" for name, votes in source.dialect.votes),
+        "header": source.dialect.header,
         "resolution_ms": source.dialect.resolution_ms,
         "zone": source.zone if source.dialect.resolution_ms is not None else None,
         "bytes": source.tally.bytes,

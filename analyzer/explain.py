@@ -33,8 +33,8 @@ from analyzer.records import Dialect, dialect_names, forced, split
 from analyzer.views import masked
 
 MASK = "…"
-#: So much of a message is explained. A rule stops in the head of it, its tail takes anything; and what Lark and Python's
-#: expressions need a second for on this would take them minutes on the longest line.
+#: So much of a message is explained. A rule stops in the head of it, its tail takes anything; and what Lark and
+#: Python's expressions need a second for on this would take them minutes on the longest line.
 HEAD_CHARS = 2000
 _SHOWN_CHARS = 300
 

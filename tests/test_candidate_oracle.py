@@ -1,6 +1,6 @@
 """Candidates as another implementation reads them: aioice, of the extra `oracles`, and every difference listed.
 
-`python -m tests.test_candidate_oracle` reads a hundred times as many.
+`python -m tests.test_candidate_oracle` reads fifty times as many.
 """
 
 from __future__ import annotations

@@ -301,7 +301,7 @@ def coverage(data: Data = Path("metrics"), json: Json = False) -> None:
 def _place(text: str) -> tuple[str, int]:
     path, _, line = text.rpartition(":")
     if not path or not line.isascii() or not line.isdigit() or int(line) < 1:
-        raise typer.BadParameter(f"{text} is not FILE:LINE, such as app.log:1824")
+        raise UsageError(f"{text} is not FILE:LINE", "name a line such as app.log:1824")
     return path, int(line)
 
 

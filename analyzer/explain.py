@@ -14,6 +14,7 @@ from datetime import datetime
 from difflib import SequenceMatcher
 from os.path import commonprefix
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -34,8 +35,9 @@ from analyzer.records import Dialect, dialect_names, forced, split
 from analyzer.views import masked
 
 MASK = "…"
-#: a rule stops in the head of a message; its tail takes anything
-_HEAD_CHARS = 2000
+#: So much of a message is explained. A rule stops in the head of it, its tail takes anything; and what Lark and
+#: Python's expressions need a second for on this would take them minutes on the longest line.
+HEAD_CHARS = 2000
 _SHOWN_CHARS = 300
 
 
@@ -98,7 +100,8 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
     fate = str(done.fates["fate"][0])
     name = None if row["target"] is None else stem(row["target"])
     message = "" if row["message"] is None else str(without_suffix(record["message"])["message"].item())
-    told: dict[str, object] = {}
+    length, message = len(message), message[:HEAD_CHARS]
+    told: dict[str, Any] = {}
     match fate:
         case _ if fate == EVENT:
             told = _event(grammar(str(name)), events, message)
@@ -108,6 +111,7 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
             told = {"message": masked.shape(message) if name else None, "why": _noise(name, row["target"])}
         case _ if fate == REJECTED:
             told = {"why": _rejected(chosen)}
+    told["remarks"] = (*_layout_remarks(chosen, length), *told.pop("remarks", ()))
     return Explanation(
         source=Path(path).name,
         line=line_number,
@@ -118,7 +122,7 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
         ts=row["ts"],
         level=row["level"],
         target=row["target"],
-        **told,  # type: ignore[arg-type] # mypy takes it for the values of every field
+        **told,
     )
 
 
@@ -134,6 +138,14 @@ def _event(spoken: Grammar, events: pl.DataFrame, message: str) -> dict[str, obj
         "values": tuple((name, _value(value)) for name, value in values.items()),
         "remarks": tuple(_candidate_remarks(event)),
     }
+
+
+def _layout_remarks(dialect: Dialect, length: int) -> Iterable[str]:
+    """What the layout of a record says against its explanation."""
+    if dialect.header == "untimed":
+        yield "its header has no time: a line of another message that begins like this one looks the same"
+    if length > HEAD_CHARS:
+        yield f"only the first {HEAD_CHARS:,} of the {length:,} characters of its message were looked at here"
 
 
 def _value(value: object) -> str:
@@ -179,7 +191,7 @@ def _rejected(dialect: Dialect) -> str:
 def _unmatched(name: str, message: str) -> dict[str, object]:
     if known(name) is None:
         return {"why": f"no grammar is written for this logger: there is no grammars/{name}.lark"}
-    failure = explain_failure(name, message[:_HEAD_CHARS])
+    failure = explain_failure(name, message)
     if failure.kind is None:
         return {"why": f"it begins like no rule of grammars/{name}.lark"}
     taken = _taken(failure.kind, message[: failure.at])
@@ -222,7 +234,9 @@ def _walked(path: Iterable[object], text: str) -> tuple[int, str]:
 
 def printable(text: str) -> str:
     """Text that is safe on a terminal: control, format and unassigned characters are escaped, long text is cut."""
-    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    # an escape is longer than what it stands for: nothing behind this is shown
+    ahead = text[: _SHOWN_CHARS + 1]
+    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in ahead)
     return safe if len(safe) <= _SHOWN_CHARS else safe[:_SHOWN_CHARS] + MASK
 
 

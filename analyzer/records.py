@@ -55,6 +55,8 @@ JSON_KEYS: dict[str, tuple[str, ...]] = {
 }
 #: the same for framings that keep a whole line: docker's json-file, journalctl -o json
 JSON_LINE_KEYS = ("log", "MESSAGE")
+#: Docker cuts a line into pieces of 16 KiB, and only the last one keeps the line end; a character may be cut, too.
+DOCKER_PIECE_BYTES = (16 << 10) - 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,14 @@ class Dialect:
     def name(self) -> str:
         """The layers from the outside in, such as `docker_json/std`."""
         return "/".join((*self.wraps, self.record or "unknown"))
+
+    @property
+    def header(self) -> str | None:
+        """What a text inside a message lacks to pass for a record: see column `header` of table `sources`."""
+        if self.record is None or self.record == "json":
+            return "framed" if self.record else None
+        columns = {capture.column for capture in captures(_by_name()[self.record].sequence)}
+        return "timed" if "ts" in columns else "untimed"
 
     @property
     def resolution_ms(self) -> float | None:
@@ -196,17 +206,24 @@ def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
 
 
 def _unwrap(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
-    """Peel one framing: `text` becomes the inner line, `wrap_ts` the framing's time; what it does not fit stays."""
+    """Peel one framing: `text` becomes the inner line, `wrap_ts` the framing's time; what it does not fit stays.
+
+    `open` tells lines that the framing cut: the next one goes on with it, whatever it looks like.
+    """
     text = frame["text"]
+    cut = pl.Series([False]).new_from_index(0, len(text))
     if name == "docker_json":
-        inner = _json_value(text, JSON_LINE_KEYS).str.strip_suffix("\n").str.strip_suffix("\r")
+        whole = _json_value(text, JSON_LINE_KEYS)
+        cut = (whole.str.len_bytes() >= DOCKER_PIECE_BYTES) & ~whole.str.ends_with("\n")
+        inner = whole.str.strip_suffix("\n").str.strip_suffix("\r")
         ts = _any_time(_json_value(text, JSON_KEYS["ts"]), zone)
     else:
         fields = _fields(_by_name()[name], text, zone)
         inner = fields["message"].fill_null("").zip_with(fields["matched"], text)
         ts = fields["ts"] if "ts" in fields.columns else pl.Series([None], dtype=TIMESTAMP).new_from_index(0, len(text))
+        cut = fields["partial"] == "P" if "partial" in fields.columns else cut
     inner = inner.zip_with(inner.is_not_null(), text)
-    return frame.with_columns(text=inner, wrap_ts=ts)
+    return frame.with_columns(text=inner, wrap_ts=ts, open=cut.fill_null(False))
 
 
 def _votes(text: pl.Series) -> dict[str, int]:
@@ -243,7 +260,8 @@ def detect(text: pl.Series) -> Dialect:
 
 
 def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
-    """Add the fields of the record each line begins; `matched` is false for a continuation."""
+    """Add the fields of the record each line begins; `matched` is false for a continuation, `open` as in `_unwrap`."""
+    frame = frame.with_columns(open=pl.lit(False))
     for name in dialect.wraps:
         frame = _unwrap(name, frame, zone)
     if dialect.record == tracing.DIALECT:
@@ -268,6 +286,16 @@ def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
     return joined
 
 
+def _resumed(lines: pl.DataFrame, open_before: bool) -> pl.DataFrame:
+    """Tell the lines that go on (`resumed`) with one their framing cut: what they begin with is no header.
+
+    Pieces of two streams may stand between one another; then a record of the other one is lost in a message, rather
+    than one made of what a message says.
+    """
+    resumed = lines["open"].shift(1, fill_value=open_before)
+    return lines.with_columns(resumed=resumed, matched=lines["matched"] & ~resumed)
+
+
 def _folded(frame: pl.DataFrame) -> pl.DataFrame:
     """One row per record: continuation lines joined to the message they continue, up to its limit.
 
@@ -280,12 +308,17 @@ def _folded(frame: pl.DataFrame) -> pl.DataFrame:
         # lines before any header are records of their own
         group=pl.when(pl.col("matched").cum_sum() == 0).then(-pl.col("line")).otherwise(pl.col("matched").cum_sum())
     )
+    line_end = pl.when("resumed").then(pl.lit("")).otherwise(pl.lit("\n"))
     tails = (
         numbered.filter(~pl.col("matched") & (pl.col("group") > 0))
         .group_by("group", maintain_order=True)
-        .agg(tail=pl.col("text").str.join("\n"), more_lines=pl.col("lines").sum(), more=pl.col("size").sum())
+        .agg(
+            tail=pl.concat_str(line_end, "text").str.join(""),
+            more_lines=pl.col("lines").sum(),
+            more=pl.col("size").sum(),
+        )
     )
-    joined = pl.concat_str(pl.col("message").fill_null(""), pl.lit("\n"), pl.col("tail"))
+    joined = pl.concat_str(pl.col("message").fill_null(""), pl.col("tail"))
     whole = pl.when(pl.col("tail").is_null()).then(pl.col("message")).otherwise(joined)
     folded = (
         numbered.filter(pl.col("matched") | (pl.col("group") < 0))
@@ -346,6 +379,7 @@ def split(
     refusals = Refusals() if refusals is None else refusals
     waiting: pl.DataFrame | None = None
     chosen = dialect if told else None
+    open_before = False
     ahead = iter(blocks)
     block = next(ahead, None)
     while block is not None:
@@ -357,7 +391,8 @@ def split(
             if dialect:
                 chosen = replace(dialect, votes=chosen.votes)
         one, none = pl.lit(1, dtype=pl.Int64), pl.lit(0, dtype=pl.Int64)
-        headers = _headers(block.with_columns(lines=one, beyond=none), chosen, zone)
+        headers = _resumed(_headers(block.with_columns(lines=one, beyond=none), chosen, zone), open_before)
+        open_before = headers["open"].to_list()[-1:] == [True]
         folded = _folded(headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed"))
         goes_on = following is not None and len(folded) > 0 and folded["matched"][-1]
         waiting = folded.tail(1).with_columns(text=pl.lit("")) if goes_on else None

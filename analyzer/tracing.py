@@ -15,7 +15,7 @@ _ESCAPE = r"\x1b\[[0-9;]*m"
 #: ` key=value`. Texts are quoted; one that a tail would cut, or that holds escapes, keeps its quotes, by which it is
 #: masked where nothing takes the line. Names have two letters or more: what has one is a line of a session description.
 _FIELD = r" ([A-Za-z_][A-Za-z0-9_.]+)=(?:\"([^\"\\,()|\r\n]*)\"|(\"(?:[^\"\\]|\\.)*\"))?"
-#: stands before every field until it is known which is the first; no text of the formatter holds it
+#: stands before every field until it is known which is the first; a message that holds it loses it
 _MARK = "\x1f"
 
 _CRATE = "keeper_pam_webrtc_rs"
@@ -60,6 +60,7 @@ def logger(target: pl.Expr) -> pl.Expr:
 
 def spelled(message: pl.Expr) -> pl.Expr:
     """`text key=value key="a text"` as `text (key: value, key: a text)`."""
-    marked = message.str.replace_all(_FIELD, f"{_MARK}${{1}}: ${{2}}${{3}}")
+    unmarked = message.str.replace_all(_MARK, " ", literal=True)
+    marked = unmarked.str.replace_all(_FIELD, f"{_MARK}${{1}}: ${{2}}${{3}}")
     listed = marked.str.replace(_MARK, " (", literal=True).str.replace_all(_MARK, ", ", literal=True)
-    return pl.when(marked.str.contains(_MARK, literal=True)).then(listed + ")").otherwise(message)
+    return pl.when(marked.str.contains(_MARK, literal=True)).then(listed + ")").otherwise(unmarked)

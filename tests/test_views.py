@@ -275,6 +275,7 @@ def test_the_summary_of_an_ingest(tmp_path: Path) -> None:
 def test_remarks_on_a_source() -> None:
     source = {
         "dialect": "std",
+        "header": "timed",
         "dialect_votes": "std 10, dash 6",
         "lines": 9,
         "records": 9,
@@ -289,6 +290,8 @@ def test_remarks_on_a_source() -> None:
     assert not list(
         ingested._remarks({**source, "dialect_votes": "std 10, dash 1", "cut_lines": 0, "events": 1, "problem": None})
     )
+    read = {**source, "dialect_votes": "bare 10", "cut_lines": 0, "events": 1, "problem": None, "header": "untimed"}
+    assert list(ingested._remarks(read)) == [(6, ingested.UNTIMED)]
 
 
 def test_progress_draws_on_terminals_only(tmp_path: Path) -> None:

@@ -44,13 +44,18 @@ def _violation(name: str, broken: pl.Expr) -> pl.Expr:
 
 def _violations() -> pl.Expr:
     kind, text = pl.col("candidate_type"), pl.col("extension_text")
-    related = pl.col("related_address").is_not_null()
+    related, taken = pl.col("related_address").is_not_null(), pl.col("foundation").is_not_null()
+
+    def outside(column: str, least: int, most: int) -> pl.Expr:
+        # a number that is null here is larger than any column holds
+        return _violation(f"{column}_out_of_range", taken & ~pl.col(column).is_between(least, most).fill_null(False))
+
     return pl.concat_list(
-        _violation("not_a_candidate", pl.col("foundation").is_null()),
+        _violation("not_a_candidate", ~taken),
         _violation("foundation_too_long", pl.col("foundation").str.len_chars() > 32),
-        _violation("component_out_of_range", ~pl.col("component").is_between(1, 256)),
-        _violation("priority_out_of_range", ~pl.col("priority").is_between(1, 2**31 - 1)),
-        _violation("port_out_of_range", pl.col("port") > 65535),
+        outside("component", 1, 256),
+        outside("priority", 1, 2**31 - 1),
+        outside("port", 0, 65535),
         _violation("unknown_type", ~kind.is_in(KNOWN_TYPES)),
         _violation("related_address_missing", kind.is_in(_REFLEXIVE) & ~related),
         _violation("related_address_on_host", (kind == "host") & related),

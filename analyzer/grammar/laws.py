@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from lark.grammar import NonTerminal, Terminal
 
+from analyzer.grammar.ambiguity import ambiguous
 from analyzer.grammar.lower import NOISE, column_name, lower, lower_rule
 from analyzer.grammar.pattern import (
     TAIL_COLUMNS,
@@ -30,8 +31,9 @@ from analyzer.grammar.pattern import (
     heads,
     paths,
     tail,
+    terminals,
 )
-from analyzer.grammar.regex import DELIMITERS, TAIL
+from analyzer.grammar.regex import DELIMITERS, TAIL, message_regex
 from analyzer.grammar.source import Source, source
 from analyzer.grammar.terminal import Chars, automaton, hides_longer, nests_repetition, runs_into, unportable
 from analyzer.grammar.text import SHARED
@@ -73,24 +75,9 @@ def _with_noise(read: Source, kinds: Iterable[EventKind]) -> list[EventKind]:
     return [*kinds, noise]
 
 
-def _terminals(sequence: Sequence) -> Iterator[Capture | Skip]:
-    for item in sequence:
-        match item:
-            case Capture() | Skip():
-                yield item
-            case Choice(options):
-                for option in options:
-                    yield from _terminals(option)
-            case Pairs(columns):
-                for column in columns:
-                    yield from _terminals(column.sequence)
-            case Literal():
-                pass
-
-
 def _is_portable(kind: EventKind) -> bool:
     """Whether the terminals of a kind can be read at all; the other laws leave the rest to `portable`."""
-    return not any(unportable(item.regex) for item in _terminals(kind.sequence))
+    return not any(unportable(item.regex) for item in terminals(kind.sequence))
 
 
 def portable(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
@@ -100,19 +87,25 @@ def portable(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
             kind, f"terminal {item.terminal or item.regex} has {construct}", "spell it with [classes] and (?:groups)"
         )
         for kind in _with_noise(read, kinds)
-        for item in dict.fromkeys(_terminals(kind.sequence))
+        for item in dict.fromkeys(terminals(kind.sequence))
         for construct in unportable(item.regex)
     ]
 
 
+def _loose(kind: EventKind) -> Iterator[tuple[str, str]]:
+    """What of a kind a backtracking engine may try in more ways than a message is long, and how to mend it."""
+    distinct = dict.fromkeys(terminals(kind.sequence))
+    nested = [item.terminal or item.regex for item in distinct if nests_repetition(item.regex)]
+    yield from ((f"terminal {name} repeats a repetition", "unroll one of the two") for name in nested)
+    parts = [kind.sequence, *(column.sequence for column in tail(kind.sequence))]
+    if not nested and any(ambiguous(message_regex(part).text[1:-1]) for part in parts):
+        yield "two of its loops can take the same text", "let the first exclude what the second begins with"
+
+
 def linear(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
-    """No terminal repeats a repetition: a hostile line could keep the reference busy for hours."""
-    return [
-        _broken(kind, f"terminal {item.terminal or item.regex} repeats a repetition", "unroll one of the two")
-        for kind in _with_noise(read, kinds)
-        for item in dict.fromkeys(_terminals(kind.sequence))
-        if not unportable(item.regex) and nests_repetition(item.regex)
-    ]
+    """No message is read in more steps than it is long: a hostile line could keep the reference busy for hours."""
+    readable = filter(_is_portable, _with_noise(read, kinds))
+    return [_broken(kind, what, remedy) for kind in readable for what, remedy in _loose(kind)]
 
 
 def _ahead(sequence: Sequence, after: Ahead) -> Ahead:
@@ -199,7 +192,7 @@ def _text(path: Sequence) -> str:
 def _pair_faults(kind: EventKind, columns: tuple[Column, ...]) -> Iterator[str]:
     for column in columns:
         text = "".join(map(_text, paths(column.sequence)))
-        spelled = [automaton(item.regex).spells() for item in _terminals(column.sequence)]
+        spelled = [automaton(item.regex).spells() for item in terminals(column.sequence)]
         if any(_CUTS & chars for chars in (frozenset(text), *spelled)):
             yield f"column {column.name} of the tail can contain one of {DELIMITERS}"
         labels = heads(column.sequence)
@@ -209,7 +202,7 @@ def _pair_faults(kind: EventKind, columns: tuple[Column, ...]) -> Iterator[str]:
             # what the head says of a column stands, whatever its words look like to the tail
             if column.name in {capture.column for capture in captures(path[:-1])}:
                 continue
-            words = [automaton(item.regex).spells() for item in _terminals(path[:-1])]
+            words = [automaton(item.regex).spells() for item in terminals(path[:-1])]
             for label in filter(None, labels):
                 if re.search(rf"[{DELIMITERS}] *{re.escape(label)}", _text(path)):
                     yield f"the head contains '{label}', the label of tail column {column.name}"
@@ -269,8 +262,8 @@ def typed(read: Source, kinds: tuple[EventKind, ...]) -> list[Violation]:
             "no terminal of the column has a type",
             "use one of types.py, or a bare terminal",
         )
-        for rule, line, terminals in _own_columns(read, kinds)
-        if not any(name in TYPES for name in terminals)
+        for rule, line, names in _own_columns(read, kinds)
+        if not any(name in TYPES for name in names)
     ]
 
 

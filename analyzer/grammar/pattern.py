@@ -104,6 +104,22 @@ def captures(sequence: Sequence) -> list[Capture]:
     return found
 
 
+def terminals(sequence: Sequence) -> Iterator[Capture | Skip]:
+    """All terminals of a sequence, captured or not, in order of appearance, those of its tail last."""
+    for item in sequence:
+        match item:
+            case Capture() | Skip():
+                yield item
+            case Choice(options):
+                for option in options:
+                    yield from terminals(option)
+            case Pairs(columns):
+                for column in columns:
+                    yield from terminals(column.sequence)
+            case Literal():
+                pass
+
+
 def required(sequence: Sequence) -> set[str]:
     """Names of the columns that every match of the sequence has: not optional, not of one branch only."""
     names: set[str] = set()

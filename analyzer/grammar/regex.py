@@ -14,9 +14,10 @@ from analyzer.grammar.types import is_list
 
 #: what ends a segment of an unordered tail; `fields.lark` spells the same set in _SEP and OTHER
 DELIMITERS = r",()|\r\n"
-#: how the tail of a message goes on after its head
-TAIL = rf"(?: |:[^{DELIMITERS}]*)?(?: *[{DELIMITERS}](?s:.)*)?"
-_TAIL_BEGINS = rf"(?: |:[^{DELIMITERS}]*)?(?: *[{DELIMITERS}]|$)"
+#: How the tail of a message goes on after its head: a space or a colon and what it introduces, then segments. It is
+#: spelled so that no text is tried in two ways, which would take Python's engine hours on a line of spaces.
+TAIL = rf"(?:(?: *|:[^{DELIMITERS}]*)[{DELIMITERS}](?s:.)*|:[^{DELIMITERS}]*| )?"
+_TAIL_BEGINS = rf"(?:(?: *|:[^{DELIMITERS}]*)[{DELIMITERS}]|(?::[^{DELIMITERS}]*| )?$)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,7 @@ TYPES: dict[str, Type] = {
     "DURATION": Type(pl.Float64(), _duration, _duration_value),
     "LEVEL": Type(pl.String(), _text, str),
     "TARGET": Type(pl.String(), _text, str),
+    "PARTIAL": Type(pl.String(), _text, str),
     "PATH": Type(pl.String(), _text, str),
     "ASCTIME": Type(TIMESTAMP, _time("%Y-%m-%d %H:%M:%S,%3f"), _time_value, resolution_ms=1.0, naive=True),
     "SECONDTIME": Type(TIMESTAMP, _time("%Y-%m-%d %H:%M:%S"), _time_value, resolution_ms=1000.0, naive=True),

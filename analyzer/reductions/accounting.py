@@ -21,6 +21,12 @@ SOURCES = Table(
         ),
         Column("dialect", pl.String(), "Layout of its lines, framings from the outside in."),
         Column("dialect_votes", pl.String(), "Lines each candidate dialect would read as records, best first."),
+        Column(
+            "header",
+            pl.String(),
+            "What keeps a text inside a message from passing for a record: `framed`, it cannot (JSON); `timed`, it needs a"
+            " line break, a time and a logger's name; `untimed`, a line break and a logger's name. Null without records.",
+        ),
         Column("resolution_ms", pl.Float64(), "What one unit of its times is worth; null without times.", unit="ms"),
         Column("zone", pl.String(), "Zone that its times were read in where they name none; null without times."),
         Column("levels", pl.List(pl.String()), "Levels seen among the library's own records."),

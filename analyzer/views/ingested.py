@@ -14,6 +14,7 @@ from analyzer.pipeline import Ingested
 from analyzer.refusals import REASONS
 from analyzer.views.text import WIDTH, Cell, Paint, counted, grid, plain, shown, size
 
+UNTIMED = "no time in its records: a line of a message that begins like one passes for one"
 FATES = {
     "events": "a rule took them",
     "noise": "of other programs, or known to inform nothing",
@@ -117,6 +118,8 @@ def _remarks(source: dict[str, Any]) -> Iterator[tuple[int, str]]:
         yield 4, f"{counted(source['lines'], 'line')} set aside: {dialect}; see --dialect"
     elif not source["events"] and not source["problem"]:
         yield 3, "empty" if not source["lines"] else "nothing recognised: no DEBUG line of the library in it"
+    elif source["header"] == "untimed":
+        yield 6, UNTIMED
 
 
 def _conversations(counts: dict[str, int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.addresses import address_class
 from analyzer.grammar import candidate_forms
 from analyzer.grammar.pattern import captures
 from analyzer.grammar.regex import message_regex
@@ -28,28 +29,8 @@ CANDIDATE_SCHEMA = pl.Schema(
     }
 )
 
-#: address class by pattern, first match wins (RFC 1918, 6598, 3927, 4193, 4291; mDNS names of the ICE draft)
-ADDRESS_CLASSES: tuple[tuple[str, str], ...] = (
-    ("unspecified", r"^(?:0\.0\.0\.0|::)$"),
-    ("loopback", r"^(?:127\.|::1$)"),
-    ("private", r"^(?:10\.|192\.168\.|172\.(?:1[6-9]|2[0-9]|3[01])\.)"),
-    ("cgnat", r"^100\.(?:6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])\."),
-    ("link_local", r"^(?:169\.254\.|(?i:fe[89ab][0-9a-f]:))"),
-    ("ula", r"^(?i:f[cd][0-9a-f]{2}:)"),
-    ("multicast", r"^(?:2(?:2[4-9]|3[0-9])\.[0-9]|(?i:ff[0-9a-f]{2}:))"),
-    ("mdns", r"(?i)\.local$"),
-    ("public", r"^(?:[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%]*)$"),
-    ("fqdn", r"."),
-)
 KNOWN_TYPES = ("host", "srflx", "prflx", "relay")
 _REFLEXIVE = ("srflx", "prflx", "relay")
-
-
-def address_class(address: pl.Expr) -> pl.Expr:
-    """Class of an address: what diagnosis needs of it, without the address."""
-    return pl.coalesce(
-        *(pl.when(address.str.contains(pattern)).then(pl.lit(name)) for name, pattern in ADDRESS_CLASSES)
-    )
 
 
 def _extension(name: str) -> pl.Expr:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analyzer.events.candidate import CANDIDATE_SCHEMA, address_class, parse_candidates
+from analyzer.addresses import address_class
+from analyzer.events.candidate import CANDIDATE_SCHEMA, parse_candidates
 from analyzer.events.correlate import Streams
 from analyzer.reductions import life
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.addresses import is_ipv6
 from analyzer.reductions.facts import PEER, Facts
 
 # what stands before the colon says it in short
@@ -50,9 +51,7 @@ def _lives(facts: Facts) -> pl.DataFrame:
 
 def _family(end: str) -> pl.Expr:
     named = pl.col(f"{end}_address_class").is_in(["mdns", "fqdn"])
-    return pl.when(pl.col(f"{end}_address").is_not_null() & ~named).then(
-        pl.col(f"{end}_address").str.contains(":", literal=True)
-    )
+    return pl.when(pl.col(f"{end}_address").is_not_null() & ~named).then(is_ipv6(pl.col(f"{end}_address")))
 
 
 def _differ(column: str) -> pl.Expr:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.events.candidate import address_class
+from analyzer.addresses import address_class
 
 #: ways to join, the surest first; `remote_…`: told by the log of the other side, which received the candidate
 METHODS = (

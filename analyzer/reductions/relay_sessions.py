@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.events.candidate import address_class
+from analyzer.addresses import address_class
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.tables.declare import Column, Metric, Table
 

@@ -205,6 +205,20 @@ def _reader(magic: bytes) -> Callable[[BinaryIO], Iterator[bytes]]:
     return _unzstd if magic.startswith(_ZSTD) else _plain
 
 
+def compression(one: Input) -> str | None:
+    """What an input is compressed with, by its first bytes: gzip, zstd or nothing."""
+    if one.path is None:
+        magic = cast("BufferedReader", sys.stdin.buffer).peek(4)[:4]
+    else:
+        try:
+            with one.path.open("rb") as raw:
+                magic = raw.read(4)
+        except OSError:
+            # who reads it is told why that cannot be
+            return None
+    return "gzip" if magic.startswith(_GZIP) else "zstd" if magic.startswith(_ZSTD) else None
+
+
 def _pieces(one: Input) -> Iterator[bytes]:
     if one.path is None:
         raw = cast("BufferedReader", sys.stdin.buffer)

@@ -163,7 +163,8 @@ def _fields(kind: EventKind, text: pl.Series, zone: str) -> pl.DataFrame:
     return frame.select(**columns, message=message, matched=matched)
 
 
-def _json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
+def json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
+    """The value of the first of these keys that a JSON object has, as text; null where a line is none."""
     found = pl.Series([None], dtype=pl.String).new_from_index(0, len(text))
     for key in keys:
         found = found.zip_with(found.is_not_null(), text.str.json_path_match(f"$['{key}']"))
@@ -183,20 +184,20 @@ def _any_time(text: pl.Series, zone: str) -> pl.Series:
 def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
     return pl.DataFrame(
         {
-            "ts": _any_time(_json_value(text, JSON_KEYS["ts"]), zone),
-            "level": _json_value(text, JSON_KEYS["level"]),
-            "target": _json_value(text, JSON_KEYS["target"]),
-            "message": _json_value(text, JSON_KEYS["message"]),
+            "ts": _any_time(json_value(text, JSON_KEYS["ts"]), zone),
+            "level": json_value(text, JSON_KEYS["level"]),
+            "target": json_value(text, JSON_KEYS["target"]),
+            "message": json_value(text, JSON_KEYS["message"]),
         }
     ).with_columns(matched=pl.col("message").is_not_null())
 
 
-def _unwrap(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
+def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
     """Peel one framing: `text` becomes the inner line, `wrap_ts` the framing's time; what it does not fit stays."""
     text = frame["text"]
     if name == "docker_json":
-        inner = _json_value(text, JSON_LINE_KEYS).str.strip_suffix("\n").str.strip_suffix("\r")
-        ts = _any_time(_json_value(text, JSON_KEYS["ts"]), zone)
+        inner = json_value(text, JSON_LINE_KEYS).str.strip_suffix("\n").str.strip_suffix("\r")
+        ts = _any_time(json_value(text, JSON_KEYS["ts"]), zone)
     else:
         fields = _fields(_by_name()[name], text, zone)
         inner = fields["message"].fill_null("").zip_with(fields["matched"], text)
@@ -212,7 +213,7 @@ def _votes(text: pl.Series) -> dict[str, int]:
         for kind in dialects()
     }
     if text.str.starts_with("{").any():
-        votes["json"] = int((_json_value(text, JSON_KEYS["message"]).is_not_null()).sum())
+        votes["json"] = int((json_value(text, JSON_KEYS["message"]).is_not_null()).sum())
     return votes
 
 
@@ -220,10 +221,10 @@ def detect(text: pl.Series) -> Dialect:
     """Tell the dialect of a source by vote over its lines: the reading that makes the most of them records."""
     best = Dialect((), None)
     layers: list[tuple[tuple[str, ...], pl.Series]] = [((), text)]
-    if text.str.starts_with("{").any() and _json_value(text, JSON_LINE_KEYS).is_not_null().any():
-        layers.append((("docker_json",), _unwrap("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
+    if text.str.starts_with("{").any() and json_value(text, JSON_LINE_KEYS).is_not_null().any():
+        layers.append((("docker_json",), unwrapped("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
     layers += [
-        ((kind.name,), _unwrap(kind.name, pl.DataFrame({"text": text}), "UTC")["text"])
+        ((kind.name,), unwrapped(kind.name, pl.DataFrame({"text": text}), "UTC")["text"])
         for kind in wraps()
         if text.str.contains(message_regex(kind.sequence).text).any()
     ]
@@ -241,7 +242,7 @@ def detect(text: pl.Series) -> Dialect:
 def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
     """Add the fields of the record each line begins; `matched` is false for a continuation."""
     for name in dialect.wraps:
-        frame = _unwrap(name, frame, zone)
+        frame = unwrapped(name, frame, zone)
     if dialect.record == tracing.DIALECT:
         frame = frame.with_columns(text=tracing.uncoloured(frame["text"]))
     if dialect.record is None:
@@ -302,11 +303,24 @@ def _finished(frame: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
 def split(
     blocks: Iterable[pl.DataFrame], *, zone: str = UTC, dialect: Dialect | None = None
 ) -> Iterator[tuple[Dialect, pl.DataFrame]]:
-    """Split blocks of lines into records.
+    """Split blocks of lines into records; see `headed`."""
+    for chosen, lines in headed(blocks, zone=zone, dialect=dialect):
+        yield chosen, folded(lines, chosen)
 
-    The dialect is told by the first lines of a source, or by the first block in which there is one; `dialect` overrules
-    the vote, which is held all the same. Yields it with each frame of records; a record that may go on in the next
-    block waits for it.
+
+def folded(lines: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
+    """The records of lines that come from `headed`."""
+    return _finished(_folded(lines), dialect)
+
+
+def headed(
+    blocks: Iterable[pl.DataFrame], *, zone: str = UTC, dialect: Dialect | None = None
+) -> Iterator[tuple[Dialect, pl.DataFrame]]:
+    """The lines of whole records, with the fields of the record each begins; `matched` is false for a continuation.
+
+    `text` is what framings leave of a line; further columns are handed through. The dialect is told by the first lines
+    of a source, or by the first block in which there is one; `dialect` overrules the vote, which is held all the same.
+    Yields it with each frame; a record that may go on in the next block waits for it.
     """
     waiting: pl.DataFrame | None = None
     chosen: Dialect | None = None
@@ -330,7 +344,7 @@ def split(
         waiting = lines.slice(last)
         block = following
         if last:
-            yield chosen, _finished(_folded(lines.head(last)), chosen)
+            yield chosen, lines.head(last)
 
 
 def empty() -> pl.DataFrame:

@@ -31,6 +31,7 @@ from analyzer.grammar.pattern import (
 )
 from analyzer.grammar.regex import DELIMITERS, TAIL, escape, message_regex, prefix_regex
 from analyzer.grammar.secret import MASK, NAMED, denied, without_credentials
+from analyzer.reductions.release_marks import WORDINGS
 from analyzer.reductions.shapes import skeleton
 
 #: what a rule matches without a name stays where it cannot be a secret: numbers, and names of few and known words
@@ -43,6 +44,8 @@ _KEY = r"^( *[A-Za-z_][\w -]*(?:: ?|=))"
 #: a value that is a number with its unit, or a word that says yes or no
 _PLAIN = r"^ *[A-Za-z_][\w -]*(?:: ?|=)(?:-?[0-9]{1,15}(?:\.[0-9]{1,9})? ?(?:ns|µs|ms|s|B|KB|MB|bytes|%)?|-|true|false|None) *$"  # noqa: E501 - one expression
 _SECRET_KEY = rf"(?i)^[^:=]*(?:{NAMED}|user|login|otp|pin|key|data|bytes)[^:=]*[:=]"
+#: a tube's id straight behind a known beginning
+_TUBE = r"(?:(?i: tube)?:? [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _LOCATION = r"^[\w./\\@+<> -]+\.rs:[0-9]+$"
 
 
@@ -129,16 +132,12 @@ def _told(kind: EventKind, message: pl.Series) -> pl.DataFrame:
 
 @cache
 def _beginnings(name: str) -> str | None:
-    """The known beginnings of a target's lines that inform nothing, the longest first."""
+    """The known beginnings of a target's lines that inform nothing, or tell the release; the longest first."""
     spoken = known(name)
     if spoken is None or not spoken.noise:
         return None
-    texts = sorted(
-        (prefix_regex(option)[1:] for option in options(spoken.noise)),
-        key=len,
-        reverse=True,
-    )
-    return f"^({'|'.join(texts)})"
+    texts = {prefix_regex(option)[1:] for option in options(spoken.noise)} | {escape(words) for words, *_ in WORDINGS}
+    return f"^((?:{'|'.join(sorted(texts, key=lambda text: (-len(text), text)))}){_TUBE}?)"
 
 
 def _known(begun: pl.Expr, message: pl.Series) -> pl.DataFrame:

@@ -88,6 +88,23 @@ def ingest(
             help="IANA zone of times that name none, of all logs or of one; else UTC.",
         ),
     ] = None,
+    addresses: Annotated[
+        str | None,
+        typer.Option(
+            "--addresses",
+            metavar="POLICY",
+            help="What to keep of endpoints' public addresses: hash (a keyed pseudonym, the default), masked (the "
+            "network), class, raw. Private, shared, mDNS, relay and STUN server addresses stay. For good, per dataset.",
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--key-file",
+            metavar="FILE",
+            help="Key of the pseudonyms, to share one between datasets; else a random one, made with the dataset.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Read logs into the tables of a dataset.
@@ -102,7 +119,16 @@ def ingest(
 
     zone, zones = _zones(timezone or [])
     with progress.watching(paths, out, sys.stderr) as advance:
-        done = pipeline.ingest(paths, out, zone=zone, zones=zones, dialect=dialect, progress=advance)
+        done = pipeline.ingest(
+            paths,
+            out,
+            zone=zone,
+            zones=zones,
+            dialect=dialect,
+            addresses=addresses,
+            key_file=key_file,
+            progress=advance,
+        )
     values = ingested.gather(done, api.open(out, ["conversations", "relay_sessions"]))
     paint = text.paint_for(sys.stdout)
     text.write(text.as_json(values) if json else ingested.render(values, out, paint), sys.stdout)

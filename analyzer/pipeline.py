@@ -18,8 +18,10 @@ from typing import Any, TypeAlias
 import polars as pl
 import pyarrow as pa
 
+from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS, TABLES
 from analyzer.events.correlate import correlate, with_canonical_ids
+from analyzer.events.hidden import hidden_endpoints
 from analyzer.events.meetings import joined, meetings, unmet
 from analyzer.events.plan import extract, fates, sift
 from analyzer.events.rotation import Part as Rotated
@@ -38,6 +40,7 @@ from analyzer.reductions.accounting import (
 )
 from analyzer.reductions.releases import estimate, located, worded
 from analyzer.stored import Part, endpoints, outline, whole
+from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import Commit, Staged, writing
 
 #: called with the decompressed bytes read since the last call
@@ -85,9 +88,9 @@ class _Batch:
     marks: list[pl.DataFrame]
 
 
-def _process(commit: Commit, sifted: pl.DataFrame) -> _Batch:
+def _process(commit: Commit, policy: Policy, sifted: pl.DataFrame) -> _Batch:
     extracted = extract(sifted)
-    events = with_canonical_ids(extracted.events)
+    events = with_canonical_ids(hidden_endpoints(extracted.events, policy))
     parts = [
         (str(name), commit.stage_frame(EVENTS, EVENTS.conform(mine.drop("part"))))
         for (name, _), mine in events.group_by("source", "part", maintain_order=True)
@@ -136,12 +139,12 @@ def _batched(portions: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(waiting)
 
 
-def _extracted(commit: Commit, batches: Iterator[pl.DataFrame]) -> Iterator[_Batch]:
+def _extracted(commit: Commit, policy: Policy, batches: Iterator[pl.DataFrame]) -> Iterator[_Batch]:
     """Run the plan over batches in a few threads, in order, never more than a few batches ahead."""
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[_Batch]] = []
         for batch in batches:
-            running.append(pool.submit(_process, commit, batch))
+            running.append(pool.submit(_process, commit, policy, batch))
             if len(running) > WORKERS:
                 yield running.pop(0).result()
         for future in running:
@@ -281,6 +284,8 @@ def ingest(
     zone: str | None = None,
     zones: Sequence[tuple[str, str]] = (),
     dialect: str | None = None,
+    addresses: str | None = None,
+    key_file: Path | None = None,
     progress: Progress = lambda _: None,
 ) -> Ingested:
     """Read logs, rebuild every conversation, and commit the tables to the dataset at `out`.
@@ -288,10 +293,13 @@ def ingest(
     Sources whose bytes the dataset already has add nothing; a source that has grown replaces what it was. Times that
     name no zone are read in `zone`, or in that of `zones`, pairs of a source (see `zones_for`) and a zone; a source
     keeps the zone it was first read in, also as it grows, until another one is asked for: then it is read anew.
+    `addresses` names the policy of endpoints' public addresses, and `key_file` the key of its pseudonyms: both are
+    fixed when a dataset is made.
 
     Raises:
         InputError: nothing to read.
-        UsageError: no dialect of that name, or one of `zones` is of no source.
+        UsageError: no dialect of that name, one of `zones` is of no source, or `addresses` or `key_file` is another one
+            than the dataset's.
         OutputError: the dataset cannot be written.
         BusyError: another run is writing it.
     """
@@ -299,11 +307,12 @@ def ingest(
     inputs = discover(given, skip=out)
     zone_given = zones_for([one.name for one in inputs], zones)
     with writing(out) as commit:
+        policy = policy_of(commit, addresses, key_file)
         sources = list(_in_zones(inputs, zone, zone_given, commit.sources))
         by_name = {source.input.name: source for source in sources}
         done: list[_Batch] = []
         portions = _portions(sources, layout, progress, done.append)
-        for batch in _extracted(commit, _batched(portions)):
+        for batch in _extracted(commit, policy, _batched(portions)):
             for name, staged in batch.parts:
                 by_name[name].parts.append(staged)
             done.append(batch)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from analyzer.addresses import tells_apart
 from analyzer.catalogue import EVENTS
 from analyzer.events.correlate import NEEDED, PLACE
 from analyzer.events.meetings import ENDPOINTS
@@ -87,7 +88,11 @@ def endpoints(parts: Sequence[Part], wanted: pl.DataFrame) -> tuple[pl.DataFrame
         stored = pl.scan_parquet(part.path).select(_TELLING).slice(first, last - first + 1).collect()
         placed = rows.select("seq", pl.col("tube_id").cast(pl.String), "generation", conversation_id=pl.lit(None))
         events = pl.concat([stored[rows["at"] - first], placed], how="horizontal")
-        candidates = candidate_rows(events).filter(pl.col("address").is_not_null(), pl.col("port") > 0)
+        # an address of which a class or a network is left is no evidence of who was met
+        known = pl.col("address").is_not_null() & (
+            tells_apart(pl.col("address")) | (pl.col("candidate_type") == "relay").fill_null(False)
+        )
+        candidates = candidate_rows(events).filter(known, pl.col("port") > 0)
         found.append(
             candidates.select(
                 "tube_id",

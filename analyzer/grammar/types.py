@@ -10,11 +10,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal, TypeAlias
 
 import polars as pl
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+#: what a text may hold of an endpoint's address: it is one, perhaps with a port; one with a port; any text may name
+#: one. `server`: it is a relay's or a STUN server's, which stays readable; `none`: it spells neither a dot nor a colon
+Holds: TypeAlias = Literal["address", "endpoint", "text", "server", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,8 @@ class Type:
     resolution_ms: float | None = None
     #: a time without a zone is read in the zone the user names
     naive: bool = False
+    #: of texts; what is not said here is looked through
+    holds: Holds = "text"
 
 
 def _text(text: pl.Expr) -> pl.Expr:
@@ -90,20 +98,23 @@ def _zoned(text: pl.Expr) -> pl.Expr:
 
 TYPES: dict[str, Type] = {
     "ID": Type(pl.String(), _text, str),
-    "NAME": Type(pl.String(), _text, str),
-    "DIRECTION": Type(pl.String(), _text, str),
-    "SDP_TYPE": Type(pl.String(), _text, str),
-    "SIDE": Type(pl.String(), _text, str),
-    "LOST": Type(pl.String(), _text, str),
-    "WORDS": Type(pl.String(), _text, str),
-    "HOST": Type(pl.String(), _text, str),
-    "ADDRESS": Type(pl.String(), _text, str),
-    "STUN_URL": Type(pl.String(), _text, str),
-    "HOST_PORT": Type(pl.String(), _text, str),
-    "FOUNDATION": Type(pl.String(), _text, str),
+    "NAME": Type(pl.String(), _text, str, holds="none"),
+    "DIRECTION": Type(pl.String(), _text, str, holds="none"),
+    "SDP_TYPE": Type(pl.String(), _text, str, holds="none"),
+    "SIDE": Type(pl.String(), _text, str, holds="none"),
+    "LOST": Type(pl.String(), _text, str, holds="none"),
+    "WORDS": Type(pl.String(), _text, str, holds="none"),
+    "HOST": Type(pl.String(), _text, str, holds="address"),
+    "ADDRESS": Type(pl.String(), _text, str, holds="address"),
+    "SERVER": Type(pl.String(), _text, str, holds="server"),
+    "RELAY_ADDRESS": Type(pl.String(), _text, str, holds="server"),
+    "RELAY_ENDPOINT": Type(pl.String(), _text, str, holds="server"),
+    "STUN_URL": Type(pl.String(), _text, str, holds="server"),
+    "HOST_PORT": Type(pl.String(), _text, str, holds="server"),
+    "FOUNDATION": Type(pl.String(), _text, str, holds="none"),
     "TOKEN": Type(pl.String(), _text, str),
-    "ENDPOINT": Type(pl.String(), _text, str),
-    "DIGITS": Type(pl.String(), _text, str),
+    "ENDPOINT": Type(pl.String(), _text, str, holds="endpoint"),
+    "DIGITS": Type(pl.String(), _text, str, holds="none"),
     "CLOSING": Type(pl.String(), _text, str),
     "SECONDS": Type(pl.Int64(), _number(pl.Int64()), _integer),
     "TEXT": Type(pl.String(), _text, str),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.addresses import address_class
+from analyzer.addresses import address_class, tells_apart
 
 #: ways to join, the surest first; `remote_…`: told by the log of the other side, which received the candidate
 METHODS = (
@@ -43,7 +43,8 @@ def _pairs(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
         .with_columns(related_address="host")
         .drop("host")
     )
-    related = pl.concat([candidates.filter(_LOCAL, ~_UNSPECIFIED), anywhere])
+    told = candidates.filter(_LOCAL, ~_UNSPECIFIED, tells_apart(pl.col("related_address")))
+    related = pl.concat([told, anywhere])
     # a relay behind address translation tells its inner address: the port is the same, and the client must be
     by_port = sessions.join(candidates.filter(_LOCAL, _RELAY), left_on="relayed_port", right_on="port", how="inner")
     same_client = pl.col("related_port") == pl.col("client_port")
@@ -151,11 +152,15 @@ def join(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     """
     numbered = (
         candidates.filter(pl.col("address").is_not_null(), pl.col("port").is_not_null())
+        # one of which a class or a network is left is no evidence; what is related to it may be
+        .with_columns(pl.when(_RELAY | tells_apart(pl.col("address"))).then("address"))
         .with_columns(pl.col("tube_id").cast(pl.String))
         .rename({"ts": "candidate_at"})
         .drop("address_class", "origin", strict=False)
         .with_row_index("candidate")
     )
+    told, is_vague = sessions["client_address"], ~tells_apart(pl.col("client_address"))
+    sessions = sessions.with_columns(pl.when(~is_vague).then("client_address"), is_vague=is_vague.fill_null(False))
     dated = sessions.with_columns(is_dated=pl.col("started_s").is_null())
     decided = _decided(_pairs(dated, numbered))
     silent = pl.col("client_port").is_null() & pl.col("relayed_port").is_null()
@@ -176,6 +181,7 @@ def join(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
         tube_id=pl.coalesce("tube_id", "follows"),
         generation=pl.coalesce("generation", "follows_generation"),
         join_method=method,
+        client_address=told,
         is_remote=pl.coalesce("join_method", "followed").str.starts_with("remote_").fill_null(False),
         join_reason=pl.when(pl.col("tube_id").is_not_null() | goes_on)
         .then(None)
@@ -183,7 +189,8 @@ def join(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
             pl.coalesce(
                 "reason",
                 pl.when(silent).then(pl.lit("the relay told no address of it")),
+                pl.when(pl.col("is_vague")).then(pl.lit("the dataset keeps too little of its address")),
                 pl.lit("no log of a side knows its address"),
             )
         ),
-    ).drop("reason", "follows", "follows_generation", "followed")
+    ).drop("reason", "follows", "follows_generation", "followed", "is_vague")

@@ -47,6 +47,8 @@ class Manifest:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: identity → what is known of the source
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: the policy of addresses, fixed when the dataset is made: {"policy": …, "key_check": …}
+    addresses: dict[str, str] = field(default_factory=dict)
 
     def paths(self, table: str) -> list[str]:
         """Live files of a table, sorted."""
@@ -90,7 +92,8 @@ def read_manifest(out: Path) -> Manifest:
         raise DatasetError(f"{path} cannot be read ({error})", "ingest into a new folder") from None
     if raw.get("format") != FORMAT or raw.get("schema_version") != SCHEMA_VERSION:
         raise DatasetError(f"{out} was written by another version of analyzer", "ingest into a new folder")
-    return Manifest(raw["snapshot"], raw["files"], raw["sources"])
+    # datasets of before had no policy
+    return Manifest(raw["snapshot"], raw["files"], raw["sources"], raw.get("addresses") or {"policy": "raw"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class Commit:
         self.before = manifest
         self.files: dict[str, dict[str, Any]] = dict(manifest.files)
         self.sources: dict[str, dict[str, Any]] = dict(manifest.sources)
+        self.addresses: dict[str, str] = dict(manifest.addresses)
         self._staged: dict[str, str] = {}
         self._numbers = itertools.count()
 
@@ -140,6 +144,16 @@ class Commit:
     def write(self, table: Table, name: str, frame: pl.DataFrame) -> None:
         """Stage and place one file of a table; its content decides its bytes."""
         self.place(self.stage_frame(table, frame), name)
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Stage a small file of the dataset's own state; it is there once the commit is."""
+        path = self.stage / f"{next(self._numbers)}.{name}"
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._staged[path.name] = f"{STATE}/{name}"
 
     def _write_parquet(self, path: Path, table: Table, frame: pl.DataFrame) -> str:
         schema = table.arrow_schema()
@@ -182,6 +196,7 @@ class Commit:
             "snapshot": self.before.snapshot + 1,
             "files": self.files,
             "sources": self.sources,
+            "addresses": self.addresses,
         }
         _sync_directory(self.stage)
         _write_json(self.out / STATE / COMMIT, {"renames": self._staged, "removes": removed, "manifest": manifest})

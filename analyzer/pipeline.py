@@ -39,6 +39,7 @@ from analyzer.reductions.accounting import (
     tally,
 )
 from analyzer.reductions.releases import estimate, located, worded
+from analyzer.reductions.secrets import by_source, held
 from analyzer.stored import Part, endpoints, outline, whole
 from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import Commit, Staged, writing
@@ -86,6 +87,7 @@ class _Batch:
     tallies: pl.DataFrame
     shapes: pl.DataFrame
     marks: list[pl.DataFrame]
+    secrets: list[pl.DataFrame] = field(default_factory=list)
 
 
 def _process(commit: Commit, policy: Policy, sifted: pl.DataFrame) -> _Batch:
@@ -116,7 +118,7 @@ def _portions(
             source.dialect = found
             sifted = sift(records.with_columns(source=pl.lit(source.input.name)))
             settled = fates(sifted.filter(pl.col("fate").is_not_null()))
-            count(_Batch([], tally(settled), shapes(settled), [worded(sifted)]))
+            count(_Batch([], tally(settled), shapes(settled), [worded(sifted)], [held(sifted)]))
             waiting.append(sifted.filter(pl.col("fate").is_null()).drop("fate"))
             if _enough(waiting):
                 yield pl.concat(waiting).with_columns(part=pl.lit(part))
@@ -320,13 +322,14 @@ def ingest(
         counts = {row.pop("source"): row for row in tallies.to_dicts()}
         layouts = {source.input.name: source.dialect.name for source in sources}
         releases = estimate([marks for one in done for marks in one.marks], layouts)
+        secrets = by_source([found for one in done for found in one.secrets])
         covered = merge_coverage([one.tallies for one in done]) if done else COVERAGE.empty()
         shapes_ = pl.concat([one.shapes for one in done]) if done else None
         known = []
         for source in sources:
             name = source.input.name
             mine = shapes_.filter(pl.col("source") == name) if shapes_ is not None else pl.DataFrame({"source": []})
-            found = counts.get(name, _NOTHING) | releases[name]
+            found = counts.get(name, _NOTHING) | releases[name] | {"secrets": secrets.get(name, [])}
             if not _admit(commit, source, found, covered.filter(pl.col("source") == name), mine):
                 known.append((name, str(commit.sources[source.tally.identity]["row"]["name"])))
         _keep_readable(commit)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a place is read as a row
 """Logs full of planted secrets, in every layout of lines: nothing of them may come out anywhere.
 
 Each message is one place in which the library, a program beside it or the relay prints a secret. A canary holds one of
@@ -40,7 +41,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("router_helpers", 'Sending connection state to router (request_body: {{\n  "token": "{0}",\n  "tokens": [\n    "{0}"\n  ],\n  "note": "a {0} b"\n}})'),
     ("router_helpers", "TEST MODE: Skipping report_connection_open for ksm_config: {0}"),
     ("router_helpers", "Router request failed (status: 403, body: Forbidden for {0} of {0}\n<html>{0}</html>)"),
-    ("tube", f"[TUBE_DEBUG] Tube abc-123: About to call setup_ice_candidate_handler. Callback token (used as conv_id): {{0}}"),
+    ("tube", "[TUBE_DEBUG] Tube abc-123: About to call setup_ice_candidate_handler. Callback token (used as conv_id): {0}"),
     ("tube", f"Create_peer_connection protocol_settings ({IDS}): {_MAP}"),
     ("tube", f"create_channel: Initial parameters. (tube_id: abc-123, settings: {_MAP})"),
     ("tube", f"on_data_channel: Protocol settings ({IDS}, protocol_settings: {_MAP})"),
@@ -66,14 +67,14 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("channel.core", 'guacd_params was not a JSON object. Value: String("{0}") (channel_id: conv-456)'),
     ("channel.core", "CRITICAL: Failed to deserialize connect_as_settings: missing field. Value was: {0} {0}"),
     ("channel.core", "First few bytes of received data (channel_id: conv-456, first_bytes: {1})"),
-    ("channel.core", "First few bytes of received data: {1} b\"{0}\""),
+    ("channel.core", 'First few bytes of received data: {1} b"{0}"'),
     ("channel.connections", "Failed to parse Guacd instruction (channel_id: conv-456, first_bytes: [{1}], text: 6.secret,9.{0};)"),
     ("channel.frame_handling", "Large payload first bytes (channel_id: conv-456, first_bytes: [{1}])"),
     ("channel.server", "Data: [{1}]"),
     ("channel.server", 'Data (first 50 bytes): "{0}\\" {0}" of 50'),
     ("guacr_guacd.client", "Guacd Handshake: params (channel_id: conv-456, instruction: 7.connect,13.VERSION_1_5_0,4.host,9.{0},20.correct {0} horse;)"),
     ("guacr_guacd.client", 'Guacd sent error during handshake (channel_id: conv-456, opcode: error, args: ["{0}", "519"])'),
-    ("webrtc_ice.agent.agent_internal", 'Started agent: isControlling? true, remoteUfrag: {0}, remotePwd: {0}'),
+    ("webrtc_ice.agent.agent_internal", "Started agent: isControlling? true, remoteUfrag: {0}, remotePwd: {0}"),
     ("turn.client", "try_send data = [{1}]"),
     ("turn.client", "Allocate refused for username {0} with password {0}"),
     ("brand_new", "Got a token {0} and {0}"),
@@ -83,7 +84,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("handler_integration", "Handler params password='{0}' api_key={0}"),
     ("python.handler_task", "Settings {{'password': '{0}', 'private_key': '{0}'}}"),
     ("keepercommander.tunnel", 'WebRTC settings before create_tube: {{"turn": {{"username": "{0}", "credential": "{0}"}}}}'),
-    ("keepercommander.tunnel", "Sending initial offer with connection parameters: {{\n  \"callback_token\": \"{0}\"\n}}"),
+    ("keepercommander.tunnel", 'Sending initial offer with connection parameters: {{\n  "callback_token": "{0}"\n}}'),
     ("urllib3.connectionpool", "GET /api?token={0} with {0} done"),
     ("coturn", "session 000000000000000001: new, realm=<{0}>, username=<1790000000:{0}>, lifetime=600"),
     ("coturn", "session 000000000000000001: realm <{0}> user <{0}>: incoming packet message processed, error 401: {0}"),
@@ -100,7 +101,7 @@ def canary(mark: str, number: int) -> str:
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """Every place with every canary: as the library writes it, misspelt, gone on, and cut in the middle of the secret."""
+    """Every place with every canary: as the library writes it, misspelt, gone on, and cut in the secret."""
     number = 0
     for stem, text in PLACES:
         target = stem if "." in stem and stem.split(".")[0] in ("keepercommander", "urllib3") else logger(stem)

@@ -29,8 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {"addresses", "catalogue", "events", "lines", "records", "reductions", "stored", "tables"},
     "api": {"catalogue", "errors", "events", "tables", "views"},
     "explain": {"addresses", "errors", "events", "grammar", "lines", "records", "views"},
-    "views": {"api", "catalogue", "errors", "events", "grammar", "lines", "pipeline", "reductions", "tables"},
-    "cli": {"api", "errors", "explain", "pipeline", "views"},
+    "redact": {"addresses", "errors", "events", "grammar", "lines", "records", "reductions", "tables", "tracing"},
+    "views": {"api", "catalogue", "errors", "events", "grammar", "lines", "pipeline", "redact", "reductions", "tables"},
+    "cli": {"api", "errors", "explain", "pipeline", "redact", "views"},
     "__main__": {"cli"},
     "__init__": {"api", "errors", "pipeline"},
 }
@@ -41,7 +42,15 @@ DISK = re.compile(
     r"|(?:read|scan|write|sink)_(?:parquet|csv|ndjson|ipc))"
 )
 #: who may touch the disk; the API and the reductions' source read Parquet where the dataset says it lies
-TOUCHES_DISK = {"lines.py", "tables/address_policy.py", "tables/dataset.py", "grammar/text.py", "api.py", "stored.py"}
+TOUCHES_DISK = {
+    "lines.py",
+    "redact/copies.py",
+    "tables/address_policy.py",
+    "tables/dataset.py",
+    "grammar/text.py",
+    "api.py",
+    "stored.py",
+}
 UNSAID = re.compile(
     r"(?<![\w.~/])/(?:work|home|root|tmp|Users|opt)/|\.\./shared"
     r"|\b(?:issue|ticket|PR) ?#?[0-9]+|sub-?agent|chat ?bot|language model",

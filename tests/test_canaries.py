@@ -112,4 +112,6 @@ def test_an_error_tells_no_secret(home: Path, tmp_path: Path, monkeypatch: pytes
     assert "out of it" in trace
     assert canaries.found(done.output + trace) == []
     # a run that failed leaves nothing behind that holds one
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and any(map(canaries.found, canaries.spelled(path)))] == []
+    assert [
+        path for path in tmp_path.rglob("*") if path.is_file() and any(map(canaries.found, canaries.spelled(path)))
+    ] == []

@@ -15,6 +15,7 @@ from analyzer.records import Dialect, folded, forced, headed
 from analyzer.redact.copies import copying, prepare
 from analyzer.redact.layouts import rewritten
 from analyzer.redact.messages import masked
+from analyzer.tables.address_policy import policy_for
 
 __all__ = ["Copied", "redact"]
 
@@ -83,20 +84,26 @@ def _written(batch: Sequence[_Portion], policy: Policy, *, keep_unknown: bool) -
 
 
 def redact(
-    given: Sequence[str], out: Path, policy: Policy, *, keep_unknown: bool = False, dialect: str | None = None
+    given: Sequence[str],
+    out: Path,
+    *,
+    addresses: str | None = None,
+    key_file: Path | None = None,
+    keep_unknown: bool = False,
+    dialect: str | None = None,
 ) -> list[Copied]:
     """Write a copy of logs to a folder, each by the name it has as a source, compressed as it is.
 
-    Lines keep their numbers, headers and framings. What a rule names stays; public addresses become what the policy
-    says; every other value is masked. `keep_unknown` keeps the text of what no rule takes and of other programs,
-    without what looks like a secret.
+    Lines keep their numbers, headers and framings. What a rule names stays; public addresses become what the policy of
+    `addresses` and `key_file` says; every other value is masked. `keep_unknown` keeps the text of what no rule takes
+    and of other programs, without what looks like a secret.
 
     Raises:
         InputError: nothing to read.
-        UsageError: no dialect of that name.
+        UsageError: no dialect of that name, no such policy, or no such key.
         OutputError: the folder holds something else, or cannot be written.
     """
-    layout = forced(dialect) if dialect else None
+    layout, policy = forced(dialect) if dialect else None, policy_for(addresses, key_file)
     inputs = discover(given, skip=out)
     prepare(out)
     names: list[str] = []

@@ -7,6 +7,7 @@ import polars as pl
 from analyzer.events.targets import stem
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.releases import COLUMNS as RELEASE
+from analyzer.reductions.secrets import HELD
 from analyzer.reductions.shapes import skeleton
 from analyzer.tables.declare import Column, Table
 
@@ -30,12 +31,16 @@ SOURCES = Table(
         Column("unmatched", pl.Int64(), "Of the library's own targets, and no rule takes them.", unit="{record}"),
         Column("rejected", pl.Int64(), "Lines that belong to no record.", unit="{record}"),
         Column("cut_lines", pl.Int64(), "Lines longer than the limit, cut there.", unit="{line}"),
+        Column(
+            "secrets", pl.List(HELD),
+            "Kinds of secrets in it, with the records that hold one and the line of the first; `analyzer redact` takes them out. Null: an older version did not look.",
+        ),
         Column("problem", pl.String(), "Why reading broke off; what came before it is in the tables."),
         Column("first_ts", TIMESTAMP, "First time seen."),
         Column("last_ts", TIMESTAMP, "Last time seen."),
     ),
     sort=("name",),
-)
+)  # fmt: skip
 
 UNMATCHED = Table(
     "unmatched",

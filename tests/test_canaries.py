@@ -91,7 +91,7 @@ def test_ingest_prints_no_secret(home: Path, tmp_path: Path) -> None:
 
 
 def test_no_explanation_shows_a_secret(home: Path) -> None:
-    for layout, step in (("std", 7), ("tracing", 17), ("json", 13), ("coturn", 29)):
+    for layout, step in (("std", 11), ("tracing", 31), ("coturn", 37)):
         path = home / "logs" / f"{layout}.log"
         count = len(path.read_bytes().split(b"\n")) - 1
         told = [explained(explain(path, line)) for line in range(1, count + 1, step)]

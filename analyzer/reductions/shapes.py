@@ -48,6 +48,9 @@ def _steps() -> tuple[tuple[str, str], ...]:
         (r"[A-Za-z_-]{25,}", MASK),
         (_RANDOM, MASK),
         (rf"({mask}[ ]?){{2,}}", f"{MASK} "),
+        # what was left out between values leaves one, and no space before what follows
+        (rf"((?:: ?|=){mask})(?:(?:: ?|=){mask})+", "${1}"),
+        (rf"((?:: ?|=){mask}) +([,()|])", "${1}${2}"),
     )
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from analyzer.addresses import Policy, hidden_texts
 from analyzer.lines import Input, Tally, discover, read
 from analyzer.records import Dialect, folded, forced, headed
-from analyzer.redact.copies import copying, prepare
+from analyzer.redact.copies import check, copying, prepare
 from analyzer.redact.layouts import rewritten
 from analyzer.redact.messages import masked
 from analyzer.tables.address_policy import policy_for
@@ -104,6 +104,7 @@ def redact(
         OutputError: the folder holds something else, or cannot be written.
     """
     layout, policy = forced(dialect) if dialect else None, policy_for(addresses, key_file)
+    check(out)
     inputs = discover(given, skip=out)
     prepare(out)
     names: list[str] = []

@@ -24,22 +24,35 @@ def _refused(out: Path) -> OutputError:
     return OutputError(f"{out} is not a folder of redacted copies", "name a new or an empty one")
 
 
-def prepare(out: Path) -> None:
-    """Make the folder ready: a new one, an empty one, or one of ours, whose copies go.
+def check(out: Path) -> None:
+    """See to it that the folder is a new one, an empty one, or one of ours.
 
     Raises:
-        OutputError: it holds something else, or cannot be written.
+        OutputError: it is something else, or cannot be looked into.
     """
     try:
-        if out.is_symlink() or (out.exists() and not out.is_dir()):
-            raise _refused(out)
-        out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        out.chmod(0o700)
         mark = out / MARK
-        if mark.is_symlink() or (not mark.exists() and any(out.iterdir())):
+        if out.is_symlink() or (out.exists() and not out.is_dir()) or mark.is_symlink():
+            raise _refused(out)
+        if out.exists() and not mark.exists() and any(out.iterdir()):
             raise _refused(out)
         if mark.exists():
-            for name in _listed(mark, out):
+            _listed(mark, out)
+    except OSError as error:
+        raise _cannot(out, error) from error
+
+
+def prepare(out: Path) -> None:
+    """Make the folder, or empty it of the copies that are in it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        out.chmod(0o700)
+        if (out / MARK).exists():
+            for name in _listed(out / MARK, out):
                 with suppress(FileNotFoundError):
                     (out / name).unlink()
         _note(out, [])

@@ -53,8 +53,9 @@ def prepare(out: Path) -> None:
         out.chmod(0o700)
         if (out / MARK).exists():
             for name in _listed(out / MARK, out):
-                with suppress(FileNotFoundError):
-                    (out / name).unlink()
+                # a link may have come in the way since
+                if (out / name).parent.resolve().is_relative_to(out.resolve()):
+                    (out / name).unlink(missing_ok=True)
         _note(out, [])
     except OSError as error:
         raise _cannot(out, error) from error

@@ -15,6 +15,7 @@ import polars as pl
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import accounting, releases
 from analyzer.reductions.accounting import merge_coverage, merge_tallies
+from analyzer.reductions.secrets import SECRETS, held
 
 _PLACE = ("source", "part")
 _COUNT = pl.Int64()
@@ -33,11 +34,12 @@ def _placed(counted: pl.DataFrame, like: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Counts of `source` and `part`: by target, by shape of what is unmatched, and by mark of the release."""
+    """Counts of `source` and `part`: by target, by shape of what is unmatched, by mark of the release, by secret."""
 
     tallies: pl.DataFrame
     shapes: pl.DataFrame
     marks: pl.DataFrame
+    secrets: pl.DataFrame
 
     def of(self, wanted: pl.Expr) -> Counted:
         """Keep the counts of some sources or parts."""
@@ -76,11 +78,24 @@ class Counted:
         shapes = self.shapes.group_by("target", "skeleton").agg(pl.col("count").sum(), pl.col("line").min())
         return shapes.sort("target", "skeleton")
 
+    def _held(self) -> pl.DataFrame:
+        order = pl.col("secret").replace_strict({name: place for place, name in enumerate(SECRETS)})
+        return self.secrets.group_by("secret").agg(pl.col("records").sum(), pl.col("line").min()).sort(order)
+
+    def held(self) -> list[dict[str, Any]]:
+        """Kinds of secrets that the source holds, as in the table of sources."""
+        return self._held().to_dicts()
+
     def stored(self) -> dict[str, Any]:
         """The same as JSON, the parts taken together, without the name of the source."""
         tallies = accounting.added(self.tallies, "target")
         marks = self.marks.group_by("mark").agg(pl.col("records").sum())
-        named = {"tallies": tallies.sort("target"), "shapes": self.unmatched(), "marks": marks.sort("mark")}
+        named = {
+            "tallies": tallies.sort("target"),
+            "shapes": self.unmatched(),
+            "marks": marks.sort("mark"),
+            "secrets": self._held(),
+        }
         return {name: json.loads(frame.write_json()) for name, frame in named.items()}
 
     def named(self, source: str) -> Counted:
@@ -100,6 +115,7 @@ def nothing() -> Counted:
         pl.DataFrame(schema={**place, "target": pl.String(), **fates, **times}),
         pl.DataFrame(schema={**place, "target": pl.String(), "skeleton": pl.String(), "count": _COUNT, "line": _COUNT}),
         pl.DataFrame(schema={**place, "mark": pl.String(), "records": _COUNT}),
+        pl.DataFrame(schema={**place, "secret": pl.String(), "records": _COUNT, "line": _COUNT}),
     )
 
 
@@ -121,11 +137,22 @@ def restored(entry: Mapping[str, Any]) -> Counted:
     return Counted(*found)
 
 
-def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame]) -> Counted:
-    """Count what became of the records of a batch (`plan.fates`), beside its `marks`."""
-    by_part = _by_part(fates)
-    found = (accounting.tally(by_part), accounting.shapes(by_part), pl.concat(marks))
-    return Counted(*(_placed(one, like) for one, like in zip(found, nothing().frames(), strict=True)))
+def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame] = (), secrets: Iterable[pl.DataFrame] = ()) -> Counted:
+    """Count what became of the records of a batch (`plan.fates`), beside the `marks` and `secrets` found in it."""
+    by_part, none = _by_part(fates), nothing()
+    found = (
+        [accounting.tally(by_part)],
+        [accounting.shapes(by_part)],
+        marks,
+        secrets,
+    )
+    placed = ((_placed(one, like) for one in some) for some, like in zip(found, none.frames(), strict=True))
+    return Counted(*(pl.concat([like, *some]) for some, like in zip(placed, none.frames(), strict=True)))
+
+
+def secrets_in(records: pl.DataFrame) -> pl.DataFrame:
+    """Secrets that the records of a batch hold."""
+    return held(_by_part(records))
 
 
 def worded(sifted: pl.DataFrame) -> pl.DataFrame:

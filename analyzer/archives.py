@@ -119,9 +119,9 @@ def _plain(raw: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def is_archive(magic: bytes) -> bool:
-    """Whether bytes that begin like that are compressed."""
-    return magic.startswith((_GZIP, _ZSTD))
+def compression(magic: bytes) -> str | None:
+    """What bytes that begin like that are compressed with: gzip, zstd or nothing."""
+    return "gzip" if magic.startswith(_GZIP) else "zstd" if magic.startswith(_ZSTD) else None
 
 
 def decompressed(raw: BinaryIO, *, trusted: bool = False) -> Iterator[bytes]:
@@ -133,9 +133,8 @@ def decompressed(raw: BinaryIO, *, trusted: bool = False) -> Iterator[bytes]:
     counted = _Counted(raw)
     buffered = io.BufferedReader(counted, _BUFFER_BYTES)
     magic = buffered.peek(4)[:4]
-    reader: Callable[[BinaryIO], Iterator[bytes]] | None = (
-        _gunzip if magic.startswith(_GZIP) else _unzstd if magic.startswith(_ZSTD) else None
-    )
+    readers: dict[str | None, Callable[[BinaryIO], Iterator[bytes]]] = {"gzip": _gunzip, "zstd": _unzstd}
+    reader = readers.get(compression(magic))
     if reader is None:
         return _plain(buffered)
     return reader(buffered) if trusted else _bounded(reader(buffered), counted)

@@ -323,6 +323,46 @@ def explain(
     text.write(text.paragraph(render(explained(path, line, dialect))), sys.stdout)
 
 
+@app.command()
+def redact(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATHS", help="Log files, folders, globs, .gz, .zst; '-' is standard input.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder for the copies.")],
+    addresses: Annotated[
+        str | None,
+        typer.Option("--addresses", metavar="POLICY", help="Of endpoints' public addresses: hash, masked, class, raw."),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", metavar="FILE", help="Key of the pseudonyms; else a random one.")
+    ] = None,
+    keep_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unknown",
+            help="Keep the text of what no rule names and of other programs, without what looks like a secret: "
+            "a password that nothing tells for one stays in it.",
+        ),
+    ] = False,
+    dialect: DialectOption = None,
+    json: Json = False,
+) -> None:
+    """Write copies of logs that can be handed on.
+
+    Lines keep their numbers and layout, and what the rules read of them: the copies give the same tables. Every other
+    value is masked, public addresses of endpoints become pseudonyms.
+
+    Example: analyzer redact logs/ -o redacted/
+    """
+    from analyzer.redact import redact as redacted
+    from analyzer.views import redacted as view
+    from analyzer.views import text
+
+    done = redacted(paths, out, addresses=addresses, key_file=key_file, keep_unknown=keep_unknown, dialect=dialect)
+    values = view.gather(done)
+    text.write(text.as_json(values) if json else view.render(values, out, text.paint_for(sys.stdout)), sys.stdout)
+
+
 def main() -> None:
     """Run the command; an error meant for the user is one line on standard error, and its exit code."""
     # memory that Polars' allocator keeps for later is a quarter of the peak; it reads this when it is loaded

@@ -17,12 +17,13 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import chain
 from typing import BinaryIO, cast
 
 import polars as pl
 
-from analyzer.archives import BrokenOff, decompressed, is_archive
+from analyzer.archives import BrokenOff, compression, decompressed
 from analyzer.inputs import STDIN, Input, discover, why_not
 from analyzer.refusals import REASONS, Refusals
 
@@ -150,6 +151,18 @@ class Tally:
         return self._whole.hexdigest()
 
 
+def compressed_with(one: Input) -> str | None:
+    """What an input is compressed with, by its first bytes: gzip, zstd or nothing."""
+    if one.path is None:
+        return compression(cast("BufferedReader", sys.stdin.buffer).peek(4)[:4])
+    try:
+        with one.path.open("rb") as raw:
+            return compression(raw.read(4))
+    except OSError:
+        # who reads it is told why that cannot be
+        return None
+
+
 def _pieces(one: Input, tally: Tally) -> Iterator[bytes]:
     if one.path is None:
         yield from decompressed(cast("BinaryIO", sys.stdin.buffer), trusted=one.trusted)
@@ -159,7 +172,7 @@ def _pieces(one: Input, tally: Tally) -> Iterator[bytes]:
     with os.fdopen(handle, "rb", buffering=0) as raw:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise BrokenOff("not_regular", "no regular file")
-        tally.waits = not one.final and not is_archive(os.pread(handle, 4, 0))
+        tally.waits = not one.final and compression(os.pread(handle, 4, 0)) is None
         yield from decompressed(cast("BinaryIO", raw), trusted=one.trusted)
 
 

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import polars as pl
 import pyarrow as pa
 
-from analyzer.accounts import Counted, counted, located, nothing, together, worded
+from analyzer.accounts import Counted, counted, located, nothing, secrets_in, together, worded
 from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS
 from analyzer.events.correlate import correlate, placed, tied
@@ -126,7 +126,7 @@ def _portions(
             source.dialect = found
             sifted = sift(records.with_columns(source=pl.lit(source.name), part=pl.lit(part)))
             settled = fates(sifted.filter(pl.col("fate").is_not_null()))
-            count(_Batch(counted(settled, [worded(sifted)])))
+            count(_Batch(counted(settled, [worded(sifted)], [secrets_in(sifted)])))
             waiting.append(sifted.filter(pl.col("fate").is_null()).drop("fate"))
             if _enough(waiting):
                 yield pl.concat(waiting)

@@ -177,7 +177,8 @@ def _fields(kind: EventKind, text: pl.Series, zone: str) -> pl.DataFrame:
     return frame.select(**columns, message=message, matched=matched)
 
 
-def _json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
+def json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
+    """The value of the first of these keys that a JSON object has, as text; null where a line is none."""
     found = pl.Series([None], dtype=pl.String).new_from_index(0, len(text))
     for key in keys:
         found = found.zip_with(found.is_not_null(), text.str.json_path_match(f"$['{key}']"))
@@ -197,15 +198,15 @@ def _any_time(text: pl.Series, zone: str) -> pl.Series:
 def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
     return pl.DataFrame(
         {
-            "ts": _any_time(_json_value(text, JSON_KEYS["ts"]), zone),
-            "level": _json_value(text, JSON_KEYS["level"]),
-            "target": _json_value(text, JSON_KEYS["target"]),
-            "message": _json_value(text, JSON_KEYS["message"]),
+            "ts": _any_time(json_value(text, JSON_KEYS["ts"]), zone),
+            "level": json_value(text, JSON_KEYS["level"]),
+            "target": json_value(text, JSON_KEYS["target"]),
+            "message": json_value(text, JSON_KEYS["message"]),
         }
     ).with_columns(matched=pl.col("message").is_not_null())
 
 
-def _unwrap(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
+def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
     """Peel one framing: `text` becomes the inner line, `wrap_ts` the framing's time; what it does not fit stays.
 
     `open` tells lines that the framing cut: the next one goes on with it, whatever it looks like.
@@ -213,10 +214,10 @@ def _unwrap(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
     text = frame["text"]
     cut = pl.Series([False]).new_from_index(0, len(text))
     if name == "docker_json":
-        whole = _json_value(text, JSON_LINE_KEYS)
+        whole = json_value(text, JSON_LINE_KEYS)
         cut = (whole.str.len_bytes() >= DOCKER_PIECE_BYTES) & ~whole.str.ends_with("\n")
         inner = whole.str.strip_suffix("\n").str.strip_suffix("\r")
-        ts = _any_time(_json_value(text, JSON_KEYS["ts"]), zone)
+        ts = _any_time(json_value(text, JSON_KEYS["ts"]), zone)
     else:
         fields = _fields(_by_name()[name], text, zone)
         inner = fields["message"].fill_null("").zip_with(fields["matched"], text)
@@ -233,7 +234,7 @@ def _votes(text: pl.Series) -> dict[str, int]:
         for kind in dialects()
     }
     if text.str.starts_with("{").any():
-        votes["json"] = int((_json_value(text, JSON_KEYS["message"]).is_not_null()).sum())
+        votes["json"] = int((json_value(text, JSON_KEYS["message"]).is_not_null()).sum())
     return votes
 
 
@@ -241,10 +242,10 @@ def detect(text: pl.Series) -> Dialect:
     """Tell the dialect of a source by vote over its lines: the reading that makes the most of them records."""
     best = Dialect((), None)
     layers: list[tuple[tuple[str, ...], pl.Series]] = [((), text)]
-    if text.str.starts_with("{").any() and _json_value(text, JSON_LINE_KEYS).is_not_null().any():
-        layers.append((("docker_json",), _unwrap("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
+    if text.str.starts_with("{").any() and json_value(text, JSON_LINE_KEYS).is_not_null().any():
+        layers.append((("docker_json",), unwrapped("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
     layers += [
-        ((kind.name,), _unwrap(kind.name, pl.DataFrame({"text": text}), "UTC")["text"])
+        ((kind.name,), unwrapped(kind.name, pl.DataFrame({"text": text}), "UTC")["text"])
         for kind in wraps()
         if text.str.contains(message_regex(kind.sequence).text).any()
     ]
@@ -260,10 +261,10 @@ def detect(text: pl.Series) -> Dialect:
 
 
 def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
-    """Add the fields of the record each line begins; `matched` is false for a continuation, `open` as in `_unwrap`."""
+    """Add the fields of the record each line begins; `matched` is false for a continuation (`open`: see `unwrapped`)."""
     frame = frame.with_columns(open=pl.lit(False))
     for name in dialect.wraps:
-        frame = _unwrap(name, frame, zone)
+        frame = unwrapped(name, frame, zone)
     if dialect.record == tracing.DIALECT:
         frame = frame.with_columns(text=tracing.uncoloured(frame["text"]))
     if dialect.record is None:
@@ -362,22 +363,14 @@ def _finished(frame: pl.DataFrame, dialect: Dialect, refusals: Refusals) -> pl.D
     return frame.select(RECORD_SCHEMA.names()).cast(RECORD_SCHEMA)
 
 
-def split(
-    blocks: Iterable[pl.DataFrame],
-    *,
-    zone: str = UTC,
-    dialect: Dialect | None = None,
-    told: bool = False,
-    refusals: Refusals | None = None,
-) -> Iterator[tuple[Dialect, pl.DataFrame]]:
-    """Split blocks of lines into records; what is refused of them goes to `refusals`.
+def _with_headers(
+    blocks: Iterable[pl.DataFrame], *, zone: str, dialect: Dialect | None, told: bool = False
+) -> Iterator[tuple[Dialect, pl.DataFrame, bool]]:
+    """Each block of lines with the fields of the record each line begins, and whether another block follows.
 
     The dialect is told by the first lines of a source, or by the first block in which there is one; `dialect` overrules
-    the vote, which is held all the same unless it was `told` before. Yields it with each frame of records; a record
-    that may go on in the next block waits for it, with no more of its message than is kept.
+    the vote, which is held all the same unless it was `told` before.
     """
-    refusals = Refusals() if refusals is None else refusals
-    waiting: pl.DataFrame | None = None
     chosen = dialect if told else None
     open_before = False
     ahead = iter(blocks)
@@ -393,13 +386,53 @@ def split(
         one, none = pl.lit(1, dtype=pl.Int64), pl.lit(0, dtype=pl.Int64)
         headers = _resumed(_headers(block.with_columns(lines=one, beyond=none), chosen, zone), open_before)
         open_before = headers["open"].to_list()[-1:] == [True]
-        folded = _folded(headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed"))
-        goes_on = following is not None and len(folded) > 0 and folded["matched"][-1]
-        waiting = folded.tail(1).with_columns(text=pl.lit("")) if goes_on else None
+        yield chosen, headers, following is not None
         block = following
-        done = folded.head(-1) if goes_on else folded
+
+
+def split(
+    blocks: Iterable[pl.DataFrame],
+    *,
+    zone: str = UTC,
+    dialect: Dialect | None = None,
+    told: bool = False,
+    refusals: Refusals | None = None,
+) -> Iterator[tuple[Dialect, pl.DataFrame]]:
+    """Split blocks of lines into records; what is refused of them goes to `refusals`.
+
+    Yields the dialect (see `_with_headers`) with each frame of records; a record that may go on in the next block waits
+    for it, with no more of its message than is kept.
+    """
+    refusals = Refusals() if refusals is None else refusals
+    waiting: pl.DataFrame | None = None
+    for chosen, headers, more in _with_headers(blocks, zone=zone, dialect=dialect, told=told):
+        records = _folded(headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed"))
+        goes_on = more and len(records) > 0 and records["matched"][-1]
+        waiting = records.tail(1).with_columns(text=pl.lit("")) if goes_on else None
+        done = records.head(-1) if goes_on else records
         if len(done):
             yield chosen, _finished(done, chosen, refusals)
+
+
+def headed(blocks: Iterable[pl.DataFrame], *, dialect: Dialect | None = None) -> Iterator[tuple[Dialect, pl.DataFrame]]:
+    """The lines of whole records, with the fields of the record each begins; `matched` is false for a continuation.
+
+    `text` is what framings leave of a line; further columns are handed through. Lines of a record that may go on in the
+    next block wait for it, as long as they are few.
+    """
+    waiting: pl.DataFrame | None = None
+    for chosen, headers, more in _with_headers(blocks, zone=UTC, dialect=dialect):
+        lines = headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed")
+        starts = lines["matched"].arg_true()
+        last = int(starts[-1]) if more and len(starts) and len(lines) - starts[-1] <= SAMPLE_LINES else len(lines)
+        waiting = lines.slice(last)
+        if last:
+            yield chosen, lines.head(last)
+
+
+def folded(lines: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
+    """The records of lines that come from `headed`."""
+    return _finished(_folded(lines), dialect, Refusals())
 
 
 def empty() -> pl.DataFrame:

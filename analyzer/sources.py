@@ -224,6 +224,7 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
         "lines": source.tally.lines,
         "cut_lines": source.tally.cut_lines,
         "problem": source.tally.problem,
+        "secrets": found.held(),
         **found.totals(),
         **release,
     }

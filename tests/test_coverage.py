@@ -22,7 +22,7 @@ from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.regex import message_regex
 from analyzer.grammar.source import parse
 from analyzer.pipeline import ingest
-from analyzer.reductions.accounting import SKELETON_CHARS, skeleton
+from analyzer.reductions.shapes import SKELETON_CHARS, skeleton
 from analyzer.tables import dataset as stored
 from analyzer.views import coverage
 from tests.datasets import ACTS, CAPTURED, SEED_LINES, seed_dataset

@@ -117,7 +117,7 @@ SHOWN = {
         "Peer connection state changed (tube_id: …, password: …"
     ),
     f"{TUBE}: Something new (token: my,hunter, more)": "Something new (token: …",
-    f"{TUBE}: Something new: 7 of (8)": "Something new: …(…)",
+    f"{TUBE}: Something new: 7 of (8)": "Something new: …",
     "urllib3.connectionpool: hunter": None,
 }
 

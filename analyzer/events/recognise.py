@@ -21,7 +21,8 @@ from analyzer.grammar.regex import DELIMITERS, prefix_regex, test_regex
 EVENT, NOISE, UNMATCHED, REJECTED = "event", "noise", "unmatched", "rejected"
 #: messages are told apart by their first words, up to where a value may begin, and by no more than this
 HEAD_CHARS = 80
-_VALUE_BEGINS = "0123456789('\""
+#: a value that was masked begins one, too: a redacted log is read like its original
+_VALUE_BEGINS = "0123456789('\"<"
 
 _SUFFIX = r" \([^()]*\.rs:[0-9]+\)\s*$"
 #: a place below somebody's build cache starts at the crate

@@ -16,14 +16,14 @@ from random import Random
 from analyzer.grammar import shared_columns
 from analyzer.grammar.pattern import TAIL_COLUMNS, Capture, Literal, Sequence, captures, paths
 from analyzer.grammar.regex import DELIMITERS
+from analyzer.grammar.secret import MASK, NAMED
 from analyzer.grammar.terminal import ALPHABET, Chars, example, runs_into
 from analyzer.grammar.text import SHARED, text_of
 
-#: what stands for a value in a shape
-MASK = "<*>"
 _SECRET = re.compile(r"passw|pwd|ufrag|token|secret|user_?name|credential|key", re.IGNORECASE)
 #: names that a kind may not have: entry points and columns of the house
 _RESERVED = frozenset({"message", "noise", "other", "record", "wrap", "attribute"})
+_HIDDEN = re.compile(rf"(?:{NAMED})\w*\W{{1,3}}{re.escape(MASK)}$", re.IGNORECASE)
 _NAME_WORDS = 5
 #: words too common to tell one shape from another
 _FILLER = re.compile("a|an|and|at|by|for|from|has|in|is|of|on|the|to|was|with")
@@ -215,6 +215,9 @@ def _tidy(shape: str, cut: bool) -> str:
 
 def draft(shape: str, taken: Collection[str], *, cut: bool = False) -> tuple[str, str]:
     """Draft the rule of a shape: its name, none of `taken`, and its text. `cut` says that the shape goes on."""
+    if _HIDDEN.search(shape):
+        # nobody knows how a message goes on behind the name of a secret
+        shape, cut = shape.removesuffix(MASK), True
     shape = _tidy(shape, cut)
     begins = _TAIL.search(shape)
     head, tail = (shape[: begins.start()], shape[begins.start() :]) if begins else (shape, "")

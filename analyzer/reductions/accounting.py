@@ -7,6 +7,8 @@ import polars as pl
 from analyzer.events.targets import stem
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.releases import COLUMNS as RELEASE
+from analyzer.reductions.secrets import HELD
+from analyzer.reductions.shapes import skeleton
 from analyzer.tables.declare import Column, Table
 
 SOURCES = Table(
@@ -50,12 +52,16 @@ SOURCES = Table(
             unit="{record}",
         ),
         Column("cut_lines", pl.Int64(), "Lines longer than the limit, cut there.", unit="{line}"),
+        Column(
+            "secrets", pl.List(HELD),
+            "Kinds of secrets in it, with the records that hold one and the line of the first; `analyzer redact` takes them out. Null: an older version did not look."
+        ),
         Column("problem", pl.String(), "Why reading broke off or never began; what came before it is in the tables."),
         Column("first_ts", TIMESTAMP, "First time seen."),
         Column("last_ts", TIMESTAMP, "Last time seen."),
     ),
     sort=("name",),
-)
+)  # fmt: skip
 
 UNMATCHED = Table(
     "unmatched",
@@ -85,33 +91,6 @@ COVERAGE = Table(
     sort=("source", "target", "records", "events", "noise"),
 )
 _OWN = pl.col("target").str.starts_with("keeper_pam_webrtc_rs")
-#: skeletons keep this much of a message
-SKELETON_CHARS = 160
-
-
-def skeleton(message: pl.Expr) -> pl.Expr:
-    """Shape of a message without its values: plain words and keys stay, everything else is masked.
-
-    Values stand behind `: ` or `=`, in quotes or brackets, or are no plain word; a secret is any of these.
-    """
-    # quotes and the sign of a number stay: a rule is drafted from the shape
-    head = (
-        message.str.replace(r" \([^()]*\.rs:[0-9]+\)\s*$", "")
-        .str.head(4 * SKELETON_CHARS)
-        .str.extract(r"^([^\r\n]*)", 1)
-    )
-    return (
-        head.str.replace_all(r"\"[^\"]*(\"?)", '"<*>${1}')
-        .str.replace_all(r"'[^']*('?)", "'<*>${1}")
-        .str.replace_all(r"\{.*|\[[^\]]{12,}\]?", "<*>")
-        .str.replace_all(r"(: ?|=)[^,()|]+", "${1}<*>")
-        .str.replace_all(r"(^|\s)#[0-9]+([\s,()|:]|$)", "${1}#<*>${2}")
-        .str.replace_all(r"[^\s,()|:=\[\]]*[0-9@/+\\][^\s,()|:=\[\]]*", "<*>")
-        .str.replace_all(r"[A-Za-z_-]{25,}", "<*>")
-        .str.replace_all(r"(<\*>[ ]?){2,}", "<*> ")
-        .str.strip_chars()
-        .str.head(SKELETON_CHARS)
-    )
 
 
 def shapes(fates: pl.DataFrame) -> pl.DataFrame:

@@ -48,6 +48,22 @@ def _made(commit: Commit, name: str, key_file: Path | None) -> Policy:
     return Policy(name, key)
 
 
+def policy_for(name: str | None, key_file: Path | None) -> Policy:
+    """The address policy of what is no dataset; without a key file the key is random, and nobody has it afterwards.
+
+    Raises:
+        UsageError: there is no such policy, or no such key, or it needs none.
+    """
+    policy = name or DEFAULT
+    if policy not in POLICIES:
+        raise UsageError(f"there is no address policy {policy}", f"it is one of {', '.join(POLICIES)}")
+    if policy == "hash":
+        return Policy(policy, _read(key_file) if key_file else secrets.token_bytes(KEY_BYTES))
+    if key_file:
+        raise UsageError(f"--addresses {policy} needs no key", "leave out --key-file")
+    return Policy(policy)
+
+
 def policy_of(commit: Commit, name: str | None, key_file: Path | None) -> Policy:
     """The address policy of the dataset that is written: the one it was made with, or for a new one the one asked for.
 

@@ -13,7 +13,7 @@ from analyzer.events.targets import stem
 from analyzer.grammar import known
 from analyzer.grammar.draft import draft
 from analyzer.grammar.text import stems
-from analyzer.reductions.accounting import SKELETON_CHARS
+from analyzer.reductions.shapes import SKELETON_CHARS
 from analyzer.views.text import Cell, Paint, counted, grid, number, paragraph, plain, shown
 
 COUNTS = ("records", "events", "noise", "unmatched")

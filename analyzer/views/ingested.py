@@ -166,6 +166,27 @@ def _tables(values: dict[str, Any], paint: Paint) -> list[str]:
     return [*grid(rows, paint), *grid(records, paint, right=(1,))]
 
 
+def _secrets(values: dict[str, Any], paint: Paint) -> list[str]:
+    """Say which secrets the sources hold, and where each is first met."""
+    found: dict[str, tuple[int, str]] = {}
+    for source in values["sources"]:
+        for one in source["secrets"] or ():
+            records, place = found.get(one["secret"], (0, f"{source['name']}:{one['line']}"))
+            found[one["secret"]] = records + one["records"], place
+    if not found:
+        return []
+    rows: list[list[Cell | str]] = [
+        [f"  {shown(name.replace('_', ' '))}", f"{records:,}", [(f"first at {shown(place)}", "dim")]]
+        for name, (records, place) in found.items()
+    ]
+    return [
+        "",
+        paint("The logs hold secrets; the dataset does not.", "yellow"),
+        *grid(rows, paint, right=(1,)),
+        "  before they are handed on: analyzer redact LOGS -o DIR",
+    ]
+
+
 def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     """Draw up the summary."""
     lines, found = _read(values, path), values["conversations"]
@@ -192,6 +213,7 @@ def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
         lines += ["", *grid([[shown(name), shown(remark)] for _, name, remark in remarked[:NAMED]], paint)]
         if len(remarked) > NAMED:
             lines.append(f"  and {len(remarked) - NAMED} more; --json lists every source")
+    lines += _secrets(values, paint)
     option = "" if str(path) == "metrics" else f" --data {shown(path)}"
     if found["total"]:
         return "\n".join([*lines, "", f"Next: analyzer summarize{option}"])

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import polars as pl
 
 from analyzer.addresses import Policy, hidden_value
-from analyzer.grammar.draft import MASK as VALUE
 from analyzer.grammar.pattern import Capture, Column, EventKind, Literal, Pairs, Sequence, paths, tail
 from analyzer.grammar.regex import DELIMITERS, TAIL, message_regex
+from analyzer.grammar.secret import MASK as VALUE
 from analyzer.grammar.types import CREDENTIAL, TYPES
-from analyzer.reductions.accounting import skeleton
+from analyzer.reductions.shapes import skeleton
 
 MASK = "…"
 #: how the group of a column begins
@@ -21,14 +21,9 @@ _NAMED = re.compile(r"\(\?P<[a-z0-9_]+>")
 _KEY = re.compile(r" *[A-Za-z_][\w -]*(?:: ?|=)")
 
 
-#: words that name a secret; it may hold any sign, so that nothing tells where it ends
-_SECRET = re.compile(r"((?:passw|pwd|ufrag|token|secret|credential|private)\w*[^\w…]{0,3}).*", re.IGNORECASE)
-
-
 def shape(message: str) -> str:
-    """A message without its values: its plain words and keys, as in `unmatched`, and nothing behind a secret's name."""
-    masked = str(pl.select(skeleton(pl.lit(message))).item()).replace(VALUE, MASK)
-    return _SECRET.sub(rf"\1{MASK}", masked)
+    """A message without its values: its plain words and keys, as in `unmatched`."""
+    return str(pl.select(skeleton(pl.lit(message))).item()).replace(VALUE, MASK)
 
 
 def told(kind: EventKind, message: str) -> str:

@@ -1,0 +1,41 @@
+"""What tells a secret where no rule does: the names it goes by, and texts that can be nothing else.
+
+A second net. The first one is that nothing leaves a record but what a rule names.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.grammar.types import CREDENTIAL
+
+#: stands for a value in a shape, and for whatever was taken out of a log
+MASK = "<*>"
+#: words that name a secret, in the syntax of both engines
+NAMED = (
+    "passw|passphrase|pwd|ufrag|token|secret|credential|private|ksm_config|ksmconfig|api_?key|app_?key|"
+    "bearer|authorization|cookie|fingerprint|signature"
+)
+#: names that are harmless in a sentence, and of a secret before a value
+_ASSIGNED = r"user(?:_?name)?|login|otp|totp|pin|keys?"
+#: a private key with its header, a JSON web token, an authorization, a digest, a long base64 text
+_TOLD = (
+    r"(?s)-----BEGIN [A-Z ]*-----.*?(?:-----END [A-Z ]*-----|$)",
+    r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*",
+    r"(?i)\b(?:bearer|basic) +[^\s\"',]+",
+    r"(?:[0-9A-Fa-f]{2}:){7,}[0-9A-Fa-f]{2}",
+    r"[A-Za-z0-9+/_-]{40,}=*",
+)
+
+
+def without_credentials(text: pl.Expr) -> pl.Expr:
+    """Texts with candidates that tell there is a credential, and not which."""
+    return text.str.replace_all(CREDENTIAL.pattern, "${1}" + MASK)
+
+
+def denied(text: pl.Expr) -> pl.Expr:
+    """Texts without what is told for a secret by its form, and without the rest of a line behind a secret's name."""
+    for form in _TOLD:
+        text = text.str.replace_all(form, MASK)
+    text = text.str.replace_all(rf"(?i)((?:{NAMED})\w*[^\w\r\n<]{{0,4}})[^\r\n]+", "${1}" + MASK)
+    return text.str.replace_all(rf"(?i)(\b(?:{_ASSIGNED})\b[\"']?\s*[:=]\s*)[^\r\n]+", "${1}" + MASK)

@@ -1,0 +1,126 @@
+"""Logs → a copy of them that may be handed on: without secrets, and still read as the same events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from analyzer.addresses import Policy, hidden_texts
+from analyzer.inputs import Input, discover
+from analyzer.lines import Tally, read
+from analyzer.records import Dialect, folded, forced, headed
+from analyzer.redact.copies import check, copying, prepare
+from analyzer.redact.layouts import rewritten
+from analyzer.redact.messages import masked
+from analyzer.refusals import REASONS
+from analyzer.tables.address_policy import policy_for
+
+__all__ = ["Copied", "redact"]
+
+#: records are masked when there are this many bytes of them
+BATCH_BYTES = 12 << 20
+_ASKED = pl.Schema({"target": pl.String(), "message": pl.String()})
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What became of one input: its name, which is that of the copy, its lines, and those that are not as they were."""
+
+    name: str
+    dialect: str
+    lines: int
+    changed: int
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """Lines of one input, the records they are, and whether these are its last."""
+
+    input: Input
+    tally: Tally
+    dialect: Dialect
+    lines: pl.DataFrame
+    records: pl.DataFrame
+    last: bool
+
+
+def _portions(inputs: Sequence[Input], dialect: Dialect | None) -> Iterator[_Portion]:
+    for one in inputs:
+        tally = Tally()
+        blocks = (block.with_columns(raw="text") for block in read(one, tally))
+        held: _Portion | None = None
+        for found, lines in headed(blocks, dialect=dialect):
+            if held:
+                yield held
+            held = _Portion(one, tally, found, lines, folded(lines, found).select("target", "message"), last=False)
+        nothing = pl.DataFrame(schema={"raw": pl.String}), pl.DataFrame(schema=_ASKED)
+        yield replace(held, last=True) if held else _Portion(one, tally, Dialect((), None), *nothing, last=True)
+
+
+def _batched(portions: Iterable[_Portion]) -> Iterator[list[_Portion]]:
+    """Portions together, so that a thousand small files are not a thousand batches."""
+    waiting: list[_Portion] = []
+    for portion in portions:
+        waiting.append(portion)
+        if sum(one.records.estimated_size() for one in waiting) >= BATCH_BYTES:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _written(batch: Sequence[_Portion], policy: Policy, *, keep_unknown: bool) -> Iterator[tuple[_Portion, pl.Series]]:
+    """The lines of each portion, redacted."""
+    asked = pl.concat([one.records.cast(_ASKED) for one in batch])
+    messages, at = masked(asked, keep_unknown=keep_unknown), 0
+    for one in batch:
+        mine = messages.slice(at, len(one.records))
+        at += len(one.records)
+        lines = rewritten(one.lines, one.dialect, mine) if len(one.lines) else one.lines["raw"]
+        yield one, hidden_texts(lines, policy)
+
+
+def redact(
+    given: Sequence[str],
+    out: Path,
+    *,
+    addresses: str | None = None,
+    key_file: Path | None = None,
+    keep_unknown: bool = False,
+    dialect: str | None = None,
+) -> list[Copied]:
+    """Write a copy of logs to a folder, each by the name it has as a source, compressed as it is.
+
+    Lines keep their numbers, headers and framings. What a rule names stays; public addresses become what the policy of
+    `addresses` and `key_file` says; every other value is masked. `keep_unknown` keeps the text of what no rule takes
+    and of other programs, without what looks like a secret.
+
+    Raises:
+        InputError: nothing to read.
+        UsageError: no dialect of that name, no such policy, or no such key.
+        OutputError: the folder holds something else, or cannot be written.
+    """
+    layout, policy = forced(dialect) if dialect else None, policy_for(addresses, key_file)
+    check(out)
+    inputs = discover(given, skip=out, final=True)
+    prepare(out)
+    names: list[str] = []
+    done = [Copied(one.name, "unknown", 0, 0, REASONS[one.refused]) for one in inputs if one.refused]
+    with ExitStack() as stack:
+        stream, changed = None, 0
+        for batch in _batched(_portions([one for one in inputs if not one.refused], layout)):
+            for one, lines in _written(batch, policy, keep_unknown=keep_unknown):
+                stream = stream or stack.enter_context(copying(out, one.input, names))
+                stream.write("".join(f"{line}\n" for line in lines).encode())
+                changed += int((lines != one.lines["raw"]).sum())
+                if one.last:
+                    stack.pop_all().close()
+                    found = one.dialect.name, one.tally.lines, changed, one.tally.problem
+                    done.append(Copied(one.input.name, *found))
+                    stream, changed = None, 0
+    return done

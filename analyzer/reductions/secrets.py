@@ -1,0 +1,61 @@
+"""That a log holds secrets, of which kind and where; never which.
+
+What is looked for are the places where the library prints them, and the names and forms of others. Few lines hold any
+of the words that are looked for first, so that this costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+#: words without which a message holds no secret that would be told
+_WORDS = (
+    "passw|Passw|PASSW|ksm_config|PRIVATE KEY|rivate_key|rivateKey|ice-pwd:|ice-ufrag:|emotePwd|emoteUfrag| ufrag |"
+    'allback token|allback_token|oken=|oken:|oken\\\\?"|Bearer |eyJ|a=fingerprint:|guacd_params|[.]connect,|connect_as|'
+    'first_bytes|first bytes|try_send data|TURN credentials|credential\\\\?"'
+)
+#: what stands between a name and its value, and a value that is there and not masked
+_IS = r"\\?[\"']?\s*[:=]\s*(?:String\(|Some\()?\\?[\"']?"
+_VALUE = r"[^\s\"',(){}<\\]"
+#: secrets by what tells each, in the order in which they are named
+SECRETS: dict[str, str] = {
+    "private_key": rf"PRIVATE KEY-----\s*[^\s<]|(?i:private_?key){_IS}{_VALUE}",
+    "ksm_config": rf"ksm_config{_IS}(?:\{{|{_VALUE})",
+    "password": rf"(?i:passw(?:or)?d|credential){_IS}{_VALUE}",
+    "token": rf"(?i:\b\w*tokens?){_IS}{_VALUE}|Callback token[^:]*: *{_VALUE}|Bearer {_VALUE}|eyJ[A-Za-z0-9_-]{{8}}",
+    "turn_user": rf"TURN credentials.*\busername{_IS}{_VALUE}",
+    "ice_credentials": rf"ice-(?:pwd|ufrag):{_VALUE}|remote(?:Pwd|Ufrag): {_VALUE}| ufrag {_VALUE}",
+    "fingerprint": rf"a=fingerprint:\S+ {_VALUE}",
+    "guacd_parameters": rf"guacd_params{_IS}(?:\{{|{_VALUE})|[0-9][.]connect,|connect_as\w*{_IS}(?:\{{|{_VALUE})",
+    "payload": r"first.bytes\W+[0-9b]|try_send data = \[ *[0-9]",
+}
+HELD = pl.Struct({"secret": pl.String(), "records": pl.Int64(), "line": pl.Int64()})
+_SCHEMA = pl.Schema({"source": pl.String(), "secret": pl.String(), "records": pl.Int64(), "line": pl.Int64()})
+
+
+def held(records: pl.DataFrame) -> pl.DataFrame:
+    """Count the records of a batch that hold a secret: source, secret, records, line of the first; mergeable."""
+    few = records.select("source", "line", "message").filter(pl.col("message").str.contains(_WORDS))
+    found = [few.filter(pl.col("message").str.contains(told)).with_columns(secret=pl.lit(name))
+             for name, told in SECRETS.items()] if len(few) else []  # fmt: skip
+    counted = [one.select("source", "secret", records=pl.lit(1, pl.Int64), line="line") for one in found if len(one)]
+    return merged([pl.DataFrame(schema=_SCHEMA), *counted])
+
+
+def merged(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Add up what several batches held."""
+    added = pl.concat(parts).group_by("source", "secret").agg(pl.col("records").sum(), pl.col("line").min())
+    # rows of their own: what was picked out of a batch keeps all of it alive
+    return pl.DataFrame(added.rows(), schema=_SCHEMA, orient="row").sort("source", "secret")
+
+
+def by_source(parts: Sequence[pl.DataFrame]) -> dict[str, list[dict[str, object]]]:
+    """What each source holds, in the order of `SECRETS`."""
+    found: dict[str, list[dict[str, object]]] = {}
+    rank = {name: place for place, name in enumerate(SECRETS)}
+    rows = merged(parts).to_dicts() if parts else []
+    for row in sorted(rows, key=lambda row: rank[row["secret"]]):
+        found.setdefault(row.pop("source"), []).append(row)
+    return found

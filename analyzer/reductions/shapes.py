@@ -1,0 +1,66 @@
+"""The shape of a message that no rule takes: its plain words and keys, every value masked.
+
+Nobody knows what such a message says, so nothing of it is kept that could be a value: not what stands behind `: ` or
+`=`, in quotes or brackets, nor what is no plain word, nor anything behind the name of a secret.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.grammar.secret import MASK, NAMED
+
+#: shapes keep this much of a message
+SKELETON_CHARS = 160
+#: words that can stand between a secret's name and the keys that go on after it; any other one may be the secret
+_BETWEEN = (
+    "a|an|and|are|at|by|cache|expired|failed|fetch|fetched|fetching|for|found|fresh|from|gateway|in|invalid|is|missing|"
+    "new|not|of|on|or|pool|received|refresh|refreshed|relay|request|requested|response|router|server|servers|settings|"
+    "stale|the|this|to|tube|valid|via|was|were|with"
+)
+_KEY = r"[A-Za-z_][\w -]*(?:: ?|=)"
+#: stands behind a secret's name after which keys go on; no text holds it after the first step
+_GOES_ON = "\x1f"
+#: letters whose case changes as no name's does: random ones
+_RANDOM = (
+    r"[A-Za-z]{3,}[A-Z][a-z][A-Z][A-Za-z]*|[A-Za-z]*[A-Z][a-z][A-Z][A-Za-z]{3,}"
+    r"|(?:[A-Za-z]*[a-z][A-Z]){3,}[A-Za-z]*"
+)
+
+
+def _steps() -> tuple[tuple[str, str], ...]:
+    mask = MASK.replace("*", r"\*")
+    return (
+        # quotes and the sign of a number stay: a rule is drafted from the shape
+        (_GOES_ON, " "),
+        (r"\"(?:[^\"\\]|\\.)*(\"?)", f'"{MASK}${{1}}'),
+        (r"'(?:[^'\\]|\\.)*('?)", f"'{MASK}${{1}}"),
+        (r"\{.*|\[[^\]]{12,}\]?", MASK),
+        (r"(: ?|=)[^,()|]+", f"${{1}}{MASK}"),
+        # a value may hold what ends one: without a key of its own it goes on
+        (rf"((?:: ?|=){mask})\([^,()|:=]*(?:\)|$)", "${1}"),
+        (rf"((?:: ?|=){mask})(?:[,|][^,()|:=]*)+([,()|]|$)", "${1}${2}"),
+        (rf"(?i)((?:{NAMED})\w*)((?: (?:{_BETWEEN}|{mask})){{0,6}} \({_KEY})", f"${{1}}{_GOES_ON}${{2}}"),
+        (rf"(?i)((?:{NAMED})\w*[^\w{_GOES_ON}<]{{1,3}}).+", f"${{1}}{MASK}"),
+        (_GOES_ON, ""),
+        (r"(^|\s)#[0-9]+([\s,()|:]|$)", f"${{1}}#{MASK}${{2}}"),
+        (r"[^\s,()|:=\[\]]*[0-9@/+\\][^\s,()|:=\[\]]*", MASK),
+        (r"[A-Za-z_-]{25,}", MASK),
+        (_RANDOM, MASK),
+        (rf"({mask}[ ]?){{2,}}", f"{MASK} "),
+        # what was left out between values leaves one, and no space before what follows
+        (rf"((?:: ?|=){mask})(?:(?:: ?|=){mask})+", "${1}"),
+        (rf"((?:: ?|=){mask}) +([,()|])", "${1}${2}"),
+    )
+
+
+def skeleton(message: pl.Expr) -> pl.Expr:
+    """Shape of the first line of a message; the shape of a shape is itself."""
+    found = (
+        message.str.replace(r" \([^()]*\.rs:[0-9]+\)\s*$", "")
+        .str.head(4 * SKELETON_CHARS)
+        .str.extract(r"^([^\r\n]*)", 1)
+    )
+    for pattern, kept in _steps():
+        found = found.str.replace_all(pattern, kept)
+    return found.str.strip_chars().str.head(SKELETON_CHARS).str.strip_chars()

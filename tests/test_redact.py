@@ -1,0 +1,266 @@
+"""Redacted copies: nothing secret in them, all else that the rules read, and nothing written where it should not be."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+import stat
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+import analyzer
+from analyzer.cli import app
+from analyzer.errors import InputError, OutputError, UsageError
+from analyzer.pipeline import ingest
+from analyzer.redact import redact
+from analyzer.redact.copies import MARK
+from analyzer.reductions.secrets import SECRETS
+from analyzer.reductions.shapes import skeleton
+from tests import canaries
+from tests.datasets import CAPTURED
+from tests.test_cli import run
+
+#: what of a source is not in its copy
+OWN = ("identity", "bytes", "cut_lines", "problem", "secrets")
+#: captures of each family of releases, with every framing, all of the loggers, and the relay's own log
+LOGS = (
+    "0.2.24/M-router-credentials", "1.0.0/D-relay-client", "2.2.9/B-host-nontrickle", "2.2.9/G-ice-restart",
+    "2.2.9/N-deps-debug", "wrapped",
+)  # fmt: skip
+LINE = "2026-11-22 13:19:35,251 DEBUG keeper_pam_webrtc_rs.tube: "
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `logs` full of canaries and the `copy` of them."""
+    folder = tmp_path_factory.mktemp("redacted")
+    canaries.plant(folder / "logs")
+    redact([str(folder / "logs")], folder / "copy")
+    return folder
+
+
+def text_of(path: Path) -> str:
+    raw = path.read_bytes()
+    return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+
+
+def log(folder: Path, *messages: str, name: str = "app.log") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("".join(f"{LINE}{message}\n" for message in messages))
+    return folder / name
+
+
+def copied(folder: Path, *messages: str, keep_unknown: bool = False) -> list[str]:
+    """The messages of a copy."""
+    redact([str(log(folder / "logs", *messages))], folder / "copy", keep_unknown=keep_unknown)
+    return [line.removeprefix(LINE) for line in text_of(folder / "copy" / "app.log").splitlines()]
+
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_holds_no_secret(planted: Path) -> None:
+    copies = sorted((planted / "copy").iterdir())
+    assert len(copies) == len(list((planted / "logs").iterdir())) + 1
+    assert [leak for path in copies for text in canaries.spelled(path) for leak in canaries.found(text)] == []
+
+
+def test_the_logs_are_told_to_hold_secrets_and_their_copies_not(planted: Path, tmp_path: Path) -> None:
+    ingest([str(planted / "logs")], tmp_path / "logs")
+    sources = analyzer.open(tmp_path / "logs").sources.collect()
+    std = {one["secret"]: one for one in sources.filter(name="std.log")["secrets"][0]}
+    assert list(std) == list(SECRETS)
+    lines = (planted / "logs" / "std.log").read_text().split("\n")
+    assert "ksm_config" in lines[std["ksm_config"]["line"] - 1]
+    assert "ufrag" in lines[std["ice_credentials"]["line"] - 1]
+    # one to four of the five spellings of a place are cut before the secret or misspelt in its name
+    places = sum("ksm_config: " in text or "ksm_config=" in text for _, text in canaries.PLACES)
+    assert 2 * places <= std["ksm_config"]["records"] <= 10 * places
+    ingest([str(planted / "copy")], tmp_path / "copy")
+    assert [rows for rows in analyzer.open(tmp_path / "copy").sources.collect()["secrets"].to_list() if rows] == []
+
+
+def test_a_person_is_told_where_secrets_are(tmp_path: Path) -> None:
+    path = log(
+        tmp_path, "ICE gathering started (tube_id: a)", "Pooled TURN credentials (tube_id: a, password: hunter2)"
+    )
+    done = CliRunner().invoke(app, ["ingest", str(path), "--out", str(tmp_path / "out")])
+    assert "The logs hold secrets; the dataset does not." in done.output
+    assert re.search("password +1 +first at app.log:2\n", done.output)
+    assert "analyzer redact" in done.output
+    assert "hunter2" not in done.output
+    clean = log(
+        tmp_path, "ICE gathering started (tube_id: a)", "Fetched TURN credentials (tube_id: a)", name="clean.log"
+    )
+    done = CliRunner().invoke(app, ["ingest", str(clean), "--out", str(tmp_path / "clean")])
+    assert "secret" not in done.output
+    assert analyzer.open(tmp_path / "clean").sources.collect()["secrets"].to_list() == [[]]
+
+
+def test_unknown_text_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    said = (
+        "Nobody knows 'this' of 7 words",
+        "Nor this password: hunter2, nor that",
+        "Bearer eyJhbGciOiJIUzI1NiJ9.e30.x y",
+    )
+    assert copied(tmp_path / "a", *said) == ["Nobody knows '<*>' of <*> words", "Nor this password: <*>", "Bearer <*>"]
+    kept = copied(tmp_path / "b", *said, keep_unknown=True)
+    assert kept == ["Nobody knows 'this' of 7 words", "Nor this password: <*>", "<*> y"]
+
+
+def test_what_a_rule_names_stays_and_all_else_is_masked(tmp_path: Path) -> None:
+    started = "ICE gathering started (tube_id: abc-123, conversation_id: conv-456, note: {}, tries: 3, user: {})"
+    shut = "Tube abc-123: Sending what nobody knows (tube_id: abc-123)"
+    assert copied(tmp_path, started.format("my word", 3), shut) == [
+        started.format("<*>", "<*>"),
+        "Tube <*>: <*>(tube_id: <*>)",
+    ]
+
+
+def test_the_shape_of_a_shape_is_itself() -> None:
+    said = pl.Series([text for _, text in canaries.messages()])
+    once = said.to_frame("message").select(skeleton(pl.col("message"))).to_series()
+    assert once.to_frame("message").select(skeleton(pl.col("message"))).to_series().equals(once)
+
+
+# -- still a log ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_copy_gives_the_same_tables(name: str, tmp_path: Path) -> None:
+    shutil.copytree(
+        CAPTURED / name,
+        tmp_path / "logs",
+        ignore=lambda _, names: [n for n in names if n.endswith((".json", ".toml", ".jsonl.zst"))],
+    )
+    redact([str(tmp_path / "logs")], tmp_path / "copy", addresses="raw")
+    for which in ("logs", "copy"):
+        ingest([str(tmp_path / which)], tmp_path / f"{which}-out", addresses="raw")
+    was, now = (analyzer.open(tmp_path / f"{which}-out") for which in ("logs", "copy"))
+    assert len(was.events.collect()) > 50
+    for table in was.tables:
+        before, after = was.tables[table].collect(), now.tables[table].collect()
+        if table == "events":
+            # its files are named by the bytes of their sources
+            before, after = before.sort("source", "line"), after.sort("source", "line")
+        own = OWN if table == "sources" else ()
+        assert before.drop(own).equals(after.drop(own)), table
+
+
+def test_lines_keep_their_numbers_and_what_stands_before_a_message(planted: Path) -> None:
+    for path in sorted((planted / "logs").iterdir()):
+        if path.name in ("std-cut.log.gz", "std-utf16.log", "std-damaged.log"):
+            continue
+        was, now = text_of(path).split("\n"), text_of(planted / "copy" / path.name).split("\n")
+        # the last line gets an end
+        assert len(now) - len(was) in (0, 1), path.name
+        if not path.name.startswith(("json", "docker", "no-", "long")):
+            heads = [(one, other) for one, other in zip(was, now, strict=False) if "keeper_pam_webrtc_rs.tube:" in one]
+            assert all(one[: one.index("tube:")] == other[: other.index("tube:")] for one, other in heads), path.name
+    framed = json.loads(text_of(planted / "copy" / "json.log").split("\n")[3])
+    assert set(framed) == {"timestamp", "level", "logger", "message"}
+
+
+def test_a_copy_is_compressed_as_its_source(tmp_path: Path) -> None:
+    raw = f"{LINE}ICE gathering started (tube_id: abc-123, password: hunter2)\n".encode()
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.gz").write_bytes(gzip.compress(raw))
+    (tmp_path / "logs" / "b.zst").write_bytes(pa.compress(raw, codec="zstd", asbytes=True))
+    redact([str(tmp_path / "logs")], tmp_path / "copy")
+    expected = raw.replace(b"hunter2", b"<*>")
+    assert gzip.decompress((tmp_path / "copy" / "a.gz").read_bytes()) == expected
+    with pa.CompressedInputStream(pa.BufferReader((tmp_path / "copy" / "b.zst").read_bytes()), "zstd") as stream:
+        assert stream.read() == expected
+
+
+def test_addresses_are_what_the_policy_leaves_of_them(tmp_path: Path) -> None:
+    candidate = "candidate:1 1 udp 1 203.0.113.9 5 typ srflx raddr 10.0.0.1 rport 5 ufrag hunter"
+    path, head = tmp_path / "app.log", LINE.replace(".tube", ".webrtc_core")
+    path.write_text(f"{head}ICE candidate gathered (tube_id: a, candidate: {candidate})\n")
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    for name, policy in (("a", "hash"), ("b", "hash"), ("c", "class"), ("d", "raw")):
+        key = tmp_path / "key" if policy == "hash" else None
+        redact([str(path)], tmp_path / name, addresses=policy, key_file=key)
+    told = {name: text_of(tmp_path / name / "app.log") for name in "abcd"}
+    assert told["a"] == told["b"]
+    assert ".invalid 5 typ srflx raddr 10.0.0.1" in told["a"]
+    assert " public 5 typ" in told["c"]
+    assert "203.0.113.9 5 typ srflx raddr 10.0.0.1 rport 5 ufrag <*>)" in told["d"]
+    assert "203.0.113.9" not in told["a"] + told["c"]
+    with pytest.raises(UsageError, match="no address policy nope"):
+        redact([str(path)], tmp_path / "e", addresses="nope")
+
+
+# -- what is written, and what is not ---------------------------------------------------------------------------------
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    path = log(tmp_path / "logs", "ICE gathering started (tube_id: a)")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    for out in (tmp_path / "mine", tmp_path / "link", path, path.parent):
+        before = {found: found.read_bytes() for found in tmp_path.rglob("*") if found.is_file()}
+        with pytest.raises((OutputError, InputError)):
+            redact([str(path)], out)
+        assert {found: found.read_bytes() for found in tmp_path.rglob("*") if found.is_file()} == before
+    (tmp_path / "mine" / MARK).write_text('{"copies": ["../logs/app.log"]}')
+    with pytest.raises((OutputError, InputError)):
+        redact([str(path)], tmp_path / "mine" / MARK)
+    redact([str(path)], tmp_path / "mine")
+    assert path.exists()
+
+
+def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
+    first, second = (
+        log(tmp_path / "logs", "ICE gathering started (tube_id: a)", name=name) for name in ("a.log", "b.log")
+    )
+    redact([str(first)], tmp_path / "copy")
+    redact([str(second)], tmp_path / "copy")
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [MARK, "b.log"]
+    # copies are no inputs
+    with pytest.raises(InputError):
+        redact([str(tmp_path / "copy")], tmp_path / "copy")
+
+
+def test_only_the_owner_can_read_copies(tmp_path: Path) -> None:
+    log(tmp_path / "logs", "ICE gathering started (tube_id: a)")
+    (tmp_path / "logs" / "sub").mkdir()
+    log(tmp_path / "logs" / "sub", "ICE gathering started (tube_id: b)")
+    before = os.umask(0)
+    try:
+        redact([str(tmp_path / "logs")], tmp_path / "copy")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "copy", *(tmp_path / "copy").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert (tmp_path / "copy" / "sub" / "app.log").exists()
+
+
+def test_a_copy_never_leaves_its_folder(tmp_path: Path) -> None:
+    """A name with a line end, a leading hyphen, an argument above the working folder: all stay below the given one."""
+    log(tmp_path / "a", "ICE gathering started (tube_id: a)", name="-x\n.log")
+    (tmp_path / "b").mkdir()
+    for given in (f"{tmp_path}/b/../a", f"{tmp_path}/b/../a/*.log"):
+        redact([given], tmp_path / "copy")
+        assert [path.name for path in (tmp_path / "copy").iterdir() if path.name != MARK] == ["-x\n.log"]
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = log(tmp_path, "ICE gathering started (tube_id: a, password: hunter2)")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["redact", path.name, "-o", "copy"])
+    assert done.exit_code == 0, done.output
+    assert "1 source, 1 line, 1 of them redacted, in copy" in done.output
+    told = json.loads(run("redact", "-", "-o", "copy", "--json", cwd=tmp_path, stdin=path.read_bytes()).stdout)
+    assert told["totals"] == {"lines": 1, "changed": 1}
+    assert "hunter2" not in (tmp_path / "copy" / "stdin").read_text()
+    assert isinstance(CliRunner().invoke(app, ["redact", "nowhere.log", "-o", "copy"]).exception, InputError)
+    assert isinstance(CliRunner().invoke(app, ["redact", path.name, "-o", "."]).exception, OutputError)

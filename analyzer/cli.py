@@ -5,6 +5,7 @@ Nothing heavy is imported at the top: `--help` must be there at once.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -240,8 +241,14 @@ def explain(
     text.write(text.paragraph(render(explained(path, line, dialect))), sys.stdout)
 
 
+def _terminated(number: int, frame: object) -> None:
+    # like any other end: what was staged is taken away
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command; an error meant for the user is one line on standard error, and its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
     except AnalyzerError as error:

@@ -52,7 +52,7 @@ def traced(out: Path, logs: Sequence[Path]) -> list[Op]:
 def _ops(text: str) -> Iterator[Op]:
     for line in text.splitlines():
         found = _CALL.match(line)
-        if not found or " = -1 " in line:
+        if not found or " = -1 " in line or found[1] not in _CALLS.split(","):
             continue
         call, rest = found.groups()
         name = _NAMES.get(call, call.removesuffix("2").removesuffix("at"))

@@ -320,6 +320,8 @@ def ingest(
             found = counts.get(name, _NOTHING) | releases[name]
             if not _admit(commit, source, found, covered.filter(pl.col("source") == name), mine):
                 known.append((name, str(commit.sources[source.tally.identity]["row"]["name"])))
+        # as they will be when they are read again: two logs may share a name, and then nothing else orders them
+        commit.sources = dict(sorted(commit.sources.items()))
         _keep_readable(commit)
         sources_table = _sources_table(commit)
         tables = _rebuilt(_stored(commit), sources_table)

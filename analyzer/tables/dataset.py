@@ -225,9 +225,9 @@ def writing(out: Path) -> Iterator[Commit]:
             if (state / COMMIT).exists():
                 finish(out)
             shutil.rmtree(state / STAGE, ignore_errors=True)
-            make_folder(state / STAGE)
             manifest = read_manifest(out) if (state / MANIFEST).exists() else Manifest()
             try:
+                make_folder(state / STAGE)
                 yield Commit(out, manifest)
             finally:
                 # a sealed commit that could not be finished now needs its files later

@@ -52,7 +52,9 @@ class Disk:
         if isinstance(path, int):
             return self.paths.get(path, "")
         text = os.fspath(path)
-        return os.path.join(self.paths.get(folder, ""), text) if folder is not None else os.path.abspath(text)  # noqa: PTH100, PTH118 - called by pathlib itself
+        if folder is None:
+            return os.path.abspath(text)  # noqa: PTH100 - called by pathlib itself
+        return os.path.join(self.paths.get(folder, ""), text)  # noqa: PTH118 - the same
 
     def step(self, op: Op, half: Callable[[], object] = lambda: None) -> None:
         """Count an operation that is about to be done; where it is the one that fails, only `half` is done."""

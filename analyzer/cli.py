@@ -6,6 +6,7 @@ Nothing heavy is imported at the top: `--help` must be there at once.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -363,10 +364,16 @@ def redact(
     text.write(text.as_json(values) if json else view.render(values, out, text.paint_for(sys.stdout)), sys.stdout)
 
 
+def _terminated(number: int, frame: object) -> None:
+    # like any other end: what was staged is taken away
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command; an error meant for the user is one line on standard error, and its exit code."""
     # memory that Polars' allocator keeps for later is a quarter of the peak; it reads this when it is loaded
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
     except AnalyzerError as error:

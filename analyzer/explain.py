@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from analyzer.addresses import Policy
+from analyzer.dialects import Dialect, dialect_names, forced
 from analyzer.errors import InputError
 from analyzer.events.candidate import parse_candidates
 from analyzer.events.envelope import typed_columns
@@ -31,7 +32,7 @@ from analyzer.grammar.reference import explain_failure
 from analyzer.grammar.text import notes_of
 from analyzer.grammar.types import CREDENTIAL
 from analyzer.lines import Input, Tally, read
-from analyzer.records import Dialect, dialect_names, forced, split
+from analyzer.records import split
 from analyzer.views import masked
 
 MASK = "…"

@@ -20,6 +20,7 @@ import pyarrow as pa
 from analyzer.accounts import Counted, counted, located, nothing, secrets_in, together, worded
 from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS
+from analyzer.dialects import Dialect, forced, zones_for
 from analyzer.events.correlate import correlate, placed, tied
 from analyzer.events.hidden import hidden_endpoints
 from analyzer.events.links import with_canonical_ids
@@ -29,7 +30,7 @@ from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed as in_order
 from analyzer.inputs import discover
 from analyzer.lines import Trail, read
-from analyzer.records import Dialect, forced, split, zones_for
+from analyzer.records import split
 from analyzer.reductions import WEIGHT, Sources, reduce, relay, relay_sessions, unchanged
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.conversations import CONVERSATIONS
@@ -263,6 +264,8 @@ def ingest(
             if not admit(commit, source, *read_in.get(source.name, (nothing(), {}))):
                 entry = commit.sources.get(source.identity)
                 known.append((source.input.name, entry["row"]["name"] if entry else source.name))
+        # as they will be when they are read again: nothing else orders them
+        commit.sources = dict(sorted(commit.sources.items()))
         entries = commit.sources.values()
         table, rebuilt = sources_table(entries), 0
         if commit.sources != commit.before.sources or not unchanged.is_of_now(commit.sole(FINGERPRINTS)):

@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from analyzer.accounts import Counted, restored
+from analyzer.dialects import UTC, Dialect
 from analyzer.errors import AccountingError
 from analyzer.inputs import Input
-from analyzer.lines import Place, Tally, recognised, stem_of
-from analyzer.records import UTC, Dialect
+from analyzer.lines import STEM_CHARS, Place, Tally, recognised, stem_of
 from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
 from analyzer.reductions.refusals import refused, unaccounted
 from analyzer.refusals import Refusals
@@ -186,12 +186,6 @@ def _is_known(commit: Commit, source: Source) -> bool:
     return is_new or not source.zone_given or _zone_of(entry) == source.zone
 
 
-def _stem(commit: Commit, source: Source) -> str:
-    """What the files of a source are called: as it begins, so that it has them for good."""
-    taken = {entry["files"] for identity, entry in commit.sources.items() if identity not in source.before}
-    return _untaken(source.tally.stem or source.identity[:16], ".", taken)
-
-
 def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, object]) -> bool:
     """Enter a source in the commit under its identity; false when its bytes are already there."""
     identity = source.identity
@@ -201,14 +195,15 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
             commit.sources.pop(f"unread:{name}", None)
     if _is_known(commit, source):
         return bool(source.tally.refused)
-    files = _stem(commit, source)
+    stem = source.tally.stem or identity[:STEM_CHARS]
     outgrown = [commit.sources.pop(one) for one in {identity, *source.before} if one in commit.sources]
     # the source as it was when last read: what it had is in what it has now
     had = {place for entry in outgrown for place in entry["parts"].values()}
     first = source.start.parts if source.start else 0
     parts = {number: place for entry in outgrown for number, place in entry["parts"].items() if int(number) < first}
     for number, staged in sorted(source.parts.items()):
-        parts[str(number)] = commit.place(staged, f"{files}-{number:05}")
+        # the same part has the same name for good, and one that has grown another: no file is ever written twice
+        parts[str(number)] = commit.place(staged, f"{stem}-{number:05}-{staged.sha256[:12]}")
     for gone in had - set(parts.values()):
         commit.remove(gone)
     row = {
@@ -234,7 +229,6 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
     commit.sources[identity] = {
         "row": json.loads(pl.DataFrame([row], schema=SOURCES.schema).write_json())[0],
         "stem": source.tally.stem,
-        "files": files,
         "parts": parts,
         "coverage": found.coverage().drop("source").rows(),
         "unmatched": found.unmatched().rows(),

@@ -24,6 +24,7 @@ from random import Random
 import polars as pl
 
 from analyzer import records
+from analyzer.dialects import forced
 from analyzer.events.plan import extract, sift
 from analyzer.events.targets import logger
 from analyzer.explain import explain, render
@@ -181,7 +182,7 @@ def lines(step: int) -> Iterator[tuple[str, str, str]]:
 def ingested(text: str, dialect: str | None) -> None:
     """What an ingest does with a line."""
     frame = pl.DataFrame({"line": [1], "text": [text]})
-    for _, found in records.split([frame], dialect=records.forced(dialect) if dialect else None):
+    for _, found in records.split([frame], dialect=forced(dialect) if dialect else None):
         sifted = sift(found.with_columns(source=pl.lit("test")))
         worded(sifted)
         shapes(extract(sifted).fates)

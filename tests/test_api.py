@@ -163,7 +163,7 @@ def test_a_snapshot_stays_as_it_was(tmp_path: Path) -> None:
 def test_a_commit_of_a_killed_run_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = seed_dataset(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("analyzer.tables.dataset._roll_forward", lambda out: 1 / 0)
+        patched.setattr("analyzer.tables.dataset.finish", lambda out: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             seed_dataset(tmp_path, [line.replace("456", "789") for line in SEED_LINES], name="more.log")
     assert (out / STATE / COMMIT).exists()

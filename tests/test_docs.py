@@ -19,6 +19,7 @@ import analyzer
 from analyzer import errors
 from analyzer.catalogue import TABLES
 from analyzer.cli import EXIT_CODES, app
+from analyzer.dialects import dialect_names
 from analyzer.grammar import wraps
 from analyzer.grammar.laws import LAWS
 from analyzer.grammar.lower import lower
@@ -26,7 +27,6 @@ from analyzer.grammar.regex import message_regex
 from analyzer.grammar.source import parse
 from analyzer.grammar.text import text_of
 from analyzer.pipeline import ingest
-from analyzer.records import dialect_names
 from analyzer.reductions import relay_legs
 from analyzer.reductions.leg_measurements import CHECK, ESTIMATORS
 from analyzer.tables.declare import Metric

@@ -16,6 +16,7 @@ import pytest
 
 import analyzer
 from analyzer import records
+from analyzer.dialects import dialect_names, forced
 from analyzer.events.plan import extract, sift
 from analyzer.grammar import dialects
 from analyzer.lines import MAX_LINE_CHARS
@@ -48,13 +49,13 @@ def read(lines: list[str], dialect: str | None = None) -> pl.DataFrame:
     frame = pl.DataFrame(
         {"line": range(1, len(lines) + 1), "text": lines}, schema={"line": pl.Int64, "text": pl.String}
     )
-    layout = records.forced(dialect) if dialect else None
+    layout = forced(dialect) if dialect else None
     found = [found for _, found in records.split([frame], dialect=layout)]
     return extract(sift(pl.concat(found).with_columns(source=pl.lit("test")))).events
 
 
 def test_every_dialect_is_imitated() -> None:
-    assert set(FAKES) == set(records.dialect_names())
+    assert set(FAKES) == set(dialect_names())
     taken = {name: read([fake], name)["kind"].to_list() for name, fake in FAKES.items()}
     assert [len(kinds) for kinds in taken.values()] == [1] * len(FAKES), taken
 
@@ -151,7 +152,7 @@ def test_marks_of_our_own_are_no_fields() -> None:
     ("coturn", "untimed"), ("json", "framed"), ("docker_json/json", "framed"), ("docker_json/std", "timed"),
 ])  # fmt: skip
 def test_sources_say_what_tells_their_records(dialect: str, header: str) -> None:
-    assert records.forced(dialect).header == header
+    assert forced(dialect).header == header
 
 
 def test_a_line_break_in_a_message_cannot_be_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analyzer import lines, records, tracing
+from analyzer import dialects, lines, records, tracing
 from analyzer.explain import explain, render
 from analyzer.pipeline import ingest
 from tests.datasets import ACTS
@@ -20,7 +20,7 @@ CONVERSATION, TUBE = "udIgwgvvf34aeiUaflxmEQ", "f941a628-85ac-463c-a095-cfa7c813
 SECRETS = ("n0tForTables", "notHereEither", "n0rHere", "BCJdkAtWQUeBsrXGWBwSYNilvkAtFUtt", "ODrSwFKWBUmqdhsf")
 
 
-def split(path: Path, dialect: records.Dialect | None = None) -> tuple[records.Dialect, pl.DataFrame]:
+def split(path: Path, dialect: dialects.Dialect | None = None) -> tuple[dialects.Dialect, pl.DataFrame]:
     found = list(records.split(lines.read(lines.Input(path.name, path), lines.Tally()), dialect=dialect))
     return found[0][0], pl.concat(frame for _, frame in found)
 
@@ -122,7 +122,7 @@ def test_it_is_read_inside_a_wrap_and_by_force(tmp_path: Path) -> None:
     dialect, found = split(wrapped)
     assert dialect.name == "cri/tracing"
     assert found["ts"].dt.year().to_list() == [2025] * 3
-    forced, again = split(CASES / "coloured.log", records.forced("tracing"))
+    forced, again = split(CASES / "coloured.log", dialects.forced("tracing"))
     assert (forced.name, len(again)) == ("tracing", 32)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from analyzer.dialects import zones_for
 from analyzer.errors import UsageError
 from analyzer.pipeline import ingest
-from analyzer.records import zones_for
 from tests.datasets import SEED_LINES
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"

@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from analyzer.addresses import Policy, hidden_texts
+from analyzer.dialects import Dialect, forced
 from analyzer.inputs import Input, discover
 from analyzer.lines import Tally, read
-from analyzer.records import Dialect, folded, forced, headed
+from analyzer.records import folded, headed
 from analyzer.redact.copies import check, copying, prepare
 from analyzer.redact.layouts import rewritten
 from analyzer.redact.messages import masked

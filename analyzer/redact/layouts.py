@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from analyzer import tracing
+from analyzer.dialects import JSON_KEYS, JSON_LINE_KEYS, Dialect, json_value, unwrapped
 from analyzer.grammar.secret import MASK
-from analyzer.records import JSON_KEYS, JSON_LINE_KEYS, Dialect, json_value, unwrapped
 
 #: what may stand in the time, the level and the logger of a JSON record
 _HEADER = {"ts": r"^[0-9TZ:+., -]{1,40}$", "level": r"^[A-Za-z0-9 ]{1,20}$", "target": r"^[\w.:-]{1,200}$"}

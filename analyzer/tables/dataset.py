@@ -4,8 +4,8 @@
     OUT/_analyzer/            manifest.json, the lock, the stage, and commit.json while a commit is sealed
 
 New files are written to the stage and synced. One synced rename of `commit.json` seals the commit; from there on only
-renames and unlinks remain, and a run that finds a sealed commit finishes it first. So a killed run leaves the old
-dataset or the new one, never a mixture.
+renames and unlinks remain (`publish.py`), and a run that finds a sealed commit finishes it first. So a killed run
+leaves the old dataset or the new one, never a mixture.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import contextlib
 import fcntl
 import hashlib
 import itertools
-import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,11 @@ import pyarrow.parquet as pq
 
 from analyzer.errors import BusyError, DatasetError, OutputError
 from analyzer.tables.declare import SCHEMA_VERSION, Table
+from analyzer.tables.durable import PRIVATE_FILE, create, make_folder, make_root, read_json, sync, sync_folder
+from analyzer.tables.publish import COMMIT, MANIFEST, STAGE, STATE, finish, seal
 
-STATE, MANIFEST, COMMIT, STAGE = "_analyzer", "manifest.json", "commit.json", "stage"
+__all__ = ["COMMIT", "MANIFEST", "STAGE", "STATE", "Commit", "Manifest", "Staged", "read_manifest", "writing"]
+
 #: name of the only file of a table
 SOLE = "part-0"
 FORMAT = 1
@@ -57,26 +60,6 @@ class Manifest:
         return sorted(path for path, entry in self.files.items() if entry["table"] == table)
 
 
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_json(path: Path, value: object) -> None:
-    """Write, sync, and rename into place: the file is whole or absent."""
-    temporary = path.with_suffix(".tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1, sort_keys=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    _sync_directory(path.parent)
-
-
 def read_manifest(out: Path) -> Manifest:
     """Read the manifest of a dataset.
 
@@ -85,7 +68,7 @@ def read_manifest(out: Path) -> Manifest:
     """
     path = out / STATE / MANIFEST
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except FileNotFoundError:
         raise DatasetError(
             f"{out} holds no dataset", "write one with `analyzer ingest LOGS --out` that folder"
@@ -96,6 +79,8 @@ def read_manifest(out: Path) -> Manifest:
         raise DatasetError(f"{path} is no manifest", "ingest into a new folder")
     if raw.get("format") != FORMAT or raw.get("schema_version") != SCHEMA_VERSION:
         raise DatasetError(f"{out} was written by another version of analyzer", "ingest into a new folder")
+    if {"snapshot", "files", "sources"} - set(raw):
+        raise DatasetError(f"{path} cannot be read (it is not whole)", "ingest into a new folder")
     # datasets of before had no policy
     return Manifest(raw["snapshot"], raw["files"], raw["sources"], raw.get("addresses") or {"policy": "raw"})
 
@@ -173,17 +158,14 @@ class Commit:
     def keep(self, name: str, content: bytes) -> None:
         """Stage a small file of the dataset's own state; it is there once the commit is."""
         path = self.stage / f"{next(self._numbers)}.{name}"
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "wb") as stream:
+        with create(path) as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            sync(stream)
         self._staged[path.name] = f"{STATE}/{name}"
 
     def _write_parquet(self, path: Path, table: Table, frames: Iterable[pl.DataFrame]) -> tuple[str, int]:
         schema, rows = table.arrow_schema(), 0
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w+b") as stream:
+        with create(path) as stream:
             with pq.ParquetWriter(
                 stream,
                 schema,
@@ -196,8 +178,7 @@ class Commit:
                     rows += len(group)
                     columns = group.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
                     writer.write_table(pa.Table.from_arrays(columns, schema=schema), ROW_GROUP_ROWS)
-            stream.flush()
-            os.fsync(stream.fileno())
+            sync(stream)
             stream.seek(0)
             return hashlib.file_digest(stream, "sha256").hexdigest(), rows
 
@@ -236,38 +217,16 @@ class Commit:
             "sources": self.sources,
             "addresses": self.addresses,
         }
-        _sync_directory(self.stage)
-        _write_json(self.out / STATE / COMMIT, {"renames": self._staged, "removes": removed, "manifest": manifest})
-        _roll_forward(self.out)
+        seal(self.out, manifest, self._staged, self.before.files, removed)
+        finish(self.out)
         return True
-
-
-def _roll_forward(out: Path) -> None:
-    """Finish a sealed commit: idempotent renames and unlinks, then the manifest."""
-    state = out / STATE
-    commit = json.loads((state / COMMIT).read_text(encoding="utf-8"))
-    touched: set[Path] = set()
-    for staged, relative in sorted(commit["renames"].items()):
-        target = out / relative
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        if (state / STAGE / staged).exists():
-            (state / STAGE / staged).replace(target)
-        touched.add(target.parent)
-    for relative in commit["removes"]:
-        (out / relative).unlink(missing_ok=True)
-        touched.add((out / relative).parent)
-    for folder in sorted(touched):
-        if folder.is_dir():
-            _sync_directory(folder)
-    _sync_directory(out)
-    _write_json(state / MANIFEST, commit["manifest"])
-    (state / COMMIT).unlink()
-    _sync_directory(state)
 
 
 @contextlib.contextmanager
 def _lock(state: Path) -> Iterator[None]:
-    with os.fdopen(os.open(state / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as handle:
+    handle = os.open(state / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
+    try:
+        os.fchmod(handle, PRIVATE_FILE)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -275,12 +234,24 @@ def _lock(state: Path) -> Iterator[None]:
                 f"another run is writing {state.parent}", "wait for it, or write to another --out"
             ) from None
         yield
+    finally:
+        os.close(handle)
 
 
 def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not out.is_dir():
+    """Refuse a folder that is somebody else's, or whose names others may change: what is written there is not safe."""
+    if not out.exists():
+        return
+    if not out.is_dir():
         raise OutputError(f"{out} is not a folder", "name a folder with --out")
-    if out.is_dir() and not (out / STATE).exists() and any(out.iterdir()):
+    found = out.stat()
+    if found.st_uid != os.geteuid():
+        raise OutputError(f"{out} belongs to another user", "name a folder of your own with --out")
+    if found.st_mode & stat.S_IWOTH:
+        raise OutputError(
+            f"{out} can be written by everybody", "take that right away (chmod o-w), or name a new folder"
+        )
+    if not (out / STATE).exists() and any(out.iterdir()):
         raise OutputError(f"{out} holds files that are not a dataset", "name an empty or new folder with --out")
 
 
@@ -291,19 +262,23 @@ def writing(out: Path) -> Iterator[Commit]:
     Raises:
         OutputError: the folder cannot be written, or is somebody else's.
         BusyError: another run is writing it.
+        DatasetError: what is there is damaged, or of another version.
     """
-    _refuse_foreign(out)
     state = out / STATE
     try:
-        for folder in (out, state):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_foreign(out)
+        make_root(out)
+        make_folder(state)
         with _lock(state):
+            if not (state / MANIFEST).exists():
+                # what says that this folder is a dataset has to be there before any table is
+                sync_folder(out)
             if (state / COMMIT).exists():
-                _roll_forward(out)
+                finish(out)
             shutil.rmtree(state / STAGE, ignore_errors=True)
-            (state / STAGE).mkdir(mode=0o700)
             manifest = read_manifest(out) if (state / MANIFEST).exists() else Manifest()
             try:
+                make_folder(state / STAGE)
                 yield Commit(out, manifest)
             finally:
                 # a sealed commit that could not be finished now needs its files later

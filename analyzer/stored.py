@@ -46,20 +46,28 @@ def _outline(number: int, part: Part) -> pl.DataFrame:
     file.
     """
     columns = list(dict.fromkeys((*NEEDED, *READ, *(name for names in COURSE.values() for name in names))))
-    stored = pl.read_parquet(part.path, columns=[name for name in columns if name != "scope"])
-    kept = thin(stored.with_columns(scope=pl.lit(part.scope, pl.UInt32)).with_row_index("at"), COURSE)
+    return _narrow(pl.read_parquet(part.path, columns=[name for name in columns if name != "scope"]), number, part.scope)
+
+
+def _narrow(stored: pl.DataFrame, number: int, scope: int) -> pl.DataFrame:
+    kept = thin(stored.with_columns(scope=pl.lit(scope, pl.UInt32)).with_row_index("at"), COURSE)
     in_series = pl.col("kind").is_in(list(COURSE))
     return narrowed(kept.select(*NEEDED, "at", "series_only", in_series=in_series, part=pl.lit(number, pl.UInt32)))
 
 
 def outline(parts: Sequence[Part]) -> Chunks:
-    """Give what correlation needs of all events, in chunks; `parts` stand in the order in which they were written."""
+    """Give what correlation needs of all events, in chunks; `parts` stand in the order in which they were written.
+
+    There is at least one chunk, were it empty.
+    """
     last = {part.scope: number for number, part in enumerate(parts)}
 
     def read() -> Iterator[Chunk]:
         waiting: list[pl.DataFrame] = []
         begun: set[int] = set()
         seq = 0
+        if not parts:
+            yield Chunk(_narrow(EVENTS.empty(), 0, 0).with_row_index("seq"), ())
         for number, part in enumerate(parts):
             waiting.append(_outline(number, part))
             begun.add(part.scope)

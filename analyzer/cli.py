@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from analyzer.pipeline import Ingested
 
 EXIT_CODES = """Exit codes: 0 done; 1 failed; 2 wrong usage, unknown table or event; 4 unknown conversation;
-65 not a dataset; 66 nothing to read; 70 broken grammar; 73 cannot write; 75 busy; 130 interrupted."""
+65 not a dataset; 66 nothing to read; 70 broken grammar; 73 cannot write; 75 busy; 130 interrupted; 143 terminated."""
 
 app = typer.Typer(
     name="analyzer",

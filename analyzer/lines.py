@@ -35,8 +35,17 @@ BLOCK_LINES = 1 << 18
 #: so much of a first line is enough to tell logs apart
 FIRST_BYTES = 4096
 STEM_CHARS = 16
+#: a longer line without an end is not looked at
+_LONGEST_TAIL = 1 << 16
 #: a longer line is cut here; the rest of it is dropped and counted
 MAX_LINE_CHARS = 1 << 20
+
+
+def _closes(tail: bytes) -> bool:
+    """Whether a line that has no end yet ends as the library and JSON end theirs: with all brackets closed."""
+    pairs = ((b"(", b")"), (b"{", b"}"))
+    closed = all(tail.count(opens) == tail.count(closes) for opens, closes in pairs)
+    return closed and tail.endswith((b")", b"}")) and len(tail) <= _LONGEST_TAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,9 @@ class Tally:
     #: the digest of whole lines
     _whole: hashlib._Hash = field(default_factory=hashlib.sha256)
     _read: int = 0
+    _closed: bool = False
+    #: what stands behind the last line end, as far as it is looked at
+    _tail: builtins.bytes = b""
 
     def take(self, piece: builtins.bytes) -> None:
         """Count a piece of decompressed bytes."""
@@ -104,6 +116,7 @@ class Tally:
             begun = (self.first + piece[:FIRST_BYTES])[:FIRST_BYTES]
             self.first = begun[: begun.find(b"\n") + 1] or begun
         whole = piece.rfind(b"\n") + 1
+        self._tail = ((b"" if whole else self._tail) + piece[whole:])[: _LONGEST_TAIL + 1]
         self._add(piece[:whole])
         if whole:
             self.bytes, self._whole = self._read, self._digest.copy()
@@ -120,9 +133,10 @@ class Tally:
         self._read += len(piece)
 
     def close(self) -> None:
-        """Note that there is no more; what does not wait is a line although it has no end."""
-        if not self.waits:
+        """Note that there is no more; what does not wait, or lacks nothing but its end, is a line."""
+        if not self.waits or _closes(self._tail):
             self.bytes, self._whole = self._read, self._digest
+        self._closed = True
 
     @property
     def pending(self) -> int:
@@ -131,9 +145,10 @@ class Tally:
 
     @property
     def stem(self) -> str | None:
-        """What a log is known by however it grows: a digest of its first line; None while that has no end."""
-        whole = self.first.endswith(b"\n") or len(self.first) == FIRST_BYTES
-        return hashlib.sha256(self.first).hexdigest()[:STEM_CHARS] if whole else None
+        """What a log is known by however it grows: a digest of its first line; None while that is not whole."""
+        line = self.first.removesuffix(b"\n")
+        whole = line != self.first or len(self.first) == FIRST_BYTES or (self._closed and not self.pending)
+        return hashlib.sha256(line).hexdigest()[:STEM_CHARS] if whole and self.first else None
 
     def refuse(self, reason: str) -> None:
         """Note that the input was not read at all."""

@@ -46,7 +46,9 @@ def _outline(number: int, part: Part) -> pl.DataFrame:
     file.
     """
     columns = list(dict.fromkeys((*NEEDED, *READ, *(name for names in COURSE.values() for name in names))))
-    return _narrow(pl.read_parquet(part.path, columns=[name for name in columns if name != "scope"]), number, part.scope)
+    return _narrow(
+        pl.read_parquet(part.path, columns=[name for name in columns if name != "scope"]), number, part.scope
+    )
 
 
 def _narrow(stored: pl.DataFrame, number: int, scope: int) -> pl.DataFrame:

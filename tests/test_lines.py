@@ -188,7 +188,7 @@ def test_lines_are_cut_alike_however_they_arrive(
         pieces = [raw[at : at + step] for at in range(0, len(raw), step)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lines, "MAX_LINE_CHARS", limit)
-            patch.setattr(lines, "_pieces", lambda _, pieces=pieces: iter(pieces))
+            patch.setattr(lines, "_pieces", lambda *_, pieces=pieces: iter(pieces))
             tally = lines.Tally()
             frames = list(lines.read(lines.Input("long.log", None), tally, block_bytes=block_bytes))
         found = pl.concat([lines._frame(lines._Block(0, b""), lines.Tally()), *frames])
@@ -211,7 +211,7 @@ def test_lines_are_cut_alike_however_they_arrive(
 def test_a_line_that_does_not_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     piece, count = b"x\xc3\xa9 " * (1 << 18), 128
     raw = [log(1), *[piece] * count, b"\n", log(1, first=1)]
-    monkeypatch.setattr(lines, "_pieces", lambda _: iter(raw))
+    monkeypatch.setattr(lines, "_pieces", lambda *_: iter(raw))
     tally = lines.Tally()
     tracemalloc.start()
     try:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TypeAlias
 
-#: place among the parts of a log as their names tell it, the oldest the least: date, then number
-Rank: TypeAlias = tuple[tuple[int, ...], int]
+#: place among the parts of a log as their names tell it, the oldest the least: date, generation, then number
+Rank: TypeAlias = tuple[tuple[int, ...], int, int]
+#: what tells a source from an older one of the same name
+_GENERATION = re.compile(r"#([0-9]+)$")
 _PACKED = re.compile(r"\.(?:gz|zst|zstd)$")
 #: behind a digit it is the end of an address or of a version
 _NUMBER = re.compile(r"(?<!\d)\.(\d{1,3})$")
@@ -34,9 +36,11 @@ class Part:
 def log_of(name: str) -> tuple[str, Rank]:
     """Name of the log that a file is a part of, with its folder, and the rank among the parts.
 
-    Numbers count backwards and dates forwards; the file without either is the newest.
+    Numbers count backwards and dates forwards; the file without either is the newest. One that was read after another
+    of its name is newer.
     """
-    folder, slash, file = name.rpartition("/")
+    generation = int(found[1]) if (found := _GENERATION.search(name)) else 1
+    folder, slash, file = _GENERATION.sub("", name).rpartition("/")
     file = _PACKED.sub("", file)
     dated: tuple[int, ...] = (1,)
     numbered = 0
@@ -46,7 +50,7 @@ def log_of(name: str) -> tuple[str, Rank]:
     if (date := _DATE.search(file)) and date.start():
         dated = (0, *map(int, re.findall(r"\d+", "-".join(date.groups()))))
         file = file[: date.start()] + file[date.end() :]
-    return f"{folder}{slash}{file}", (dated, numbered)
+    return f"{folder}{slash}{file}", (dated, generation, numbered)
 
 
 def _seams(parts: Sequence[Part]) -> Iterator[bool]:
@@ -69,7 +73,10 @@ def placed(parts: Iterable[Part]) -> list[tuple[Part, int]]:
 
     Times decide; where they are equal or missing, ranks do. Without times two parts of one rank are of no known order.
     """
-    ordered = sorted(parts, key=lambda one: (one.first_ts or "", log_of(one.name)[1], one.name, one.identity))
+    # what ends when another one begins stands before it
+    ordered = sorted(
+        parts, key=lambda one: (one.first_ts or "", one.last_ts or "", log_of(one.name)[1], one.name, one.identity)
+    )
     logs: dict[tuple[str, bool], list[int]] = {}
     for place, part in enumerate(ordered):
         logs.setdefault((log_of(part.name)[0], part.first_ts is None), []).append(place)

@@ -76,8 +76,11 @@ class Explanation:
 
 def _record(path: Path, line: int, dialect: Dialect | None) -> tuple[Dialect, pl.DataFrame]:
     tally, name = Tally(), path.name or str(path)
+    if not path.is_file():
+        what = "Is a directory" if path.is_dir() else "No such file"
+        raise InputError(f"{name}: {what}", "name a log file that can be read")
     is_record = (pl.col("line") <= line) & (line < pl.col("line") + pl.col("lines"))
-    for chosen, frame in split(read(Input(name, path), tally), dialect=dialect):
+    for chosen, frame in split(read(Input(name, path, final=True), tally), dialect=dialect):
         found = frame.filter(is_record)
         if len(found):
             return chosen, found.head(1)

@@ -7,9 +7,7 @@ are not UTF-8 become visible escapes; UTF-16 is read where a byte order mark tel
 
 from __future__ import annotations
 
-import builtins
 import codecs
-import hashlib
 import io
 import os
 import stat
@@ -25,27 +23,15 @@ import polars as pl
 
 from analyzer.archives import BrokenOff, compression, decompressed
 from analyzer.inputs import STDIN, Input, discover, why_not
-from analyzer.refusals import REASONS, Refusals
+from analyzer.tally import Tally
 
 __all__ = ["STDIN", "Input", "Tally", "discover", "read"]
 
 BLOCK_BYTES = 8 << 20
 #: a block of more lines is halved: what is kept of a line is more than an empty one has
 BLOCK_LINES = 1 << 18
-#: so much of a first line is enough to tell logs apart
-FIRST_BYTES = 4096
-STEM_CHARS = 16
-#: a longer line without an end is not looked at
-_LONGEST_TAIL = 1 << 16
 #: a longer line is cut here; the rest of it is dropped and counted
 MAX_LINE_CHARS = 1 << 20
-
-
-def _closes(tail: bytes) -> bool:
-    """Whether a line that has no end yet ends as the library and JSON end theirs: with all brackets closed."""
-    pairs = ((b"(", b")"), (b"{", b"}"))
-    closed = all(tail.count(opens) == tail.count(closes) for opens, closes in pairs)
-    return closed and tail.endswith((b")", b"}")) and len(tail) <= _LONGEST_TAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,93 +63,6 @@ class Trail:
         if None in border or not offset or not 0 <= border[0] - offset[0] <= BLOCK_BYTES:
             return None
         return Place(offset[0], line, border[0])
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was read of one input; complete once its blocks are exhausted."""
-
-    bytes: int = 0
-    lines: int = 0
-    cut_lines: int = 0
-    problem: str | None = None
-    #: the reason why nothing was read at all, of `refusals.REASONS`
-    refused: str | None = None
-    refusals: Refusals = field(default_factory=Refusals)
-    #: bytes that the text has more than the input, where it was written anew in UTF-8; its offsets are not known then
-    recoded: int | None = None
-    #: whether each frame is a block, so that a reading that begins behind one gives the same
-    resumable: bool = True
-    #: whether bytes behind the last line end wait for theirs; so they do in a file that may grow
-    waits: bool = False
-    #: bytes of the first line, its end included, or as many as are enough to tell logs apart
-    first: builtins.bytes = b""
-    #: byte counts at which to note what was read so far: sizes of sources already known, ascending
-    marks: tuple[int, ...] = ()
-    #: identities of the beginnings noted
-    beginnings: list[str] = field(default_factory=list)
-    _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
-    #: the digest of whole lines
-    _whole: hashlib._Hash = field(default_factory=hashlib.sha256)
-    _read: int = 0
-    _closed: bool = False
-    #: what stands behind the last line end, as far as it is looked at
-    _tail: builtins.bytes = b""
-
-    def take(self, piece: builtins.bytes) -> None:
-        """Count a piece of decompressed bytes."""
-        if len(self.first) < FIRST_BYTES and not self.first.endswith(b"\n"):
-            begun = (self.first + piece[:FIRST_BYTES])[:FIRST_BYTES]
-            self.first = begun[: begun.find(b"\n") + 1] or begun
-        whole = piece.rfind(b"\n") + 1
-        self._tail = ((b"" if whole else self._tail) + piece[whole:])[: _LONGEST_TAIL + 1]
-        self._add(piece[:whole])
-        if whole:
-            self.bytes, self._whole = self._read, self._digest.copy()
-        self._add(piece[whole:])
-
-    def _add(self, piece: builtins.bytes) -> None:
-        while self.marks and self.marks[0] <= self._read + len(piece):
-            size = self.marks[0] - self._read
-            self._digest.update(piece[:size])
-            self._read, piece = self._read + size, piece[size:]
-            self.beginnings.append(self._digest.hexdigest())
-            self.marks = self.marks[1:]
-        self._digest.update(piece)
-        self._read += len(piece)
-
-    def close(self) -> None:
-        """Note that there is no more; what does not wait, or lacks nothing but its end, is a line."""
-        if not self.waits or _closes(self._tail):
-            self.bytes, self._whole = self._read, self._digest
-        self._closed = True
-
-    @property
-    def pending(self) -> int:
-        """Bytes that wait for the end of their line."""
-        return self._read - self.bytes
-
-    @property
-    def stem(self) -> str | None:
-        """What a log is known by however it grows: a digest of its first line; None while that is not whole."""
-        line = self.first.removesuffix(b"\n")
-        whole = line != self.first or len(self.first) == FIRST_BYTES or (self._closed and not self.pending)
-        return hashlib.sha256(line).hexdigest()[:STEM_CHARS] if whole and self.first else None
-
-    def refuse(self, reason: str) -> None:
-        """Note that the input was not read at all."""
-        self.refused, self.problem = reason, REASONS[reason].removeprefix("The input: ").rstrip(".")
-        self.refusals.tell(reason)
-
-    def break_off(self, reason: str, problem: str) -> None:
-        """Note that the input could not be read on."""
-        self.problem = problem
-        self.refusals.tell(reason, line=None, offset=self._read)
-
-    @property
-    def identity(self) -> str:
-        """SHA-256 of the decompressed bytes, in hex, without those that wait."""
-        return self._whole.hexdigest()
 
 
 def compressed_with(one: Input) -> str | None:

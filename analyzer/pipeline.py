@@ -200,12 +200,11 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> in
     seen = None
     if known.kinds & set(relay.KINDS):
         seen = relay.witnessed(placed(chunks(), known), further, resolution)
-    before = commit.sole(FINGERPRINTS)
     rebuilt = reduce(
         known,
         placed(chunks(), known),
         Sources(further, contents(parts), resolution, seen),
-        pl.read_parquet(before) if before else FINGERPRINTS.empty(),
+        commit.read(FINGERPRINTS),
         commit.stage,
     )
     commit.write(FINGERPRINTS, rebuilt.fingerprints)
@@ -214,7 +213,7 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> in
     relayed = RELAY_SESSIONS.empty()
     if seen is not None:
         # a session may belong to no conversation, so it is rebuilt with none
-        sides = pl.read_parquet(commit.staged(ICE_STATS), columns=["tube_id", "side"])
+        sides = commit.read_staged(ICE_STATS, ["tube_id", "side"])
         relayed = relay_sessions.reduce(seen, known.links, sides)
     commit.write(RELAY_SESSIONS, relayed)
     return len(rebuilt.fingerprints) - len(rebuilt.kept)

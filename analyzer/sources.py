@@ -19,11 +19,12 @@ from analyzer.accounts import Counted, restored
 from analyzer.dialects import UTC, Dialect
 from analyzer.errors import AccountingError
 from analyzer.inputs import Input
-from analyzer.lines import STEM_CHARS, Place, Tally, recognised, stem_of
+from analyzer.lines import Place, recognised, stem_of
 from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
 from analyzer.reductions.refusals import refused, unaccounted
 from analyzer.refusals import Refusals
 from analyzer.tables.dataset import Commit, Staged
+from analyzer.tally import STEM_CHARS, Tally
 
 #: what the manifest has of a source
 Entry: TypeAlias = dict[str, Any]
@@ -142,7 +143,7 @@ def recognise(
 
     It is read in the zone given for it, else in that for all, else in the one it was read in before.
     """
-    taken = {entry["row"]["name"] for entry in known.values()}
+    taken = {entry["row"]["name"] for entry in known.values() if entry["row"]["bytes"]}
     outgrown: set[str] = set()
     for one in inputs:
         asked = given.get(one.name, zone)
@@ -152,10 +153,10 @@ def recognise(
             # of two inputs that begin like a third one goes on from it
             source.before = tuple(was for was in source.before if was not in outgrown)
             outgrown.update(source.before)
-        if not source.before:
+        if not source.before and not one.refused:
             source.name = _untaken(one.name, "#", taken)
             taken.add(source.name)
-        else:
+        elif source.before:
             entry = known[source.before[-1]]
             source.name, was = entry["row"]["name"], _zone_of(entry)
             source.zone = asked or was

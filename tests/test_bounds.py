@@ -42,7 +42,7 @@ def refused(folder: Path, data: bytes, name: str = "app.log", **options: Any) ->
     """What is refused of one input of these bytes; its source is left out."""
     shutil.rmtree(folder / "out", ignore_errors=True)
     (folder / name).write_bytes(data)
-    ingest([str(folder / name)], folder / "out", **options)
+    ingest([str(folder / name)], folder / "out", **options, final=True)
     rows = refusals(folder / "out")
     assert {row.pop("source") for row in rows} <= {name}
     return rows
@@ -360,8 +360,8 @@ def test_what_is_not_accounted_for_is_not_written(tmp_path: Path, monkeypatch: p
     (tmp_path / "app.log").write_bytes(log(9))
     read = lines.read
 
-    def losing(one: lines.Input, tally: lines.Tally) -> Any:
-        for frame in read(one, tally):
+    def losing(one: lines.Input, tally: lines.Tally, start: lines.Place | None) -> Any:
+        for frame in read(one, tally, start=start):
             yield frame.head(-1)
 
     monkeypatch.setattr("analyzer.pipeline.read", losing)

@@ -101,7 +101,7 @@ def test_a_grown_log_replaces_what_it_was(tmp_path: Path, of_one: Path) -> None:
     for size in (third, cut, len(whole)):  # the first is cut within a line
         log.write_bytes(whole[:size])
         assert ingest([str(log)], out).changed
-        assert pl.read_parquet(out / "sources")["bytes"].to_list() == [size]
+        assert pl.read_parquet(out / "sources")["bytes"].to_list() == [whole[:size].rfind(b"\n") + 1]
     assert files(out) == files(of_one)
 
 

@@ -45,7 +45,8 @@ MESSAGES = [
     (EVIL, f"from a logger of that name {EVIL}"),
     ("../../../../etc/passwd", "from a logger of that name"),
     ("channel.core", f"Channel '{EVIL}' closing (tube_id: abc-123, reason: {EVIL})"),
-    *(("tube", f"ICE gathering started (tube_id: {one}, conversation_id: {one})") for one in IDS),
+    *(("tube", f"ICE gathering started (tube_id: x{one})") for one in IDS),
+    *(("tube", f"ICE gathering started (tube_id: t-{n}, conversation_id: {one})") for n, one in enumerate(IDS)),
 ]
 #: our own, on terminals only
 PAINT = re.compile("\x1b\\[(?:[0-9]*)m")
@@ -156,6 +157,8 @@ def test_on_a_terminal_only_our_own_colours_are_added(said: Any, home: Path, mon
 
 def test_no_file_is_named_by_a_log(home: Path) -> None:
     names = {path.relative_to(home / "metrics").as_posix() for path in (home / "metrics").rglob("*") if path.is_file()}
-    own = re.compile(r"[a-z_]+/(?:part-[0-9]+|none|[0-9a-f]{16}-[0-9]{5})\.parquet|_analyzer/[a-z.]+")
+    own = re.compile(
+        r"[a-z_]+/(?:part-[0-9]+|none|[0-9a-f]{16}-[0-9]{5}-[0-9a-f]{12})\.parquet|_analyzer/(?:[a-z.]+|part-0\.state)"
+    )
     assert not {name for name in names if not own.fullmatch(name)}
     assert {path.name for path in home.iterdir()} <= {*_logs(home), "metrics", "again-True", "again-False"}

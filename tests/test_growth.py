@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import analyzer
-from analyzer import pipeline
+from analyzer import lines, pipeline
 from analyzer.errors import DatasetError
 from analyzer.pipeline import ingest
 from tests.datasets import CAPTURED
@@ -35,7 +35,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def smaller(patch: pytest.MonkeyPatch) -> None:
-    read = pipeline.read
+    read = lines.read
     patch.setattr(pipeline, "read", lambda one, tally, start=None: read(one, tally, start=start, block_bytes=8000))
     patch.setattr(pipeline, "BATCH_RECORDS", 40)
 
@@ -305,9 +305,10 @@ class Logs(RuleBasedStateMachine):
 
         shutil.rmtree(self.folder / "once", ignore_errors=True)
         ingest([str(self.folder / "one.log")], self.folder / "once")
-        lines = [pl.read_parquet(self.folder / out / "sources")["lines"].sum() for out in ("out", "once")]
-        assert lines[0] - lines[1] in (0, 1)
-        if lines[0] == lines[1]:
+        read, all_ = (sum(pl.read_parquet(self.folder / out / "sources")["lines"].to_list()) for out in ("out", "once"))
+        # the last one may lack nothing but its end
+        assert read - all_ in (0, 1)
+        if read == all_:
             found, once = (placeless(opened(self.folder / out)) for out in ("out", "once"))
             assert found == once
 

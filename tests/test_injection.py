@@ -44,11 +44,21 @@ FAKES = {
 }
 
 
+def numbered(lines: list[str]) -> pl.DataFrame:
+    """Lines as they are read."""
+    sizes = [len(line.encode()) + 1 for line in lines]
+    columns = {
+        "line": range(1, len(lines) + 1),
+        "text": lines,
+        "offset": [sum(sizes[:at]) for at in range(len(lines))],
+        "size": sizes,
+    }
+    return pl.DataFrame(columns, schema=dict(zip(columns, (pl.Int64, pl.String, pl.Int64, pl.Int64), strict=True)))
+
+
 def read(lines: list[str], dialect: str | None = None) -> pl.DataFrame:
     """Events of a log of these lines."""
-    frame = pl.DataFrame(
-        {"line": range(1, len(lines) + 1), "text": lines}, schema={"line": pl.Int64, "text": pl.String}
-    )
+    frame = numbered(lines)
     layout = forced(dialect) if dialect else None
     found = [found for _, found in records.split([frame], dialect=layout)]
     return extract(sift(pl.concat(found).with_columns(source=pl.lit("test")))).events
@@ -129,9 +139,7 @@ def test_a_piece_of_a_framed_line_begins_no_record(framed: Callable[[str], list[
     long = begin + "x" * ((16 << 10) - len(begin)) + FAKE + "y" * (16 << 10) + FAKE
     opened = f"{STAMP} DEBUG {TUBE}: ICE gathering started (tube_id: real)"
     lines = [*framed(opened), *framed(long), *framed(opened)]
-    frame = pl.DataFrame(
-        {"line": range(1, len(lines) + 1), "text": lines}, schema={"line": pl.Int64, "text": pl.String}
-    )
+    frame = numbered(lines)
     found = pl.concat(part for _, part in records.split(frame.iter_slices(-(-len(frame) // blocks))))
     assert found["lines"].to_list() == [1, len(lines) - 2, 1]
     assert found["message"][1] == long.removeprefix(begin[: begin.index("Error")])

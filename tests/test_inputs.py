@@ -56,7 +56,7 @@ def read(data: bytes, folder: Path, *, block_bytes: int = lines.BLOCK_BYTES) -> 
     path = folder / "read.log"
     path.write_bytes(data)
     tally = lines.Tally()
-    blocks = lines.read(lines.Input("read.log", path), tally, block_bytes=block_bytes)
+    blocks = lines.read(lines.Input("read.log", path, final=True), tally, block_bytes=block_bytes)
     return tally, [frame for _, frame in records.split(blocks)]
 
 
@@ -174,7 +174,7 @@ def test_archives_one_behind_the_other_are_read_on(tmp_path: Path) -> None:
 
 def test_a_binary_file_is_rejected_line_by_line(tmp_path: Path) -> None:
     data = random.Random(1).randbytes(200_000)
-    row = ingested(tmp_path, data, name="core")
+    row = ingested(tmp_path, data, name="core", final=True)
     assert row["rejected"] == row["records"] == row["lines"] == data.count(b"\n") + (not data.endswith(b"\n"))
     assert row["dialect"] == "unknown"
 

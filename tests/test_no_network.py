@@ -60,6 +60,7 @@ def test_no_command_opens_a_socket_or_asks_for_a_name(tmp_path: Path) -> None:
         ["summarize", "--json"],
         ["drift"],
         ["coverage"],
+        ["redact", *logs, "-o", "copies"],
         ["tables"],
         ["events"],
         ["explain", f"{logs[0]}:10"],

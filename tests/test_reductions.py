@@ -71,7 +71,11 @@ def rebuilt(files: dict[str, bytes], *, order: Sequence[str] | None = None) -> T
             path = folder / "logs" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        ingest([str(folder / "logs" / name) for name in order] if order else [str(folder / "logs")], folder / "out")
+        ingest(
+            [str(folder / "logs" / name) for name in order] if order else [str(folder / "logs")],
+            folder / "out",
+            addresses="raw",
+        )
         return opened(folder / "out")
 
 
@@ -244,9 +248,9 @@ def test_one_ingest_or_several_is_thesame(lives: list[Life], backwards: bool) ->
     with scratch() as folder:
         for name in sorted(once, reverse=backwards):
             (folder / name).write_bytes(once[name])
-            ingest([str(folder / name)], folder / "out")
+            ingest([str(folder / name)], folder / "out", addresses="raw")
         several = opened(folder / "out")
-        ingest([str(folder / name) for name in once], folder / "again")
+        ingest([str(folder / name) for name in once], folder / "again", addresses="raw")
         assert all(several[name].equals(frame) for name, frame in opened(folder / "again").items())
         shutil.rmtree(folder / "out")
 
@@ -355,7 +359,7 @@ def test_without_times_parts_are_in_the_order_of_their_names(names: tuple[str, .
     with scratch() as folder:
         for name in (names[1], names[2], names[0]):
             (folder / name).write_bytes(files[name])
-            ingest([str(folder / name)], folder / "out")
+            ingest([str(folder / name)], folder / "out", addresses="raw")
         assert placeless(opened(folder / "out")) == placeless(one)
 
 

@@ -282,10 +282,11 @@ def test_remarks_on_a_source() -> None:
         "rejected": 0,
         "cut_lines": 1,
         "events": 0,
+        "bytes": 900,
         "problem": "EOFError: early",
     }
     remarks = sorted(ingested._remarks(source))
-    assert [rank for rank, _ in remarks] == [0, 1, 2, 3]
+    assert [rank for rank, _ in remarks] == [0, 1, 2]
     assert "std 10, dash 6" in remarks[1][1]
     assert not list(
         ingested._remarks({**source, "dialect_votes": "std 10, dash 1", "cut_lines": 0, "events": 1, "problem": None})

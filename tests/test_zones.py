@@ -22,7 +22,7 @@ def log(path: Path, lines: int = len(SEED_LINES), *, last: str = "") -> Path:
     """A log that begins at noon on the wall; a last line that differs makes it another source."""
     path.parent.mkdir(parents=True, exist_ok=True)
     told = [f"2026-07-01 12:00:0{second},000 {line}\n" for second, line in enumerate(SEED_LINES[:lines])]
-    path.write_text("".join(told) + last)
+    path.write_text("".join(told) + (f"{last}\n" if last else ""))
     return path
 
 

@@ -363,7 +363,7 @@ def agreed(kinds: Iterable[EventKind]) -> list[Violation]:
         for capture in captures(kind.sequence):
             first, where = readers.setdefault(capture.column, (capture, kind))
             one, other = TYPES[first.terminal], TYPES[capture.terminal]
-            if (one.dtype, one.expr) != (other.dtype, other.expr):
+            if (one.dtype, one.reader or one.expr) != (other.dtype, other.reader or other.expr):
                 what = f"column {capture.column} is {capture.terminal} here and {first.terminal} at {where.place}"
                 found.append(_broken(kind, what, "use one terminal, or another column name"))
     return list(dict.fromkeys(found))

@@ -36,6 +36,8 @@ class Type:
     naive: bool = False
     #: a longer value is refused, bytes; a list's items are measured one by one
     longest: int | None = None
+    #: what reads a value of any length; values of one column are read alike
+    reader: Callable[[pl.Expr], pl.Expr] | None = None
     #: of texts; what is not said here is looked through
     holds: Holds = "text"
 
@@ -188,7 +190,7 @@ def _bounded(name: str, kind: Type) -> Type:
     def value(text: str) -> object:
         return kind.value(text) if len(text.encode()) <= longest else None
 
-    return replace(kind, expr=expr, value=value, longest=longest)
+    return replace(kind, expr=expr, value=value, longest=longest, reader=kind.expr)
 
 
 TYPES = {name: _bounded(name, kind) for name, kind in TYPES.items()}

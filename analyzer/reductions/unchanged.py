@@ -12,7 +12,6 @@ from pathlib import Path
 
 import polars as pl
 
-import analyzer
 from analyzer.events.correlate import Streams
 from analyzer.tables.dataset import STATE
 from analyzer.tables.declare import Column, Table
@@ -65,6 +64,6 @@ def is_of_now(path: Path | None) -> bool:
 def code() -> str:
     """What a fingerprint depends on beside the log: the program, and how Polars hashes."""
     digest = hashlib.sha256(pl.__version__.encode())
-    for path in sorted(Path(analyzer.__file__).parent.rglob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -17,7 +17,7 @@ import itertools
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,9 +191,14 @@ class Commit:
         relative = _relative(table.name, SOLE)
         return self.out / relative if relative in self.before.files else None
 
-    def staged(self, table: Table) -> Path:
-        """Where the only file of a table lies now, as it will be."""
-        return self.places()[_relative(table.name, SOLE)]
+    def read(self, table: Table) -> pl.DataFrame:
+        """Rows of the only file of a table as the dataset has it; none where there is none."""
+        path = self.sole(table)
+        return pl.read_parquet(path) if path else table.empty()
+
+    def read_staged(self, table: Table, columns: Sequence[str]) -> pl.DataFrame:
+        """Columns of the only file of a table as it will be."""
+        return pl.read_parquet(self.places()[_relative(table.name, SOLE)], columns=list(columns))
 
     def rows(self, table: Table) -> int:
         """How many rows a table has."""

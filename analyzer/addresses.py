@@ -228,6 +228,11 @@ def _mapped(values: pl.Series, of: Callable[[str], str]) -> pl.Series:
     return values.replace_strict(distinct, pl.Series(map(of, distinct), dtype=pl.String), return_dtype=pl.String)
 
 
+def may_name_one(values: pl.Series) -> bool:
+    """Whether any of some texts may hold an address."""
+    return bool(values.drop_nulls().unique().str.contains(_HINT).any())
+
+
 def hidden_texts(texts: pl.Series, policy: Policy) -> pl.Series:
     """Any texts, with the endpoints' public addresses in them as the policy leaves them; all else stands as it stood.
 

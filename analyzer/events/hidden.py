@@ -6,12 +6,13 @@ Which columns hold whose address is declared once, by the terminals that the gra
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import get_args
 
 import polars as pl
 
-from analyzer.addresses import Form, Policy, hidden_values
+from analyzer.addresses import Form, Policy, hidden_values, may_name_one
 from analyzer.events.envelope import typed_columns
 from analyzer.events.targets import stem
 from analyzer.grammar import grammar
@@ -58,6 +59,12 @@ def _hidden(rows: pl.DataFrame, policy: Policy) -> pl.Series:
     return values
 
 
+def _is_asked(values: pl.Series, kinds: Iterable[tuple[str, str]]) -> bool:
+    """Whether a column of texts has to be looked through: few hold what looks like an address."""
+    forms = {holds(target, kind).get(values.name, "text") for target, kind in kinds}
+    return not forms <= {"server", "none"} and (not forms.isdisjoint({"address", "endpoint"}) or may_name_one(values))
+
+
 def _column(events: pl.DataFrame, name: str, policy: Policy) -> pl.Series:
     """One column of texts."""
     is_own = (pl.lit(name) == "address") & _RELAYED.fill_null(False)
@@ -93,6 +100,8 @@ def hidden_endpoints(events: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     if policy.name == "raw":
         return events
     typed = [name for name, dtype in typed_columns().items() if events[name].null_count() < len(events)]
-    texts = [_column(events, name, policy) for name in typed if typed_columns()[name] == pl.String()]
+    kinds = events.select("target", "kind").unique().rows()
+    named = [name for name in typed if typed_columns()[name] == pl.String()]
+    texts = [_column(events, name, policy) for name in named if _is_asked(events[name], kinds)]
     lists = [_lists(events, name, policy) for name in typed if typed_columns()[name] == _TEXTS]
     return events.with_columns(*texts, *lists, _lists(events, "fields", policy))

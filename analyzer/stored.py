@@ -25,7 +25,7 @@ from analyzer.reductions.samples import COURSE
 #: events looked at together while they are correlated
 CHUNK_EVENTS = 200_000
 #: so many events are kept in memory between one reading and the next; of more, none are
-HELD_EVENTS = 1_500_000
+HELD_EVENTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

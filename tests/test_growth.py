@@ -168,6 +168,7 @@ def test_many_rows_are_merged_as_few_are(tmp_path: Path, monkeypatch: pytest.Mon
     logs = [str(path) for path in sorted((CAPTURED / "2.2.9").rglob("*.log*"))][:6]
     ingest(logs, tmp_path / "few")
     monkeypatch.setattr("analyzer.tables.small.HELD_ROWS", 100)
+    monkeypatch.setattr("analyzer.tables.small.MERGED_ROWS", 150)
     monkeypatch.setattr("analyzer.reductions.BATCH_EVENTS", 300)
     monkeypatch.setattr("analyzer.stored.CHUNK_EVENTS", 300)
     monkeypatch.setattr("analyzer.stored.HELD_EVENTS", 0)

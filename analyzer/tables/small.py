@@ -14,8 +14,9 @@ import polars as pl
 
 from analyzer.tables.declare import Table
 
-#: rows of one table that are kept in memory, and rows that are merged at a time
-HELD_ROWS = 100_000
+#: rows of one table that are kept in memory until they are laid aside, and rows that are merged at a time
+HELD_ROWS = 40_000
+MERGED_ROWS = 100_000
 #: what is different in nearly every row
 _UNALIKE = ("origin", "address")
 #: first of what sorts a table
@@ -86,7 +87,7 @@ class Rows:
         if sum(map(len, self._held)) >= HELD_ROWS:
             path = self.folder / f"{self.table.name}-{len(self._runs)}.run"
             ordered = self.table.spelled(in_order(self.table, self._held))
-            ordered.write_parquet(path, compression="lz4", statistics=False, row_group_size=HELD_ROWS // 16)
+            ordered.write_parquet(path, compression="lz4", statistics=False, row_group_size=HELD_ROWS // 8)
             self._runs.append(path)
             self._held.clear()
 
@@ -105,7 +106,7 @@ class Rows:
             counts.group_by(_KEY)
             .agg(pl.col("rows").sum())
             .sort(_KEY)
-            .with_columns(number=pl.col("rows").cum_sum() // HELD_ROWS)
+            .with_columns(number=pl.col("rows").cum_sum() // MERGED_ROWS)
         )
         for wanted in ranges.partition_by("number", maintain_order=True):
             mine = held.filter(pl.col(_KEY).cast(pl.String).is_in(wanted[_KEY].implode()))

@@ -281,6 +281,8 @@ def test_remarks_on_a_source() -> None:
         "records": 9,
         "rejected": 0,
         "cut_lines": 1,
+        "name": "app.log",
+        "pending_bytes": 0,
         "events": 0,
         "bytes": 900,
         "problem": "EOFError: early",

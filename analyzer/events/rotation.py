@@ -33,6 +33,11 @@ class Part:
     last_ts: str | None
 
 
+def numbered(name: str) -> bool:
+    """Whether a source has a number because another one of its name was there before."""
+    return _GENERATION.search(name) is not None
+
+
 def log_of(name: str) -> tuple[str, Rank]:
     """Name of the log that a file is a part of, with its folder, and the rank among the parts.
 

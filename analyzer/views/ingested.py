@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from analyzer.api import Dataset
+from analyzer.events.rotation import numbered
 from analyzer.pipeline import Ingested
 from analyzer.refusals import REASONS
 from analyzer.views.text import WIDTH, Cell, Paint, counted, grid, plain, shown, size
@@ -53,6 +54,8 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
         "changed": done.changed,
         "addresses": done.addresses,
         "given": done.given,
+        "records_added": done.added,
+        "conversations_rebuilt": done.rebuilt,
         "already_known": [{"name": name, "known_as": known_as} for name, known_as in done.known],
         "totals": {name: int(sources[name].sum()) for name in ("bytes", "lines", "records", *FATES)},
         "dialects": dict(sorted(dialects, key=lambda one: one[0] == UNKNOWN)),
@@ -111,6 +114,10 @@ def _remarks(source: dict[str, Any]) -> Iterator[tuple[int, str]]:
     if len(votes) > 1 and not overruled and votes[1][1] >= CONTESTED * votes[0][1]:
         told = ", ".join(f"{name} {count}" for name, count in votes)
         yield 1, f"its dialect was a close vote: {told}; --dialect decides"
+    if source["pending_bytes"]:
+        yield 2, f"{source['pending_bytes']:,} B of a last line wait for its end; --final reads them"
+    if numbered(source["name"]):
+        yield 5, "another log of that name is in the dataset, which is why this one has a number"
     if source["cut_lines"]:
         yield 2, f"{counted(source['cut_lines'], 'line')} longer than the limit, cut there"
     if unread:
@@ -134,6 +141,8 @@ def _read(values: dict[str, Any], path: object) -> list[str]:
     if not values["changed"]:
         return [f"{counted(given, 'source')}: nothing new, {shown(path)} is as it was"]
     lines = [f"{counted(given, 'source')}, {counted(totals['lines'], 'line')}, {size(totals['bytes'])}"]
+    if values["records_added"] != totals["records"]:
+        lines.append(f"{values['records_added']:,} of the records below are new, the others were there before")
     if known:
         lines.append(f"{counted(len(known), 'source')} of the same bytes as one that was read before: added once")
     return lines
@@ -192,7 +201,10 @@ def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     lines, found = _read(values, path), values["conversations"]
     if values["sources"]:
         lines += _tables(values, paint)
-    lines.append(f"  conversations in {shown(path)}: {paint(str(found['total']), 'bold')}, {_conversations(found)}")
+    rebuilt = f"; {values['conversations_rebuilt']:,} of them rebuilt" if values["changed"] else ""
+    lines.append(
+        f"  conversations in {shown(path)}: {paint(str(found['total']), 'bold')}, {_conversations(found)}{rebuilt}"
+    )
     if found["total"]:
         lines.append(f"  public addresses of endpoints: {KEPT[values['addresses']]}; see --addresses")
     relay = values["relay_sessions"]

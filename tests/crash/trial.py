@@ -129,7 +129,9 @@ def judge(ground: Ground, out: Path) -> Iterator[str]:
     if live(out) != live(ground.new):
         yield "the next run gives other bytes"
     if left := [
-        path.name for path in (out / "_analyzer").iterdir() if path.name not in ("manifest.json", "lock", "key", "part-0.state")
+        path.name
+        for path in (out / "_analyzer").iterdir()
+        if path.name not in ("manifest.json", "lock", "key", "part-0.state")
     ]:
         yield f"the next run leaves {left}"
 

@@ -59,6 +59,17 @@ class Counted:
         """Its frames, in order."""
         return (getattr(self, one.name) for one in fields(self))
 
+    def summed(self) -> Counted:
+        """The same with one row for what was counted several times."""
+        lines = (pl.col("line").min(),)
+        found = (
+            accounting.added(self.tallies, *_PLACE, "target"),
+            self.shapes.group_by(*_PLACE, "target", "skeleton").agg(pl.col("count").sum(), *lines),
+            self.marks.group_by(*_PLACE, "mark").agg(pl.col("records").sum()),
+            self.secrets.group_by(*_PLACE, "secret").agg(pl.col("records").sum(), *lines),
+        )
+        return Counted(*(frame.select(like.columns) for frame, like in zip(found, self.frames(), strict=True)))
+
     @property
     def records(self) -> int:
         """All records."""

@@ -58,6 +58,8 @@ Progress: TypeAlias = Callable[[int], None]
 BATCH_RECORDS = 60_000
 BATCH_BYTES = 12 << 20
 WORKERS = 2
+#: counts of so many batches are kept until they are added up
+MOST_COUNTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +305,9 @@ def _read_in(
         for name, reason, line, offset, size in batch.refused.rows() if batch.refused is not None else ():
             by_name[name].tally.refusals.tell(reason, line=line, offset=offset, size=size)
         done.append(batch.counted)
-    found = together(done)
+        if len(done) > MOST_COUNTS:
+            done[:] = [together(done).summed()]
+    found = together(done).summed()
     releases = estimate([found.marks], {name: source.dialect.name for name, source in by_name.items()})
     of_each = found.by_source()
     return {name: (of_each.get(name, nothing()), releases[name]) for name in by_name}

@@ -165,17 +165,19 @@ def _joined(text: str, address: str, port: str | None, policy: Policy) -> str:
 
 # -- free text --------------------------------------------------------------------------------------------------------
 
-_WORD = r"[0-9A-Za-z:.%_\[\]-]+"
+#: a sign behind it is none of it
+_WORD = r"[0-9A-Za-z:.%_\[\]-]*[0-9A-Za-z%_\]-]"
 _V4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 #: what may hold an address, the surest first: a relay's own stays; in a candidate a name is an address, too; elsewhere
 #: numbers between dots are one, and words of several colons may be
 _TOKEN = (
     rf"{_WORD} [0-9]+ (?i:typ) relay\b|\brelay_ip: {_WORD}|\btype: relay, ip: {_WORD}|\b(?:udp|tcp)[46] relay {_WORD}"
+    rf"|\b[Rr]elay addr: {_WORD}"
     rf"|{_WORD} [0-9]+ (?i:typ) |\b(?i:raddr) {_WORD}"
     rf"|\b(?:udp|tcp)[46] (?:host|srflx|prflx) {_WORD}|\brelated {_WORD}:[0-9]+"
     rf"|[0-9A-Za-z_.]*(?::[0-9A-Za-z_.]*){{2,}}(?:%[0-9A-Za-z]+)?|{_V4}"
 )
-_RELAYS = re.compile(r"(?i:typ) relay$|^relay_ip: |^type: relay, ip: |^(?:udp|tcp)[46] relay ")
+_RELAYS = re.compile(r"(?i:typ) relay$|^relay_ip: |^type: relay, ip: |^(?:udp|tcp)[46] relay |^[Rr]elay addr: ")
 _CANDIDATES = re.compile(rf"({_WORD})( [0-9]+ (?i:typ) )|((?i:raddr) )({_WORD})")
 _PAIRS = re.compile(rf"((?:udp|tcp)[46] (?:host|srflx|prflx) |related )({_WORD})")
 #: a text without any of these names no address

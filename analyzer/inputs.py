@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyzer.errors import InputError
+from analyzer.errors import InputError, UsageError
+from analyzer.refusals import REASONS
 
 STDIN = "-"
 _STDIN_PATH = Path("/dev/stdin")
@@ -72,6 +73,9 @@ def _listed(folder: Path, *, follow: bool) -> Iterator[_Found]:
         circles = [name for name in linked if os.path.realpath(Path(root, name)) in here]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in circles)
         above |= {os.path.join(root, name): here for name in folders}  # noqa: PTH118 - as the walk spells it
+        datasets = [name for name in folders if Path(root, name, "_analyzer", "manifest.json").exists()]
+        folders[:] = [name for name in folders if name not in datasets]
+        yield from (_below(folder, Path(root, name), "dataset") for name in datasets)
         for name in sorted((*files, *linked)):
             path = Path(root, name)
             if name.startswith("."):
@@ -142,6 +146,8 @@ def discover(
     for argument in given:
         if argument == STDIN:
             continue
+        if not argument:
+            raise UsageError("a path is empty", "name a log file, a folder, a glob or '-'")
         listed = _expanded(argument, follow=follow_symlinks)
         if not listed and not Path(argument).is_dir():
             raise InputError(f"{argument}: no such file or directory", "name a log file, a folder, a glob or '-'")
@@ -154,7 +160,7 @@ def discover(
                     refused.setdefault(place, one.refused)
     if not set(found) - set(refused):
         why = sorted(set(refused.values()))
-        told = f"left out: {', '.join(why)}" if why else "the folders hold no regular file"
+        told = " ".join(REASONS[one].removeprefix("The input: ") for one in why) or "the folders hold no regular file"
         raise InputError(f"nothing to read in {', '.join(given)}", told)
     inputs = [
         Input(name, None if path == _STDIN_PATH else path, refused.get(path), trust_archives, final)

@@ -30,6 +30,7 @@ REASONS: dict[str, str] = {
     "permission_denied": "The input: its owner does not let it be read.",
     "vanished": "The input: it was gone when it should have been read.",
     "not_followed": "The input: a symbolic link in a folder.",
+    "dataset": "The input: a folder that is a dataset of this program.",
     "symlink_loop": "The input: a symbolic link that leads back to itself or to a folder above it.",
     "not_regular": "The input: a pipe, a socket or a device.",
 }

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "addresses": set(),
     "refusals": set(),
-    "inputs": {"errors"},
+    "inputs": {"errors", "refusals"},
     "archives": set(),
     "tally": {"refusals"},
     "lines": {"archives", "inputs", "tally"},

@@ -11,6 +11,7 @@ import polars as pl
 
 from analyzer.addresses import Policy, hidden_texts
 from analyzer.dialects import Dialect, forced
+from analyzer.errors import OutputError
 from analyzer.inputs import Input, discover
 from analyzer.lines import Tally, read
 from analyzer.records import folded, headed
@@ -109,8 +110,10 @@ def redact(
     layout, policy = forced(dialect) if dialect else None, policy_for(addresses, key_file)
     check(out)
     inputs = discover(given, skip=out, final=True)
-    prepare(out)
-    names: list[str] = []
+    for folder in given:
+        if Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve()):
+            raise OutputError(f"{out} lies in {folder}, which is read", "name a folder beside it")
+    names = prepare(out)
     done = [Copied(one.name, "unknown", 0, 0, REASONS[one.refused]) for one in inputs if one.refused]
     with ExitStack() as stack:
         stream, changed = None, 0

@@ -43,8 +43,8 @@ def check(out: Path) -> None:
         raise _cannot(out, error) from error
 
 
-def prepare(out: Path) -> None:
-    """Make the folder, or empty it of the copies that are in it.
+def prepare(out: Path) -> list[str]:
+    """Make the folder, and tell the copies that are in it: those of another name than the new ones stay.
 
     Raises:
         OutputError: it cannot be written.
@@ -52,14 +52,11 @@ def prepare(out: Path) -> None:
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         out.chmod(0o700)
-        if (out / MARK).exists():
-            for name in _listed(out / MARK, out):
-                # a link may have come in the way since
-                if (out / name).parent.resolve().is_relative_to(out.resolve()):
-                    (out / name).unlink(missing_ok=True)
-        _note(out, [])
+        names = _listed(out / MARK, out) if (out / MARK).exists() else []
+        _note(out, names)
     except OSError as error:
         raise _cannot(out, error) from error
+    return names
 
 
 def _cannot(out: Path, error: OSError) -> OutputError:

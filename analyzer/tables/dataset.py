@@ -74,7 +74,9 @@ def read_manifest(out: Path) -> Manifest:
             f"{out} holds no dataset", "write one with `analyzer ingest LOGS --out` that folder"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} cannot be read ({error})", "ingest into a new folder") from None
+        raise DatasetError(
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error})", "ingest into a new folder"
+        ) from None
     if not isinstance(raw, dict) or not {"snapshot", "files", "sources"} <= set(raw):
         raise DatasetError(f"{path} is no manifest", "ingest into a new folder")
     if raw.get("format") != FORMAT or raw.get("schema_version") != SCHEMA_VERSION:

@@ -123,7 +123,7 @@ def _remarks(source: dict[str, Any]) -> Iterator[tuple[int, str]]:
     if unread:
         dialect = "no known dialect" if source["dialect"] == UNKNOWN else f"none is in dialect {source['dialect']}"
         yield 4, f"{counted(source['lines'], 'line')} set aside: {dialect}; see --dialect"
-    elif not source["events"] and not source["problem"]:
+    elif not source["events"] and not source["problem"] and not source["pending_bytes"]:
         yield 3, "empty" if not source["lines"] else "nothing recognised: no DEBUG line of the library in it"
     elif source["header"] == "untimed":
         yield 6, UNTIMED

@@ -79,7 +79,7 @@ def spans(logs: Path, out: Path) -> list[tuple[str, str, int, float, float, floa
 
     for pair in range(PAIRS):
         both = [str(path) for role in ("client", "gateway") if (path := logs / f"{role}-{pair}.log").exists()]
-        ingest(both, out)
+        ingest(both, out, addresses="raw")
     trips = {(one.method, one.side): one.round_trips for one in ESTIMATORS}
     rows_of_legs = pl.read_parquet(out / "leg_measurements").filter(pl.col("leg").is_in(LEGS))
     # nothing is taken off what the library prints

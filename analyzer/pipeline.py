@@ -264,7 +264,7 @@ def ingest(
         for source in sources:
             if not admit(commit, source, *read_in.get(source.name, (nothing(), {}))):
                 entry = commit.sources.get(source.identity)
-                known.append((source.input.name, entry["row"]["name"] if entry else source.name))
+                known.append((source.input.name, entry["row"]["name"] if entry else source.input.name))
         # as they will be when they are read again: nothing else orders them
         commit.sources = dict(sorted(commit.sources.items()))
         entries = commit.sources.values()

@@ -52,7 +52,7 @@ def _outcome(release: str, folder: Path) -> Session | str:
     facts = session(python, folder / "logs")
     if not any(side["candidates"] for side in facts["sides"].values()):
         return "no network interface here gives an ICE candidate"
-    ingest([str(path) for path in sorted((folder / "logs").glob("*.log"))], folder / "metrics")
+    ingest([str(path) for path in sorted((folder / "logs").glob("*.log"))], folder / "metrics", addresses="raw")
     names = ("conversations", "ice_stats", "connection_legs", "candidates", "sources", "unmatched")
     return Session(facts, {name: pl.read_parquet(folder / "metrics" / name) for name in names})
 

@@ -7,6 +7,7 @@ from a checkpoint: what was found before that stays as it is, and comes out as i
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,8 @@ from analyzer.refusals import Refusals
 from analyzer.tables.dataset import Commit, Staged
 from analyzer.tally import STEM_CHARS, Tally
 
+#: identity of no bytes
+_NOTHING = hashlib.sha256().hexdigest()
 #: what the manifest has of a source
 Entry: TypeAlias = dict[str, Any]
 
@@ -86,9 +89,10 @@ class Source:
 # -- what is known of them ---------------------------------------------------------------------------------------------
 
 
-def _zone_of(entry: Entry) -> str:
+def _is_in(entry: Entry, zone: str) -> bool:
+    """Whether the times of a source are read in a zone; those of one without times are in any."""
     # versions before did not note it
-    return entry["row"].get("zone") or UTC
+    return entry["row"]["resolution_ms"] is None or (entry["row"].get("zone") or UTC) == zone
 
 
 def _refusals_before(entry: Entry, start: Checkpoint) -> Refusals | None:
@@ -125,7 +129,10 @@ def _recognised(source: Source, known: Mapping[str, Entry]) -> None:
         # standard input can be read only once
         return
     stem = stem_of(source.input)
-    alike = {entry["row"]["bytes"] for entry in known.values() if stem and entry.get("stem") == stem}
+    # of a line that had no end when it was read, more may be there by now
+    alike = {
+        entry["row"]["bytes"] for entry in known.values() if entry["row"]["bytes"] and entry.get("stem") in (stem, None)
+    }
     if alike:
         noted, source.is_known = recognised(source.input, sorted(alike))
         source.before = tuple(one for one in noted if one in known)
@@ -144,23 +151,32 @@ def recognise(
     It is read in the zone given for it, else in that for all, else in the one it was read in before.
     """
     taken = {entry["row"]["name"] for entry in known.values() if entry["row"]["bytes"]}
-    outgrown: set[str] = set()
-    for one in inputs:
-        asked = given.get(one.name, zone)
-        source = Source(one, one.name, zone=asked or UTC, zone_given=asked is not None)
+    sources = [Source(one, one.name) for one in inputs]
+    for source in sources:
         _recognised(source, known)
-        if not source.is_known:
+    unchanged = {source.before[-1] for source in sources if source.is_known}
+    outgrown: set[str] = set()
+    for source in sources:
+        one = source.input
+        asked = given.get(one.name, zone)
+        source.zone, source.zone_given = asked or UTC, asked is not None
+        if source.is_known:
+            source.before = source.before[-1:]
+        else:
+            # what is still there as it was has not grown; of several logs that begin alike one's own name tells
+            grown = [was for was in source.before if was not in unchanged]
+            latest = ([was for was in grown if known[was]["row"]["name"] == one.name] or grown)[-1:]
             # of two inputs that begin like a third one goes on from it
-            source.before = tuple(was for was in source.before if was not in outgrown)
+            source.before = tuple(was for was in latest if was not in outgrown)
             outgrown.update(source.before)
         if not source.before and not one.refused:
             source.name = _untaken(one.name, "#", taken)
             taken.add(source.name)
         elif source.before:
             entry = known[source.before[-1]]
-            source.name, was = entry["row"]["name"], _zone_of(entry)
-            source.zone = asked or was
-            same_zone = source.zone == was
+            source.name = entry["row"]["name"]
+            source.zone = asked or entry["row"].get("zone") or UTC
+            same_zone = _is_in(entry, source.zone)
             source.is_known &= same_zone
             if not source.is_known and same_zone and (layout is None or entry["row"]["dialect"] == layout.name):
                 _read_on(source, entry)
@@ -184,7 +200,7 @@ def _is_known(commit: Commit, source: Source) -> bool:
     if entry is None or source.is_known or source.tally.refused:
         return entry is not None and (source.is_known or entry["refusals"] == source.tally.refusals.rows)
     is_new = entry is not commit.before.sources.get(source.identity)
-    return is_new or not source.zone_given or _zone_of(entry) == source.zone
+    return is_new or not source.zone_given or _is_in(entry, source.zone)
 
 
 def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, object]) -> bool:
@@ -196,6 +212,7 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
             commit.sources.pop(f"unread:{name}", None)
     if _is_known(commit, source):
         return bool(source.tally.refused)
+<<<<<<< HEAD
     if not source.tally.refused:
         if not source.tally.bytes and source.name != source.input.name:
             # it was truncated, and nothing has been written to it yet
@@ -204,6 +221,12 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
             # it was empty
             if entry["row"]["name"] == source.name and not entry["row"]["bytes"]:
                 commit.sources.pop(identity_)
+=======
+    empty = commit.sources.get(_NOTHING)
+    if source.tally.bytes and empty and empty["row"]["name"] == source.name:
+        # what had no line yet
+        del commit.sources[_NOTHING]
+>>>>>>> atk-fix
     stem = source.tally.stem or identity[:STEM_CHARS]
     outgrown = [commit.sources.pop(one) for one in {identity, *source.before} if one in commit.sources]
     # the source as it was when last read: what it had is in what it has now
@@ -237,7 +260,7 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
         raise AccountingError(f"{source.input.name} is not accounted for ({missing})", "nothing was written; report it")
     commit.sources[identity] = {
         "row": json.loads(pl.DataFrame([row], schema=SOURCES.schema).write_json())[0],
-        "stem": source.tally.stem,
+        "stem": source.tally.stem if source.tally.begun else None,
         "parts": parts,
         "coverage": found.coverage().drop("source").rows(),
         "unmatched": found.unmatched().rows(),

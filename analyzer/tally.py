@@ -87,10 +87,15 @@ class Tally:
         return self._read - self.bytes
 
     @property
+    def begun(self) -> bool:
+        """Whether there is enough of the first line to tell logs apart, however it goes on."""
+        return self.first.endswith(b"\n") or len(self.first) == FIRST_BYTES
+
+    @property
     def stem(self) -> str | None:
         """What a log is known by however it grows: a digest of its first line; None while that is not whole."""
         line = self.first.removesuffix(b"\n")
-        whole = line != self.first or len(self.first) == FIRST_BYTES or (self._closed and not self.pending)
+        whole = self.begun or (self._closed and not self.pending)
         return hashlib.sha256(line).hexdigest()[:STEM_CHARS] if whole and self.first else None
 
     def refuse(self, reason: str) -> None:

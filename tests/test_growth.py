@@ -148,6 +148,42 @@ def test_two_copies_of_one_log_that_grew_apart(tmp_path: Path) -> None:
     assert pl.read_parquet(out / "sources").select("name", "lines").rows() == [("a.log", 150), ("b.log", 120)]
 
 
+def test_a_copy_of_what_a_log_was_stays_a_source(tmp_path: Path) -> None:
+    for copy in ("another.log", "z.log"):
+        logs = tmp_path / copy / "logs"
+        logs.mkdir(parents=True)
+        log, out = logs / "client.log", tmp_path / copy / "out"
+        log.write_bytes(b"".join(LINES[:100]))
+        ingest([str(logs)], out)
+        (logs / copy).write_bytes(log.read_bytes())
+        log.write_bytes(b"".join(LINES[:150]))
+        ingest([str(logs)], out)
+        assert sorted(pl.read_parquet(out / "sources")["lines"]) == [100, 150]
+        assert ingest([str(logs)], out).changed is False
+
+
+def test_of_two_logs_that_begin_alike_one_grows(tmp_path: Path) -> None:
+    short, long, out = tmp_path / "a.log", tmp_path / "b.log", tmp_path / "out"
+    short.write_bytes(b"".join(LINES[:100]))
+    long.write_bytes(b"".join(LINES[:120]))
+    ingest([str(short), str(long)], out)
+    long.write_bytes(b"".join(LINES[:150]))
+    ingest([str(long)], out)
+    assert pl.read_parquet(out / "sources").select("name", "lines").rows() == [("a.log", 100), ("b.log", 150)]
+
+
+@pytest.mark.parametrize("end", [0, 30, LINES[3].find(b") ") + 1])
+def test_a_first_line_that_grew(tmp_path: Path, end: int) -> None:
+    """Nothing yet, a beginning, and one that looks whole."""
+    log, out = tmp_path / "client.log", tmp_path / "out"
+    log.write_bytes(LINES[3][:end])
+    ingest([str(log)], out)
+    log.write_bytes(b"".join(LINES[3:80]))
+    ingest([str(log)], out)
+    ingest([str(log)], tmp_path / "once")
+    assert files(out) == files(tmp_path / "once")
+
+
 # -- conversations ----------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +239,34 @@ def test_a_day_ingested_hourly_is_a_day_ingested_at_its_end(tmp_path: Path) -> N
     hourly, once = opened(tmp_path / "hourly"), opened(tmp_path / "at the end")
     assert placeless(hourly) == placeless(once)
     assert pl.read_parquet(tmp_path / "hourly/sources")["lines"].sum() == len(LINES)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_which_of_two_logs_of_one_tube_stands_first_may_change(tmp_path: Path) -> None:
+    others = (CAPTURED / "1.0.0/D-relay-client/client.log").read_bytes().splitlines(keepends=True)
+
+    def on(day: int, lines: list[bytes]) -> bytes:
+        return b"".join(line.replace(b"2026-11-22", b"2026-11-%d" % day) for line in lines)
+
+    one, other, out = tmp_path / "a.log", tmp_path / "b.log", tmp_path / "out"
+    one.write_bytes(b"".join(LINES) + on(23, others))
+    # one that does not tell what generations are counted by
+    told = [line for line in LINES if b"gather" not in line.lower()]
+    other.write_bytes(b"".join(told) + on(24, told[-1:]))
+    ingest([str(one), str(other)], out)
+    one.write_bytes(one.read_bytes() + on(25, others))
+    ingest([str(one), str(other)], out)
+    ingest([str(one), str(other)], tmp_path / "once")
+    assert files(out) == files(tmp_path / "once")
+
+
+def test_times_that_are_not_there_are_in_every_zone(tmp_path: Path) -> None:
+    log, out = tmp_path / "client.log", tmp_path / "out"
+    log.write_bytes(b"INFO keeper_pam_webrtc_rs.tube: a line\n")
+    ingest([str(log)], out, zone="America/New_York")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "read", None)
+        assert ingest([str(log)], out, zone="America/New_York").changed is False
 
 
 # -- whatever happens -------------------------------------------------------------------------------------------------

@@ -40,7 +40,11 @@ def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | No
     texts = pl.col("tube_id", "conversation_id").cast(pl.String)
     events = batch.events.join(content, on="part", how="left")
     links = batch.links.select("component", *_LINKED, texts)
+    # of a tube that writes two logs it matters which of them stands first
+    parts = events.select("component", "part", "digest").unique()
+    order = parts.with_columns(pl.col("part").rank("dense").over("component"))
     sums = [
+        _summed(order, pl.struct(pl.exclude("component"))),
         _summed(events.select("component", "digest", "log", *_PLACED, texts), pl.struct(pl.exclude("component"))),
         _summed(links, pl.struct(pl.exclude("component"))),
     ]

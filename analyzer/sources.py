@@ -212,21 +212,13 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
             commit.sources.pop(f"unread:{name}", None)
     if _is_known(commit, source):
         return bool(source.tally.refused)
-<<<<<<< HEAD
-    if not source.tally.refused:
-        if not source.tally.bytes and source.name != source.input.name:
-            # it was truncated, and nothing has been written to it yet
-            return False
-        for identity_, entry in list(commit.sources.items()):
-            # it was empty
-            if entry["row"]["name"] == source.name and not entry["row"]["bytes"]:
-                commit.sources.pop(identity_)
-=======
+    if not source.tally.refused and not source.tally.bytes and source.name != source.input.name:
+        # it was truncated, and nothing has been written to it yet
+        return False
     empty = commit.sources.get(_NOTHING)
     if source.tally.bytes and empty and empty["row"]["name"] == source.name:
         # what had no line yet
         del commit.sources[_NOTHING]
->>>>>>> atk-fix
     stem = source.tally.stem or identity[:STEM_CHARS]
     outgrown = [commit.sources.pop(one) for one in {identity, *source.before} if one in commit.sources]
     # the source as it was when last read: what it had is in what it has now

@@ -260,6 +260,26 @@ def test_which_of_two_logs_of_one_tube_stands_first_may_change(tmp_path: Path) -
     assert files(out) == files(tmp_path / "once")
 
 
+def test_a_repeated_line_that_names_another_tube_says_something(tmp_path: Path) -> None:
+    """What names the conversation only is of the tube named last, wherever the log was cut."""
+    one, other = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+    known, collected = "Registered connection for metrics tracking", "Collected WebRTC stats"
+    counted = "Recording transport-level data activity (conversation_id: c-1, bytes_sent: 6531, bytes_received: 6584)"
+    said = [f"{text} (conversation_id: c-1, tube_id: {tube})" for text in (known, collected) for tube in (one, other)]
+    said += [said[2], counted, said[2]]
+    log = [
+        f"2026-11-22 13:19:{second:02},000 DEBUG keeper_pam_webrtc_rs.metrics.collector: {text}\n"
+        for second, text in enumerate(said)
+    ]
+    (tmp_path / "x.log.1").write_text("".join(log[:4]))
+    (tmp_path / "x.log").write_text("".join(log[4:]))
+    (tmp_path / "whole.log").write_text("".join(log))
+    ingest([str(tmp_path / "x.log.1"), str(tmp_path / "x.log")], tmp_path / "cut")
+    ingest([str(tmp_path / "whole.log")], tmp_path / "once")
+    assert placeless(opened(tmp_path / "cut")) == placeless(opened(tmp_path / "once"))
+    assert pl.read_parquet(tmp_path / "once/samples")["tube_id"].unique().to_list() == [one]
+
+
 def test_times_that_are_not_there_are_in_every_zone(tmp_path: Path) -> None:
     log, out = tmp_path / "client.log", tmp_path / "out"
     log.write_bytes(b"INFO keeper_pam_webrtc_rs.tube: a line\n")

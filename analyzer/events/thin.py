@@ -39,6 +39,12 @@ READ = ("kind", "source", "conversation_id", "tube_id", "channel_label", *_SAID,
 _BEARER = pl.coalesce("tube_id", pl.when(pl.col("conversation_id").is_not_null()).then(
     pl.col("tube_id").forward_fill().over("conversation_id")
 ))  # fmt: skip
+#: a line that names another tube of its conversation than the one before ties to it what names the conversation only
+_TIES = (
+    pl.col("tube_id").is_not_null()
+    & pl.col("conversation_id").is_not_null()
+    & pl.col("tube_id").ne_missing(pl.col("tube_id").forward_fill().shift().over("conversation_id"))
+)
 
 
 def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]]) -> pl.DataFrame:
@@ -52,7 +58,7 @@ def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]]) -> pl.DataFr
     periodic = (
         events.select(list(dict.fromkeys((*READ, *wanted))))
         .with_row_index("at")
-        .with_columns(bearer=_BEARER)
+        .with_columns(bearer=_BEARER, ties=_TIES)
         .filter(repeated | cumulative)
     )
     marked = events.with_columns(series_only=pl.lit(False))
@@ -61,6 +67,7 @@ def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]]) -> pl.DataFr
     # rows of one key side by side and in order: neighbours are compared faster than windows are made
     runs = periodic.select(
         "at",
+        "ties",
         *_COUNTED,
         repeated=repeated,
         key=pl.struct(_KEY).hash(),
@@ -76,7 +83,9 @@ def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]]) -> pl.DataFr
     # one counter may start anew while the other grows
     grown = (pl.col(name).is_null() | (pl.col(name).shift(-1) >= pl.col(name)).fill_null(False) for name in _COUNTED)
     grows = goes_on & pl.all_horizontal(grown)
-    told = runs.select("at", spared=pl.when("repeated").then(same("said")).otherwise(grows), still=same("course"))
+    told = runs.select(
+        "at", spared=~pl.col("ties") & pl.when("repeated").then(same("said")).otherwise(grows), still=same("course")
+    )
     dropped = told.filter("spared", "still")["at"]
     series_only = told.filter("spared", ~pl.col("still"))["at"]
     kept = pl.Series([True]).new_from_index(0, len(events)).scatter(dropped, False)

@@ -218,13 +218,13 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
+def test_a_second_run_adds_to_the_first(tmp_path: Path) -> None:
     first, second = (
         log(tmp_path / "logs", "ICE gathering started (tube_id: a)", name=name) for name in ("a.log", "b.log")
     )
     redact([str(first)], tmp_path / "copy")
     redact([str(second)], tmp_path / "copy")
-    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [MARK, "b.log"]
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [MARK, "a.log", "b.log"]
     # copies are no inputs
     with pytest.raises(InputError):
         redact([str(tmp_path / "copy")], tmp_path / "copy")

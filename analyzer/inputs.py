@@ -154,7 +154,7 @@ def discover(
         for one in listed:
             # of what is left out nothing is known but where it stands
             place = one.path.absolute() if one.refused else one.path.resolve()
-            if skipped is None or skipped not in place.parents:
+            if skipped is None or skipped not in (place, *place.parents):
                 found.setdefault(place, _spelled(one.name))
                 if one.refused:
                     refused.setdefault(place, one.refused)

@@ -154,7 +154,8 @@ def discover(
         for one in listed:
             # of what is left out nothing is known but where it stands
             place = one.path.absolute() if one.refused else one.path.resolve()
-            if skipped is None or skipped not in (place, *place.parents):
+            own = one.refused == "dataset" and place == skipped
+            if skipped is None or not (own or skipped in place.parents):
                 found.setdefault(place, _spelled(one.name))
                 if one.refused:
                     refused.setdefault(place, one.refused)

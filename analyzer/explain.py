@@ -31,8 +31,10 @@ from analyzer.grammar.pattern import Capture, EventKind, Literal, Skip, paths
 from analyzer.grammar.reference import explain_failure
 from analyzer.grammar.text import notes_of
 from analyzer.grammar.types import CREDENTIAL
-from analyzer.lines import Input, Tally, read
+from analyzer.inputs import Input
+from analyzer.lines import read
 from analyzer.records import split
+from analyzer.tally import Tally
 from analyzer.views import masked
 
 MASK = "…"

@@ -22,10 +22,8 @@ from typing import BinaryIO, cast
 import polars as pl
 
 from analyzer.archives import BrokenOff, compression, decompressed
-from analyzer.inputs import STDIN, Input, discover, why_not
+from analyzer.inputs import Input, why_not
 from analyzer.tally import Tally
-
-__all__ = ["STDIN", "Input", "Tally", "discover", "read"]
 
 BLOCK_BYTES = 8 << 20
 #: a block of more lines is halved: what is kept of a line is more than an empty one has

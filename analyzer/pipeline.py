@@ -2,7 +2,7 @@
 
 Sources are read in blocks, and blocks are split into records. What the first words of a record settle is counted at
 once; the rest is collected into batches, and those become events. Events of a source are spilled to the dataset's stage
-as they come; the tables are then rebuilt from all events, old and new.
+as they come; conversations that say something new are then rebuilt from all of theirs, old and new.
 """
 
 from __future__ import annotations

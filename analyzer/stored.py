@@ -1,8 +1,8 @@
 """Stored events → what correlation and reductions read of them.
 
 Correlation needs a few columns of all events, a reduction all columns of a few events. So the few columns are read
-first (`outline`), each row knowing where it stands, and the rows of one batch of conversations later (`whole`): memory
-grows with the number of events, by some ten bytes each, and not with what they say.
+first (`outline`), in chunks, each row knowing where it stands, and the rows of one batch of conversations later
+(`whole`): memory grows neither with the number of events nor with what they say.
 """
 
 from __future__ import annotations

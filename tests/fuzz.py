@@ -26,7 +26,9 @@ from analyzer.catalogue import TABLES
 from analyzer.events.targets import stem
 from analyzer.grammar import shipped
 from analyzer.grammar.reference import parse
+from analyzer.inputs import Input
 from analyzer.pipeline import ingest
+from analyzer.tally import Tally
 from tests.datasets import CAPTURED
 from tests.strategies import bare, differences
 
@@ -189,7 +191,7 @@ def _wrong(out: Path) -> Iterator[str]:
 
 def _disagreements(path: Path, random: Random) -> Iterator[str]:
     """Messages that plan and reference read in two ways."""
-    frames = [frame for _, frame in records.split(lines.read(lines.Input(path.name, path), lines.Tally()))]
+    frames = [frame for _, frame in records.split(lines.read(Input(path.name, path), Tally()))]
     found = pl.concat([records.empty(), *frames]).filter(pl.col("message").str.len_chars() < SAMPLED_CHARS)
     rows = found.drop_nulls("target").select("target", "message").rows()
     messages: dict[str, list[str]] = {}

@@ -24,7 +24,9 @@ from analyzer import archives, lines, records
 from analyzer.errors import AnalyzerError
 from analyzer.events.candidate import CANDIDATE_SCHEMA, parse_candidates, parse_pair_candidate
 from analyzer.events.plan import extract, sift
+from analyzer.inputs import Input
 from analyzer.tables.dataset import MANIFEST, STATE, read_manifest
+from analyzer.tally import Tally
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fuzz"))
 
@@ -33,9 +35,9 @@ def read_lines(data: bytes) -> None:
     """A log of these bytes: every line and every byte of it is in a record, or refused."""
     path = _FOLDER / "fuzz.log"
     path.write_bytes(data)
-    tally = lines.Tally()
+    tally = Tally()
     # small blocks, so that records go over their borders
-    blocks = lines.read(lines.Input("fuzz.log", path), tally, block_bytes=64)
+    blocks = lines.read(Input("fuzz.log", path), tally, block_bytes=64)
     rejected = 0
     for _, frame in records.split(blocks, refusals=tally.refusals):
         fates = extract(sift(frame.with_columns(source=pl.lit("fuzz.log")))).fates

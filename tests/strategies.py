@@ -17,7 +17,9 @@ from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.printer import render, sample_values
 from analyzer.grammar.reference import Parsed, kinds, lark
 from analyzer.grammar.types import TYPES, is_list
+from analyzer.inputs import discover
 from analyzer.records import RECORD_SCHEMA
+from analyzer.tally import Tally
 
 ROOT = Path(__file__).parent.parent
 #: real logs: those of the repository, and a larger set beside it where there is one
@@ -182,9 +184,9 @@ def seeds() -> st.SearchStrategy[Random]:
 def captured() -> pl.DataFrame:
     """Records of the library's own targets in all captures at hand: `stem`, `message`."""
     found = []
-    for one in lines.discover([str(folder) for folder in CAPTURES if folder.is_dir()]):
+    for one in discover([str(folder) for folder in CAPTURES if folder.is_dir()]):
         if one.name.endswith((".log", ".log.zst", ".log.gz")):
-            for _, frame in records.split(lines.read(one, lines.Tally())):
+            for _, frame in records.split(lines.read(one, Tally())):
                 message = without_suffix(frame["message"])["message"]
                 stems = [None if target is None else stem(target) for target in frame["target"]]
                 found.append(pl.DataFrame({"stem": pl.Series(stems, dtype=pl.String), "message": message}).drop_nulls())

@@ -85,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "events",
         "grammar",
+        "inputs",
         "lines",
         "pipeline",
         "redact",

@@ -16,13 +16,15 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from analyzer import inputs, lines, records
+from analyzer import lines, records
 from analyzer.catalogue import TABLES
 from analyzer.cli import app
 from analyzer.errors import AccountingError, DatasetError, InputError
+from analyzer.inputs import Input, discover
 from analyzer.pipeline import ingest
 from analyzer.refusals import MOST_ROWS, REASONS, Refusals
 from analyzer.tables.dataset import MANIFEST, STATE, read_manifest
+from analyzer.tally import Tally
 from tests.test_inputs import HEAD, events, log, sources
 
 GATHERED = HEAD.format(5) + "ICE gathering started (tube_id: {}, conversation_id: {})\n"
@@ -109,8 +111,8 @@ def test_permission_denied_by_the_system(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_vanished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = folder_of(tmp_path), tmp_path / "out"
-    found = inputs.discover([str(folder)])
-    gone = inputs.Input("gone.log", folder / "gone.log")
+    found = discover([str(folder)])
+    gone = Input("gone.log", folder / "gone.log")
     monkeypatch.setattr("analyzer.pipeline.discover", lambda *_, **__: [*found, gone])
     ingest([str(folder)], out)
     assert reasons(out) == {"gone.log": "vanished"}
@@ -165,8 +167,8 @@ def test_fifo(tmp_path: Path) -> None:
 
 def test_a_file_that_became_a_fifo(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    tally = lines.Tally()
-    assert list(lines.read(lines.Input("pipe", tmp_path / "pipe"), tally)) == []
+    tally = Tally()
+    assert list(lines.read(Input("pipe", tmp_path / "pipe"), tally)) == []
     assert tally.refused == "not_regular"
 
 
@@ -266,8 +268,8 @@ def test_very_long_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(lines, "BLOCK_BYTES", MIB)
     more = b"  and so on, without end\n"
     (tmp_path / "app.log").write_bytes(log(1) + more * 150_000 + log(1, first=1))
-    tally, found = lines.Tally(), []
-    read = lines.read(lines.Input("app.log", tmp_path / "app.log"), tally, block_bytes=100_000)
+    tally, found = Tally(), []
+    read = lines.read(Input("app.log", tmp_path / "app.log"), tally, block_bytes=100_000)
     for _, frame in records.split(read, refusals=tally.refusals):
         found += frame.select("line", "lines", pl.col("message").str.len_bytes()).rows()
     assert [(line, count) for line, count, _ in found] == [(1, 150_001), (150_002, 1)]
@@ -282,7 +284,7 @@ def test_very_long_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_lines_that_are_all_empty_come_in_small_frames(tmp_path: Path) -> None:
     data = b"\n" * (2 * lines.BLOCK_LINES + 17) + b"x\n" * 9
     (tmp_path / "app.log").write_bytes(data)
-    found = list(lines.read(lines.Input("app.log", tmp_path / "app.log"), lines.Tally()))
+    found = list(lines.read(Input("app.log", tmp_path / "app.log"), Tally()))
     assert max(map(len, found)) <= lines.BLOCK_LINES
     joined = pl.concat(found)
     assert joined["line"].to_list() == list(range(1, len(joined) + 1))
@@ -360,7 +362,7 @@ def test_what_is_not_accounted_for_is_not_written(tmp_path: Path, monkeypatch: p
     (tmp_path / "app.log").write_bytes(log(9))
     read = lines.read
 
-    def losing(one: lines.Input, tally: lines.Tally, start: lines.Place | None) -> Any:
+    def losing(one: Input, tally: Tally, start: lines.Place | None) -> Any:
         for frame in read(one, tally, start=start):
             yield frame.head(-1)
 

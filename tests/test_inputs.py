@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from analyzer import archives, lines, records
 from analyzer.errors import InputError, OutputError, UsageError
 from analyzer.events.plan import extract, sift
+from analyzer.inputs import Input
 from analyzer.pipeline import ingest
+from analyzer.tally import Tally
 
 HEAD = "2026-11-22 13:00:00,{:03} DEBUG keeper_pam_webrtc_rs.tube: "
 STARTED = HEAD + "ICE gathering started (tube_id: t-{}, conversation_id: c-{})"
@@ -52,11 +54,11 @@ def events(out: Path) -> pl.DataFrame:
     return pl.read_parquet(out / "events")
 
 
-def read(data: bytes, folder: Path, *, block_bytes: int = lines.BLOCK_BYTES) -> tuple[lines.Tally, list[pl.DataFrame]]:
+def read(data: bytes, folder: Path, *, block_bytes: int = lines.BLOCK_BYTES) -> tuple[Tally, list[pl.DataFrame]]:
     path = folder / "read.log"
     path.write_bytes(data)
-    tally = lines.Tally()
-    blocks = lines.read(lines.Input("read.log", path, final=True), tally, block_bytes=block_bytes)
+    tally = Tally()
+    blocks = lines.read(Input("read.log", path, final=True), tally, block_bytes=block_bytes)
     return tally, [frame for _, frame in records.split(blocks)]
 
 

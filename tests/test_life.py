@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 
 import analyzer
-from analyzer.lines import Tally, discover, read
+from analyzer.inputs import discover
+from analyzer.lines import read
 from analyzer.pipeline import ingest
+from analyzer.tally import Tally
 from tests.datasets import CAPTURED, built, seed_dataset, summaries
 
 Rows = list[dict[str, Any]]

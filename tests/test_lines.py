@@ -16,7 +16,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from analyzer import lines
+from analyzer.inputs import STDIN, Input, discover
 from analyzer.pipeline import ingest
+from analyzer.tally import Tally
 from tests.test_inputs import log, sources
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -24,7 +26,7 @@ from tests.test_inputs import log, sources
 
 def named(folder: Path, *given: str) -> dict[str, str | None]:
     """What is found, by name: its place in the folder."""
-    found = lines.discover([one if one == lines.STDIN else str(folder / one) for one in given])
+    found = discover([one if one == STDIN else str(folder / one) for one in given])
     names = {one.name: one.path.relative_to(folder).as_posix() if one.path else None for one in found}
     assert len(names) == len(found)
     return names
@@ -105,8 +107,8 @@ def decoded(folder: Path, data: bytes) -> tuple[bytes, str | None]:
     """The text that is read of these bytes, and what is wrong with them."""
     path = folder / "decoded.log"
     path.write_bytes(data)
-    tally = lines.Tally()
-    frames = list(lines.read(lines.Input("decoded.log", path), tally))
+    tally = Tally()
+    frames = list(lines.read(Input("decoded.log", path), tally))
     text = "".join(f"{line}\n" for frame in frames for line in frame["text"])
     return text.encode(), tally.problem
 
@@ -142,8 +144,8 @@ def test_what_stands_behind_a_damage_is_accounted_for(tmp_path: Path) -> None:
 def test_a_block_that_begins_like_an_archive_is_text(tmp_path: Path, begin: bytes) -> None:
     path = tmp_path / "app.log"
     path.write_bytes(b"1\n" + begin + b"\n2\n")
-    tally = lines.Tally()
-    frames = list(lines.read(lines.Input("app.log", path), tally, block_bytes=2))
+    tally = Tally()
+    frames = list(lines.read(Input("app.log", path), tally, block_bytes=2))
     assert pl.concat(frames)["line"].to_list() == [1, 2, 3]
     assert tally.problem is None
 
@@ -189,9 +191,9 @@ def test_lines_are_cut_alike_however_they_arrive(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lines, "MAX_LINE_CHARS", limit)
             patch.setattr(lines, "_pieces", lambda *_, pieces=pieces: iter(pieces))
-            tally = lines.Tally()
-            frames = list(lines.read(lines.Input("long.log", None), tally, block_bytes=block_bytes))
-        found = pl.concat([lines._frame(lines._Block(0, b""), lines.Tally()), *frames])
+            tally = Tally()
+            frames = list(lines.read(Input("long.log", None), tally, block_bytes=block_bytes))
+        found = pl.concat([lines._frame(lines._Block(0, b""), Tally()), *frames])
         assert found["text"].to_list() == [text[:limit] for text in expected]
         assert found["line"].to_list() == list(range(1, len(expected) + 1))
         assert found["size"].to_list() == sizes
@@ -212,10 +214,10 @@ def test_a_line_that_does_not_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -
     piece, count = b"x\xc3\xa9 " * (1 << 18), 128
     raw = [log(1), *[piece] * count, b"\n", log(1, first=1)]
     monkeypatch.setattr(lines, "_pieces", lambda *_: iter(raw))
-    tally = lines.Tally()
+    tally = Tally()
     tracemalloc.start()
     try:
-        frames = list(lines.read(lines.Input("endless.log", None), tally))
+        frames = list(lines.read(Input("endless.log", None), tally))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

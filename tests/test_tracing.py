@@ -10,7 +10,9 @@ from polars.testing import assert_frame_equal
 
 from analyzer import dialects, lines, records, tracing
 from analyzer.explain import explain, render
+from analyzer.inputs import Input
 from analyzer.pipeline import ingest
+from analyzer.tally import Tally
 from tests.datasets import ACTS
 from tests.strategies import ROOT
 
@@ -21,7 +23,7 @@ SECRETS = ("n0tForTables", "notHereEither", "n0rHere", "BCJdkAtWQUeBsrXGWBwSYNil
 
 
 def split(path: Path, dialect: dialects.Dialect | None = None) -> tuple[dialects.Dialect, pl.DataFrame]:
-    found = list(records.split(lines.read(lines.Input(path.name, path), lines.Tally()), dialect=dialect))
+    found = list(records.split(lines.read(Input(path.name, path), Tally()), dialect=dialect))
     return found[0][0], pl.concat(frame for _, frame in found)
 
 

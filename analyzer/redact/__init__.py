@@ -13,13 +13,14 @@ from analyzer.addresses import Policy, hidden_texts
 from analyzer.dialects import Dialect, forced
 from analyzer.errors import OutputError
 from analyzer.inputs import Input, discover
-from analyzer.lines import Tally, read
+from analyzer.lines import read
 from analyzer.records import folded, headed
 from analyzer.redact.copies import check, copying, prepare
 from analyzer.redact.layouts import rewritten
 from analyzer.redact.messages import masked
 from analyzer.refusals import REASONS
 from analyzer.tables.address_policy import policy_for
+from analyzer.tally import Tally
 
 __all__ = ["Copied", "redact"]
 

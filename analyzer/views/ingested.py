@@ -15,7 +15,7 @@ from analyzer.pipeline import Ingested
 from analyzer.refusals import REASONS
 from analyzer.views.text import WIDTH, Cell, Paint, counted, grid, plain, shown, size
 
-UNTIMED = "no time in its records: a line of a message that begins like one passes for one"
+UNTIMED = "its records have no times: a line inside a message that looks like a record is taken for one"
 FATES = {
     "events": "a rule took them",
     "noise": "of other programs, or known to inform nothing",
@@ -201,7 +201,8 @@ def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     lines, found = _read(values, path), values["conversations"]
     if values["sources"]:
         lines += _tables(values, paint)
-    rebuilt = f"; {values['conversations_rebuilt']:,} of them rebuilt" if values["changed"] else ""
+    some = values["conversations_rebuilt"] < found["total"] and values["changed"]
+    rebuilt = f"; {values['conversations_rebuilt']:,} of them rebuilt" if some else ""
     lines.append(
         f"  conversations in {shown(path)}: {paint(str(found['total']), 'bold')}, {_conversations(found)}{rebuilt}"
     )

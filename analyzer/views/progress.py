@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from analyzer.lines import discover
+from analyzer.inputs import discover
 from analyzer.views.text import size
 
 BAR = 30

@@ -152,8 +152,8 @@ def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame] = (), secrets: It
     """Count what became of the records of a batch (`plan.fates`), beside the `marks` and `secrets` found in it."""
     by_part, none = _by_part(fates), nothing()
     found = (
-        [accounting.tally(by_part)],
-        [accounting.shapes(by_part)],
+        [accounting.tally(by_part, "source")],
+        [accounting.shapes(by_part, "source")],
         marks,
         secrets,
     )
@@ -161,14 +161,15 @@ def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame] = (), secrets: It
     return Counted(*(pl.concat([like, *some]) for some, like in zip(placed, none.frames(), strict=True)))
 
 
-def secrets_in(records: pl.DataFrame) -> pl.DataFrame:
-    """Secrets that the records of a batch hold."""
-    return held(_by_part(records))
-
-
-def worded(sifted: pl.DataFrame) -> pl.DataFrame:
-    """Marks among the first words of a batch's records."""
-    return releases.worded(_by_part(sifted))
+def settled(sifted: pl.DataFrame, source: str, part: int) -> Counted:
+    """Count what `sift` settled of records that are of one part of a source; the marks and secrets of all of them."""
+    known = sifted.filter(pl.col("fate").is_not_null())
+    found = (accounting.tally(known), accounting.shapes(known), releases.worded(sifted), held(sifted))
+    place = {"source": pl.lit(source), "part": pl.lit(part, _COUNT)}
+    none = nothing()
+    return Counted(
+        *(one.with_columns(**place).select(like.columns) for one, like in zip(found, none.frames(), strict=True))
+    )
 
 
 def located(events: pl.DataFrame) -> pl.DataFrame:

@@ -20,6 +20,8 @@ from analyzer.grammar import dialects, wraps
 from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.regex import message_regex
 from analyzer.grammar.types import TIMESTAMP, TYPES
+from analyzer.headers import fields as header_fields
+from analyzer.headers import in_zone
 
 #: zone of times that name none, where no other is given
 UTC = "UTC"
@@ -126,36 +128,6 @@ def zones_for(names: Sequence[str], given: Sequence[tuple[str, str]]) -> dict[st
     return found
 
 
-def _zone(expr: pl.Expr, terminal: str, zone: str) -> pl.Expr:
-    if not TYPES[terminal].naive:
-        return expr
-    # a local time that a clock change made twice or skipped is read as the earlier, or not at all
-    local = expr.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    return local.dt.convert_time_zone("UTC")
-
-
-@cache
-def _prefix(kind: EventKind) -> str:
-    """A prefix rule without its message, as one group around all others: the rest of the line is the message."""
-    head = kind.sequence[:-1]
-    return f"^(?P<prefix>{message_regex(head).text.removeprefix('^').removesuffix('$')})"
-
-
-def _fields(kind: EventKind, text: pl.Series, zone: str) -> pl.DataFrame:
-    """The columns of a prefix rule over lines; all null where it does not match."""
-    frame = pl.DataFrame({"text": text, "groups": text.str.extract_groups(_prefix(kind))}).unnest("groups")
-    columns = {
-        capture.column: _zone(TYPES[capture.terminal].expr(raw), capture.terminal, zone)
-        if capture.column == "ts"
-        else raw
-        for capture in captures(kind.sequence[:-1])
-        for raw in (pl.col(f"{capture.column}__1"),)
-    }
-    matched = pl.col("prefix").is_not_null()
-    message = pl.when(matched).then(pl.col("text").str.strip_prefix(pl.col("prefix")))
-    return frame.select(**columns, message=message, matched=matched)
-
-
 def json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
     """The value of the first of these keys that a JSON object has, as text; null where a line is none."""
     found = pl.Series([None], dtype=pl.String).new_from_index(0, len(text))
@@ -169,7 +141,7 @@ def json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
 def _any_time(text: pl.Series, zone: str) -> pl.Series:
     raw = pl.col("raw")
     readings = [
-        _zone(TYPES[name].expr(raw), name, zone) for name in ("ZONEDTIME", "ZONEDSECOND", "ASCTIME", "SECONDTIME")
+        in_zone(TYPES[name].expr(raw), name, zone) for name in ("ZONEDTIME", "ZONEDSECOND", "ASCTIME", "SECONDTIME")
     ]
     return pl.DataFrame({"raw": text}).select(pl.coalesce(readings)).to_series()
 
@@ -198,7 +170,7 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
         inner = whole.str.strip_suffix("\n").str.strip_suffix("\r")
         ts = _any_time(json_value(text, JSON_KEYS["ts"]), zone)
     else:
-        fields = _fields(_by_name()[name], text, zone)
+        fields = header_fields(_by_name()[name], text, zone)
         inner = fields["message"].fill_null("").zip_with(fields["matched"], text)
         ts = fields["ts"] if "ts" in fields.columns else pl.Series([None], dtype=TIMESTAMP).new_from_index(0, len(text))
         cut = fields["partial"] == "P" if "partial" in fields.columns else cut
@@ -241,4 +213,4 @@ def detect(text: pl.Series) -> Dialect:
 
 def record_fields(text: pl.Series, record: str, zone: str) -> pl.DataFrame:
     """The fields of the record that each line begins; `matched` is false where it begins none."""
-    return _json_record(text, zone) if record == "json" else _fields(_by_name()[record], text, zone)
+    return _json_record(text, zone) if record == "json" else header_fields(_by_name()[record], text, zone)

@@ -20,6 +20,7 @@ from itertools import chain
 from typing import BinaryIO, cast
 
 import polars as pl
+import pyarrow as pa
 
 from analyzer.archives import BrokenOff, compression, decompressed
 from analyzer.inputs import Input, why_not
@@ -104,20 +105,20 @@ def _text(block: bytes) -> tuple[pl.Series, bool]:
         return _lines(block.decode("utf-8", "backslashreplace").encode()), True
 
 
-def _sizes(block: bytes, text: pl.Series, *, escaped: bool) -> pl.Series:
+def _sizes(block: bytes) -> pl.Series:
     """Bytes of each line of a block, its end included."""
-    if not escaped and block.endswith(b"\n") and (returns := block.count(b"\r\n")) in (0, len(text)):
-        return text.str.len_bytes().cast(pl.Int64) + (2 if returns else 1)
-    # decoded like that, a byte is a character
-    bare = pl.Series([block.decode("latin-1")]).str.split("\n").explode().str.len_chars().cast(pl.Int64)
-    return (bare + 1).set(pl.int_range(len(bare), eager=True) == len(bare) - 1, bare[-1]).head(len(text))
+    each = pl.Series(pa.Array.from_buffers(pa.uint8(), len(block), [None, pa.py_buffer(block)]))
+    ends = (each == ord("\n")).arg_true().cast(pl.Int64) + 1
+    if not block.endswith(b"\n"):
+        ends = ends.append(pl.Series([len(block)]))
+    return ends - ends.shift(1, fill_value=0)
 
 
 def _frame(block: _Block, tally: Tally) -> pl.DataFrame:
     # some editors and shells mark the first line of a file as UTF-8
     mark = 0 if tally.lines or not block.data.startswith(codecs.BOM_UTF8) else len(codecs.BOM_UTF8)
     text, escaped = _text(block.data[mark:])
-    sizes = _sizes(block.data[mark:], text, escaped=escaped)
+    sizes = _sizes(block.data[mark:]).head(len(text))
     # a line of which the middle was dropped is the first of its block
     if len(sizes):
         sizes = sizes.scatter(0, sizes[0] + mark + block.dropped)

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import polars as pl
 import pyarrow as pa
 
-from analyzer.accounts import Counted, counted, located, nothing, secrets_in, together, worded
+from analyzer.accounts import Counted, counted, located, nothing, settled, together
 from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS
 from analyzer.dialects import Dialect, forced, zones_for
@@ -25,7 +25,7 @@ from analyzer.events.correlate import correlate, placed, tied
 from analyzer.events.hidden import hidden_endpoints
 from analyzer.events.links import with_canonical_ids
 from analyzer.events.meetings import joined, meetings, unmet
-from analyzer.events.plan import extract, fates, sift
+from analyzer.events.plan import extract, sift
 from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed as in_order
 from analyzer.inputs import discover
@@ -128,8 +128,7 @@ def _portions(
         ):
             source.dialect = found
             sifted = sift(records.with_columns(source=pl.lit(source.name), part=pl.lit(part)))
-            settled = fates(sifted.filter(pl.col("fate").is_not_null()))
-            count(_Batch(counted(settled, [worded(sifted)], [secrets_in(sifted)])))
+            count(_Batch(settled(sifted, source.name, part)))
             waiting.append(sifted.filter(pl.col("fate").is_null()).drop("fate"))
             if _enough(waiting):
                 yield pl.concat(waiting)

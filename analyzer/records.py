@@ -79,37 +79,28 @@ def _folded(frame: pl.DataFrame) -> pl.DataFrame:
     matched = frame["matched"]
     if matched.all():
         return frame
-    numbered = frame.with_columns(
-        # lines before any header are records of their own
-        group=pl.when(pl.col("matched").cum_sum() == 0).then(-pl.col("line")).otherwise(pl.col("matched").cum_sum())
-    )
+    # lines before any header are records of their own
+    begun = matched.cum_sum()
+    kept = frame.filter(matched | (begun == 0))
     line_end = pl.when("resumed").then(pl.lit("")).otherwise(pl.lit("\n"))
-    tails = (
-        numbered.filter(~pl.col("matched") & (pl.col("group") > 0))
-        .group_by("group", maintain_order=True)
-        .agg(
-            tail=pl.concat_str(line_end, "text").str.join(""),
-            more_lines=pl.col("lines").sum(),
-            more=pl.col("size").sum(),
-        )
+    more = (
+        frame.with_columns(at=begun.cast(pl.Int64) - 1 + int((begun == 0).sum()))
+        .filter(~matched & (begun > 0))
+        .group_by("at", maintain_order=True)
+        .agg(pl.concat_str(line_end, "text").str.join("").alias("text"), pl.col("lines", "size").sum())
     )
-    joined = pl.concat_str(pl.col("message").fill_null(""), pl.col("tail"))
-    whole = pl.when(pl.col("tail").is_null()).then(pl.col("message")).otherwise(joined)
-    folded = (
-        numbered.filter(pl.col("matched") | (pl.col("group") < 0))
-        .join(tails, on="group", how="left", maintain_order="left")
-        .with_columns(
-            lines=pl.col("lines") + pl.col("more_lines").fill_null(0),
-            size=pl.col("size") + pl.col("more").fill_null(0),
-            message=whole,
-        )
+    at = more["at"]
+    before = kept.select(text=pl.col("message").fill_null(""), lines="lines", size="size")[at]
+    folded = kept.with_columns(
+        kept[name].scatter(at, before[joined] + more[joined])
+        for name, joined in (("message", "text"), ("lines", "lines"), ("size", "size"))
     )
     # counting characters takes a while, and a message of few bytes has no more of them
     if not (folded["message"].str.len_bytes() > MAX_MESSAGE_CHARS).any():
-        return folded.select(frame.columns)
-    kept, long = folded["message"].str.head(MAX_MESSAGE_CHARS), folded["message"].str.len_bytes().cast(pl.Int64)
-    beyond = folded["beyond"] + (long - kept.str.len_bytes()).fill_null(0)
-    return folded.with_columns(message=kept, beyond=beyond).select(frame.columns)
+        return folded
+    short, long = folded["message"].str.head(MAX_MESSAGE_CHARS), folded["message"].str.len_bytes().cast(pl.Int64)
+    beyond = folded["beyond"] + (long - short.str.len_bytes()).fill_null(0)
+    return folded.with_columns(message=short, beyond=beyond)
 
 
 def _short(frame: pl.DataFrame, name: str, refusals: Refusals) -> pl.Series:

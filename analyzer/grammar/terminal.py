@@ -46,6 +46,12 @@ def tree(regex: str) -> Any:
         return _parser.parse(regex)
 
 
+def width(regex: str) -> int | None:
+    """How many characters each match of a portable terminal has; None where some have more than others."""
+    least, most = tree(regex).getwidth()
+    return int(least) if least == most else None
+
+
 def _nodes(part: Any) -> Iterator[tuple[str, Any]]:
     """All nodes of a tree, outer before inner."""
     for op, argument in part:

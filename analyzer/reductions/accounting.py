@@ -93,12 +93,14 @@ COVERAGE = Table(
 _OWN = pl.col("target").str.starts_with("keeper_pam_webrtc_rs")
 
 
-def shapes(fates: pl.DataFrame) -> pl.DataFrame:
-    """Shapes of the unmatched records of a batch per source, with their counts and first line; mergeable."""
+def shapes(fates: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Shapes of the unmatched records of a batch, with their counts and first line; mergeable."""
+    lost = fates.filter(pl.col("fate") == "unmatched")
+    # most batches have none, and the patterns of shapes are many to compile for nothing
+    shape = skeleton(pl.col("message")) if len(lost) else pl.lit(None, pl.String)
     return _own_memory(
-        fates.filter(pl.col("fate") == "unmatched")
-        .with_columns(skeleton=skeleton(pl.col("message")))
-        .group_by("source", "target", "skeleton")
+        lost.with_columns(skeleton=shape)
+        .group_by(*by, "target", "skeleton")
         .agg(count=pl.len().cast(pl.Int64), line=pl.col("line").min())
     )
 
@@ -119,12 +121,12 @@ def merge_shapes(parts: pl.DataFrame) -> pl.DataFrame:
 FATES = {"events": "event", "noise": "noise", "unmatched": "unmatched", "rejected": "rejected"}
 
 
-def tally(fates: pl.DataFrame) -> pl.DataFrame:
-    """Count what became of the records of each source and target of a batch; mergeable.
+def tally(fates: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Count what became of the records of each target of a batch; mergeable.
 
     Targets of other programs are one, and null like that of rejected lines.
     """
-    counted = fates.group_by("source", "target").agg(
+    counted = fates.group_by(*by, "target").agg(
         records=pl.len().cast(pl.Int64),
         **{name: (pl.col("fate") == fate).sum().cast(pl.Int64) for name, fate in FATES.items()},
         first_ts=pl.col("ts").min(),
@@ -133,7 +135,7 @@ def tally(fates: pl.DataFrame) -> pl.DataFrame:
     )
     named = counted["target"].unique().drop_nulls()
     foreign = [target for target in named if stem(target) is None]
-    merged = added(counted.with_columns(pl.col("target").replace(foreign, [None] * len(foreign))), "source", "target")
+    merged = added(counted.with_columns(pl.col("target").replace(foreign, [None] * len(foreign))), *by, "target")
     return _own_memory(merged)
 
 

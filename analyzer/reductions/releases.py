@@ -75,19 +75,20 @@ def spans() -> Mapping[str, Span]:
 
 
 _OWN = pl.col("target").str.starts_with("keeper_pam_webrtc_rs")
-_SCHEMA = {"source": pl.String, "mark": pl.String, "records": pl.Int64}
+_SCHEMA = {"source": pl.String(), "mark": pl.String(), "records": pl.Int64()}
 
 
 def _known(marks: pl.DataFrame) -> pl.DataFrame:
     """Keep what is a mark, as rows in a memory of their own: they outlive the batch."""
     found = marks.filter(pl.col("mark").is_in(list(spans())))
-    return pl.DataFrame(found.select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items()).rows(), schema=_SCHEMA, orient="row")  # fmt: skip
+    schema = {name: kind for name, kind in _SCHEMA.items() if name in found.columns}
+    return pl.DataFrame(found.select(pl.col(name).cast(kind) for name, kind in schema.items()).rows(), schema=schema, orient="row")  # fmt: skip
 
 
 def worded(sifted: pl.DataFrame) -> pl.DataFrame:
-    """Count the wordings among the first `words` of a batch's records: source, mark, records; mergeable."""
+    """Count the wordings among the first `words` of records: mark, records; mergeable."""
     # few messages are different in their first words: what follows is done once for each
-    told = sifted.group_by("source", "target", "words").agg(records=pl.len()).filter(_OWN)
+    told = sifted.group_by("target", "words").agg(records=pl.len()).filter(_OWN)
     return _known(told.with_columns(mark=pl.col("words").str.strip_chars()))
 
 

@@ -6,8 +6,6 @@ of the words that are looked for first, so that this costs next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
 
 #: words without which a message holds no secret that would be told
@@ -32,30 +30,14 @@ SECRETS: dict[str, str] = {
     "payload": r"first.bytes\W+[0-9b]|try_send data = \[ *[0-9]",
 }
 HELD = pl.Struct({"secret": pl.String(), "records": pl.Int64(), "line": pl.Int64()})
-_SCHEMA = pl.Schema({"source": pl.String(), "secret": pl.String(), "records": pl.Int64(), "line": pl.Int64()})
+_SCHEMA = pl.Schema({"secret": pl.String(), "records": pl.Int64(), "line": pl.Int64()})
 
 
 def held(records: pl.DataFrame) -> pl.DataFrame:
-    """Count the records of a batch that hold a secret: source, secret, records, line of the first; mergeable."""
-    few = records.select("source", "line", "message").filter(pl.col("message").str.contains(_WORDS))
-    found = [few.filter(pl.col("message").str.contains(told)).with_columns(secret=pl.lit(name))
-             for name, told in SECRETS.items()] if len(few) else []  # fmt: skip
-    counted = [one.select("source", "secret", records=pl.lit(1, pl.Int64), line="line") for one in found if len(one)]
-    return merged([pl.DataFrame(schema=_SCHEMA), *counted])
-
-
-def merged(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Add up what several batches held."""
-    added = pl.concat(parts).group_by("source", "secret").agg(pl.col("records").sum(), pl.col("line").min())
-    # rows of their own: what was picked out of a batch keeps all of it alive
-    return pl.DataFrame(added.rows(), schema=_SCHEMA, orient="row").sort("source", "secret")
-
-
-def by_source(parts: Sequence[pl.DataFrame]) -> dict[str, list[dict[str, object]]]:
-    """What each source holds, in the order of `SECRETS`."""
-    found: dict[str, list[dict[str, object]]] = {}
-    rank = {name: place for place, name in enumerate(SECRETS)}
-    rows = merged(parts).to_dicts() if parts else []
-    for row in sorted(rows, key=lambda row: rank[row["secret"]]):
-        found.setdefault(row.pop("source"), []).append(row)
-    return found
+    """Count the records that hold a secret: secret, records, line of the first; mergeable."""
+    few = records.select("line", "message").filter(pl.col("message").str.contains(_WORDS))
+    holding = (
+        [few.filter(pl.col("message").str.contains(told))["line"] for told in SECRETS.values()] if len(few) else []
+    )
+    rows = [(name, len(lines), lines.min()) for name, lines in zip(SECRETS, holding, strict=False) if len(lines)]
+    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")

@@ -7,6 +7,7 @@ it, and prints times, ratios first. Times are never judged. What was read is: ex
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -244,6 +245,8 @@ def main() -> int:
     """Write, measure, print, check."""
     given, program = _arguments(), next((name for name in ("rg", "grep") if shutil.which(name)), None)
     print(_header(program), flush=True)
+    # as an installation has it
+    compileall.compile_dir(Path(pipeline.__file__).parent, quiet=1)
     with tempfile.TemporaryDirectory(prefix="analyzer-bench-") as folder:
         scratch = Path(folder)
         log, out = given.keep or scratch / "synthetic.log", scratch / "metrics"

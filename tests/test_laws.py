@@ -8,7 +8,6 @@ from functools import cache
 from itertools import combinations
 from typing import Any
 
-import interegular
 import pytest
 
 from analyzer.errors import GrammarError
@@ -32,6 +31,7 @@ from analyzer.grammar.pattern import EventKind, heads
 from analyzer.grammar.reference import kinds, lark
 from analyzer.grammar.regex import message_regex
 from analyzer.grammar.source import parse, source
+from analyzer.grammar.terminal import Automaton, automaton
 from analyzer.grammar.text import LAYOUTS, SHARED
 from analyzer.grammar.types import TYPES
 
@@ -156,9 +156,23 @@ def test_lowering_refuses_what_is_not_regular(rule: str, what: str) -> None:
 
 
 @cache
-def _machine(kind: EventKind) -> Any:
+def _machine(kind: EventKind) -> Automaton:
     text = re.sub(r"\(\?P<[a-z0-9_]+>", "(?:", message_regex(kind.sequence).text)
-    return interegular.parse_pattern(text[1:-1]).to_fsm()
+    return automaton(text[1:-1])
+
+
+def _meet(one: Automaton, other: Automaton) -> bool:
+    """Whether some text spells both."""
+    waiting = [(a, b) for a in one.first for b in other.first if one.chars[a] & other.chars[b]]
+    seen = set(waiting)
+    while waiting:
+        a, b = waiting.pop()
+        if a in one.last and b in other.last:
+            return True
+        ahead = {(c, d) for c in one.follow[a] for d in other.follow[b] if one.chars[c] & other.chars[d]} - seen
+        seen |= ahead
+        waiting += ahead
+    return one.nullable and other.nullable
 
 
 def _overlaps(kinds_: tuple[EventKind, ...]) -> Iterator[str]:
@@ -166,7 +180,7 @@ def _overlaps(kinds_: tuple[EventKind, ...]) -> Iterator[str]:
         begin_alike = any(
             a.startswith(b) or b.startswith(a) for a in heads(one.sequence) for b in heads(other.sequence)
         )
-        if begin_alike and not _machine(one).isdisjoint(_machine(other)):
+        if begin_alike and _meet(_machine(one), _machine(other)):
             yield f"{other.place}: rule {other.name}: some message is also {one.name}"
 
 

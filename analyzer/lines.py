@@ -8,7 +8,6 @@ are not UTF-8 become visible escapes; UTF-16 is read where a byte order mark tel
 from __future__ import annotations
 
 import codecs
-import io
 import os
 import stat
 import sys
@@ -56,7 +55,7 @@ class Trail:
 
     def place(self, line: int) -> Place | None:
         """Where to read on from a line, if another block has begun; None where that would not give the same."""
-        border = self._frames[-1]["offset"].to_list()[:1]
+        border = self._frames[-1]["offset"].head(1).to_list()
         offset = pl.concat(self._frames).filter(pl.col("line") == line)["offset"].to_list()
         # of a longer block the middle of a line may be missing
         if None in border or not offset or not 0 <= border[0] - offset[0] <= BLOCK_BYTES:
@@ -89,36 +88,39 @@ def _pieces(one: Input, tally: Tally) -> Iterator[bytes]:
         yield from decompressed(cast("BinaryIO", raw), trusted=one.trusted)
 
 
-def _lines(block: bytes) -> pl.Series:
-    # polars decompresses what begins like an archive, were it by chance; a time does not, and neither does a line end
-    if block[:1].isdigit():
-        return pl.read_lines(io.BytesIO(block)).to_series()
-    return pl.read_lines(io.BytesIO(b"\n" + block)).to_series().slice(1)
-
-
-def _text(block: bytes) -> tuple[pl.Series, bool]:
-    """Lines of a block, without their ends, and whether bytes of them are shown as escapes."""
-    try:
-        return _lines(block), False
-    except pl.exceptions.ComputeError:
-        # not UTF-8: what is no text is shown as escapes
-        return _lines(block.decode("utf-8", "backslashreplace").encode()), True
-
-
-def _sizes(block: bytes) -> pl.Series:
-    """Bytes of each line of a block, its end included."""
+def _borders(block: bytes) -> pl.Series:
+    """Where each line of a block begins, and where the last one ends."""
     each = pl.Series(pa.Array.from_buffers(pa.uint8(), len(block), [None, pa.py_buffer(block)]))
     ends = (each == ord("\n")).arg_true().cast(pl.Int64) + 1
-    if not block.endswith(b"\n"):
-        ends = ends.append(pl.Series([len(block)]))
-    return ends - ends.shift(1, fill_value=0)
+    last = [] if block.endswith(b"\n") or not block else [len(block)]
+    return pl.concat([pl.Series([0]), ends, pl.Series(last, dtype=pl.Int64)], rechunk=True)
+
+
+def _lines(block: bytes, borders: pl.Series) -> pl.Series:
+    """The lines of a block, without their ends; fails where bytes of it are no text."""
+    buffers = [None, borders.to_arrow().buffers()[1], pa.py_buffer(block)]
+    raw = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(borders) - 1, buffers)
+    text = pl.Series(raw).cast(pl.String).str.strip_suffix("\n")
+    return text.str.strip_suffix("\r") if b"\r" in block else text
+
+
+def _text(block: bytes, borders: pl.Series) -> tuple[pl.Series, bool]:
+    """Lines of a block, without their ends, and whether bytes of them are shown as escapes."""
+    try:
+        return _lines(block, borders), False
+    except pl.exceptions.ComputeError:
+        # not UTF-8: what is no text is shown as escapes
+        escaped = block.decode("utf-8", "backslashreplace").encode()
+        return _lines(escaped, _borders(escaped)), True
 
 
 def _frame(block: _Block, tally: Tally) -> pl.DataFrame:
     # some editors and shells mark the first line of a file as UTF-8
     mark = 0 if tally.lines or not block.data.startswith(codecs.BOM_UTF8) else len(codecs.BOM_UTF8)
-    text, escaped = _text(block.data[mark:])
-    sizes = _sizes(block.data[mark:]).head(len(text))
+    data = block.data[mark:]
+    borders = _borders(data)
+    text, escaped = _text(data, borders)
+    sizes = borders.diff(null_behavior="drop")
     # a line of which the middle was dropped is the first of its block
     if len(sizes):
         sizes = sizes.scatter(0, sizes[0] + mark + block.dropped)

@@ -107,9 +107,11 @@ def _short(frame: pl.DataFrame, name: str, refusals: Refusals) -> pl.Series:
     """A column of names, which are no longer than any name is; each is counted and kept."""
     names = frame[name].cast(pl.String)
     long = names.str.len_bytes() > MAX_NAME_CHARS
+    if not long.any():
+        return names
     for line, offset in frame.filter(long.fill_null(False)).select("line", "offset").iter_rows():
         refusals.tell("name_too_long", line=line, offset=offset)
-    return names.str.head(MAX_NAME_CHARS) if long.any() else names
+    return names.str.head(MAX_NAME_CHARS)
 
 
 def _finished(frame: pl.DataFrame, dialect: Dialect, refusals: Refusals) -> pl.DataFrame:
@@ -150,7 +152,7 @@ def _with_headers(
                 chosen = replace(dialect, votes=chosen.votes)
         one, none = pl.lit(1, dtype=pl.Int64), pl.lit(0, dtype=pl.Int64)
         headers = _resumed(_headers(block.with_columns(lines=one, beyond=none), chosen, zone), open_before)
-        open_before = headers["open"].to_list()[-1:] == [True]
+        open_before = bool(headers["open"].tail(1).any())
         yield chosen, headers, following is not None
         block = following
 

@@ -58,6 +58,8 @@ class Refusals:
 
     def add(self, reason: str, records: pl.DataFrame) -> None:
         """Refuse whole records (`line`, `lines`, `offset`, `size`), in the order of the input."""
+        if records.is_empty():
+            return
         line, ends = pl.col("line"), pl.col("line") + pl.col("lines")
         # a run goes on where the next line is refused, too
         broken = (line != ends.shift(1)).fill_null(True)

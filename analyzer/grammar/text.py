@@ -24,6 +24,7 @@ class Note:
     line: int
 
 
+@cache
 def folder() -> Any:
     """Where the grammars are."""
     return resources.files("analyzer.grammars")

@@ -151,9 +151,11 @@ def restored(entry: Mapping[str, Any]) -> Counted:
 def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame] = (), secrets: Iterable[pl.DataFrame] = ()) -> Counted:
     """Count what became of the records of a batch (`plan.fates`), beside the `marks` and `secrets` found in it."""
     by_part, none = _by_part(fates), nothing()
+    unmatched = by_part.filter(pl.col("fate") == "unmatched")
     found = (
         [accounting.tally(by_part)],
-        [accounting.shapes(by_part)],
+        # masking is a dozen patterns, to be compiled even where there is nothing to mask
+        [accounting.shapes(unmatched)] if len(unmatched) else [],
         marks,
         secrets,
     )
@@ -173,4 +175,4 @@ def worded(sifted: pl.DataFrame) -> pl.DataFrame:
 
 def located(events: pl.DataFrame) -> pl.DataFrame:
     """Marks among the places in the library's source that a batch's events name."""
-    return releases.located(_by_part(events))
+    return releases.located(_by_part(events.select("source", "part", "target", "kind", "location")))

@@ -148,14 +148,14 @@ def restored(entry: Mapping[str, Any]) -> Counted:
     return Counted(*found)
 
 
-def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame] = (), secrets: Iterable[pl.DataFrame] = ()) -> Counted:
-    """Count what became of the records of a batch (`plan.fates`), beside the `marks` and `secrets` found in it."""
+def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame] = ()) -> Counted:
+    """Count what became of the records of a batch (`plan.fates`), beside the `marks` found in it."""
     by_part, none = _by_part(fates), nothing()
     found = (
         [accounting.tally(by_part, "source")],
         [accounting.shapes(by_part, "source")],
         marks,
-        secrets,
+        (),
     )
     placed = ((_placed(one, like) for one in some) for some, like in zip(found, none.frames(), strict=True))
     return Counted(*(pl.concat([like, *some]) for some, like in zip(placed, none.frames(), strict=True)))
@@ -174,4 +174,4 @@ def settled(sifted: pl.DataFrame, source: str, part: int) -> Counted:
 
 def located(events: pl.DataFrame) -> pl.DataFrame:
     """Marks among the places in the library's source that a batch's events name."""
-    return releases.located(_by_part(events))
+    return releases.located(_by_part(events.select("source", "part", "target", "kind", "location")))

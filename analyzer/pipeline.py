@@ -96,11 +96,14 @@ class _Batch:
 def _process(commit: Commit, policy: Policy, sifted: pl.DataFrame) -> _Batch:
     extracted = extract(sifted)
     events = with_canonical_ids(hidden_endpoints(extracted.events, policy))
+    found = counted(extracted.fates, [located(events)])
+    # a part of a source lies in one piece, as it was read
+    places = events.select("source", "part").with_row_index("first").group_by("source", "part", maintain_order=True)
     parts = tuple(
-        (str(name), int(str(part)), commit.stage_frame(EVENTS, EVENTS.conform(mine.drop("part"))))
-        for (name, part), mine in events.group_by("source", "part", maintain_order=True)
+        (name, part, commit.stage_frame(EVENTS, events.drop("part")[first : first + rows]))
+        for name, part, first, rows in places.agg(pl.col("first").first(), rows=pl.len()).rows()
     )
-    return _Batch(counted(extracted.fates, [located(events)]), parts, extracted.refused)
+    return _Batch(found, parts, extracted.refused)
 
 
 def _enough(frames: Sequence[pl.DataFrame]) -> bool:

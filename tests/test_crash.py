@@ -31,6 +31,8 @@ SAMPLES = {
     "full, failing and vanishing disks": "commits --only shifted --mode full error gone --step 5 --thrifty --sample 25",
     "the command": "ingests --only grown --mode kill full error --sample 4",
     "power cuts": "power --only commit --sample 3",
+    "power cuts while rows pass to files of other names": "power --only renamed",
+    "power cuts while a table gets its first rows": "power --only begun",
     "all is synced": "synced --only commit",
     "readers and a writer": "race --commits 8",
 }

@@ -61,7 +61,9 @@ def _hidden(rows: pl.DataFrame, policy: Policy) -> pl.Series:
 
 def _is_asked(values: pl.Series, kinds: Iterable[tuple[str, str]]) -> bool:
     """Whether a column of texts has to be looked through: few hold what looks like an address."""
-    forms = {holds(target, kind).get(values.name, "text") for target, kind in kinds}
+    # a kind has no value in a column that it does not capture
+    forms = {told[values.name] for told in (holds(target, kind) for target, kind in kinds) if values.name in told}
+    forms = forms or {"text"}
     return not forms <= {"server", "none"} and (not forms.isdisjoint({"address", "endpoint"}) or may_name_one(values))
 
 
@@ -69,16 +71,16 @@ def _column(events: pl.DataFrame, name: str, policy: Policy) -> pl.Series:
     """One column of texts."""
     is_own = (pl.lit(name) == "address") & _RELAYED.fill_null(False)
     asked = events.select(pl.col(name).is_not_null() & ~is_own).to_series().arg_true()
-    rows = events[asked].select("target", "kind", column=pl.lit(name), value=name)
+    rows = events.select("target", "kind", column=pl.lit(name), value=name)[asked]
     return events[name].scatter(asked, _hidden(rows, policy)) if len(rows) else events[name]
 
 
 def _lists(events: pl.DataFrame, name: str, policy: Policy) -> pl.Series:
     """One column of lists: of texts, or of keys and values, where the key is the column."""
-    asked = events.select(pl.col(name).list.len() > 0).to_series().fill_null(False).arg_true()
-    rows = events[asked].select("target", "kind", pl.col(name).alias("value")).with_row_index("row").explode("value")
-    if rows.is_empty():
+    asked = (events[name].list.len() > 0).fill_null(False).arg_true()
+    if asked.is_empty():
         return events[name]
+    rows = events.select("target", "kind", value=name)[asked].with_row_index("row").explode("value")
     if events.schema[name] == _TEXTS:
         told = rows.with_columns(column=pl.lit(name))
         kept = told.with_columns(value=_hidden(told, policy))

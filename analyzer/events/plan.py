@@ -86,8 +86,8 @@ def _refusals(types: dict[str, str], texts: dict[str, pl.Expr]) -> Iterator[pl.E
 
 @cache
 def _reading(kind: EventKind) -> tuple[pl.Expr, ...]:
-    """What is read of a message of a kind: its typed columns, `fields` for those of this grammar alone, `refused`."""
-    types, typed, texts = column_types((kind,)), typed_columns(), _texts(kind)
+    """Over the texts of a kind: its typed columns, `fields` for those of this grammar alone, `refused`."""
+    types, typed, texts = column_types((kind,)), typed_columns(), {name: pl.col(name) for name in _texts(kind)}
     columns = [
         TYPES[types[name]].expr(text).cast(typed[name]).alias(name) for name, text in texts.items() if name in typed
     ]
@@ -106,20 +106,58 @@ def _kind(key: str) -> EventKind:
     return next(kind for kind in grammar(target).kinds if kind.name == name)
 
 
+@cache
+def _asked(kind: EventKind) -> tuple[tuple[pl.Expr, ...], tuple[pl.Expr, ...]]:
+    """Of a kind's messages: captures of the head, if it has any, and the text of each column, called like it."""
+    head = head_regex(kind.sequence)
+    groups = (pl.col("message").str.extract_groups(head.text).alias("head"),) if head.columns else ()
+    return groups, tuple(text.alias(name) for name, text in _texts(kind).items())
+
+
+def _read(kind: EventKind, messages: pl.DataFrame) -> pl.DataFrame:
+    """The columns of messages of one kind."""
+    groups, texts = _asked(kind)
+    # texts are found before they are read: an expression that is used twice is worked out twice
+    return (messages.with_columns(groups) if groups else messages).select(texts).select(_reading(kind))
+
+
+class _Pieces:
+    """Columns of which each kind has a piece, in the order of kinds; what no kind has is null."""
+
+    def __init__(self, schema: dict[str, pl.DataType]) -> None:
+        self.columns = {name: [pl.Series(dtype=dtype)] for name, dtype in schema.items()}
+        self.ends = dict.fromkeys(schema, 0)
+
+    def add(self, first: int, piece: pl.Series) -> None:
+        """Place a piece of a column; the pieces of one column come in order."""
+        if piece.null_count() < len(piece):
+            self._fill(piece.name, first)
+            self.columns[piece.name].append(piece)
+            self.ends[piece.name] = first + len(piece)
+
+    def _fill(self, name: str, end: int) -> None:
+        nothing = pl.Series([None], dtype=self.columns[name][0].dtype)
+        self.columns[name].append(nothing.new_from_index(0, end - self.ends[name]))
+
+    def frame(self, rows: int) -> pl.DataFrame:
+        """The columns, each of that many rows."""
+        for name in self.columns:
+            self._fill(name, rows)
+        return pl.DataFrame({name: pl.concat(parts, rechunk=True) for name, parts in self.columns.items()})
+
+
 def _values(hits: pl.DataFrame) -> pl.DataFrame:
     """The columns of all hits, in their order; a kind at a time, because no two have the same."""
-    parts = []
     ids = {f"tail_{column.name}": _segment(column) for column in _everywhere().values()}
-    asked = hits.select("row", "key", "message", **ids)
-    for (key,), rows in asked.partition_by("key", as_dict=True, include_key=False).items():
-        kind = _kind(str(key))
-        head = head_regex(kind.sequence)
-        groups = [pl.col("message").str.extract_groups(head.text).alias("head")] if head.columns else []
-        parts.append(rows.with_columns(groups).select("row", *_reading(kind)))
-    values = pl.concat([pl.DataFrame(schema={"row": hits.schema["row"]}), *parts], how="diagonal").sort("row")
-    schema = {**typed_columns(), "fields": pl.List(FIELD), "refused": pl.String()}
-    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in schema.items() if name not in values.columns]
-    return values.with_columns(missing).select(list(schema))
+    kinds = hits.select("key").with_row_index("at").group_by("key").agg("at", rows=pl.len())
+    order = kinds["at"].explode(empty_as_null=False)
+    messages = hits.select("message")[order].with_columns(**ids)
+    pieces, first = _Pieces({**typed_columns(), "fields": pl.List(FIELD), "refused": pl.String()}), 0
+    for key, rows in kinds.select("key", "rows").rows():
+        for piece in _read(_kind(key), messages[first : first + rows]):
+            pieces.add(first, piece)
+        first += rows
+    return pieces.frame(first)[order.arg_sort()]
 
 
 def extract(sifted: pl.DataFrame) -> Extracted:
@@ -132,13 +170,13 @@ def extract(sifted: pl.DataFrame) -> Extracted:
     parted = sifted.with_columns(without_suffix(sifted["message"])).rechunk()
     keys, fate = recognise(parted)
     found = parted.with_columns(keys, fate)
-    hits = found.filter(pl.col("fate") == EVENT).with_row_index("row").rechunk()
+    hits = found.filter(pl.col("fate") == EVENT).rechunk()
     values = _values(hits)
     # taken off the names that values have too, so that the columns stand side by side
     placed = hits.select(
         "ts", "elapsed_s", "level", "target", "source", "line", "location", "key", *_handed_through(hits)
     )
-    refused = pl.concat([hits.select("source", "line", "offset"), values.select(reason="refused")], how="horizontal")
+    refused = hits.select("source", "line", "offset").with_columns(reason=values["refused"])
     events = (
         pl.concat([placed, values.drop("refused")], how="horizontal")
         .with_columns(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import polars as pl
 
@@ -29,6 +29,7 @@ _SUFFIX = r" \([^()]*\.rs:[0-9]+\)\s*$"
 _CACHE = r"^(?:.*registry/src/[^/]*/|<cargo registry>/)"
 #: how an unordered tail goes on after the head; `regex` says the same
 _GOES_ON = rf"^(?::| *[{DELIMITERS}]| ?$)"
+_DELIMITERS = b",()|\r\n"
 
 
 def without_suffix(message: pl.Series) -> pl.DataFrame:
@@ -49,12 +50,17 @@ def without_suffix(message: pl.Series) -> pl.DataFrame:
     return parted.with_columns(pl.col("location").replace_strict(places, named, return_dtype=pl.String))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Pattern:
     """A kind or a noise whose beginning is more than text: its key (null for noise) and its own pattern."""
 
     key: str | None
     regex: str
+
+    @cached_property
+    def test(self) -> pl.Expr:
+        """Whether a `message` is of it."""
+        return pl.col("message").str.contains(self.regex)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +143,49 @@ def sift(records: pl.DataFrame) -> pl.DataFrame:
     return worded.with_columns(_spread(begun, [None if one.texts or one.patterns else one.otherwise for one in told]))
 
 
+def _goes_on(known: bytes, is_all: bool, text: bytes, key: str | None) -> bool | None:
+    """Whether a message of which the beginning is `known` begins with a text and goes on as it must; null: who knows.
+
+    A kind goes on with its tail or ends; noise goes on as it likes.
+    """
+    if not known.startswith(text):
+        return None if text.startswith(known) and not is_all else False
+    rest = known[len(text) :]
+    further = rest.lstrip(b" ")
+    if key is None or further:
+        return key is None or rest.startswith(b":") or further[0] in _DELIMITERS
+    return len(rest) < 2 if is_all else None
+
+
+def _settled(target: str | None, words: str, known: bytes | None) -> tuple[str | None, _Beginning]:
+    """The key of the kind whose text a message of these first words begins with; without one, what is left to try.
+
+    `known` is as much of the message as the words are long, and a byte more, unless it ends there; null without one.
+    """
+    one = _beginning(target, words)
+    if known is None or not one.texts:
+        return None, _Beginning(one.otherwise, (), one.patterns)
+    is_all, left, otherwise = len(known) <= len(words.encode()), [], one.otherwise
+    for text, key in one.texts:
+        goes_on = _goes_on(known, is_all, text.encode(), key)
+        if goes_on and key is not None:
+            return key, _Beginning(EVENT)
+        if goes_on:
+            otherwise = NOISE
+        elif goes_on is None:
+            left.append((text, key))
+    return None, _Beginning(otherwise, tuple(left), one.patterns)
+
+
 def _by_text(begun: pl.DataFrame, told: list[_Beginning], message: pl.Series) -> pl.DataFrame:
-    """Rows that begin with one of the texts their first words allow: `at`, `key`."""
+    """Rows that begin with one of the texts that are left to try: `at`, `key`."""
     asked = [(place, text, key) for place, one in enumerate(told) for text, key in one.texts]
     tests = pl.DataFrame(asked, schema={"place": pl.UInt32, "text": pl.String, "key": pl.String}, orient="row")
     rows = tests.join(begun.select("at").with_row_index("place"), on="place").explode("at")
     text, said = pl.col("text"), pl.col("message")
-    # a kind goes on with its tail or ends; noise goes on as it likes
     goes_on = pl.col("key").is_null() | said.str.strip_prefix(text).str.contains(_GOES_ON)
-    return rows.with_columns(message=message.gather(rows["at"])).filter(said.str.starts_with(text) & goes_on)
+    taken = rows.with_columns(message=message.gather(rows["at"])).filter(said.str.starts_with(text) & goes_on)
+    return taken.select("at", "key")
 
 
 def _by_pattern(begun: pl.DataFrame, told: list[_Beginning], message: pl.Series) -> Iterator[pl.DataFrame]:
@@ -154,10 +194,16 @@ def _by_pattern(begun: pl.DataFrame, told: list[_Beginning], message: pl.Series)
     for place, one in enumerate(told):
         for pattern in one.patterns:
             places.setdefault(pattern, []).append(place)
+    at = begun["at"].explode(empty_as_null=False)
+    # those that begin alike lie side by side, so that a pattern is tried on slices
+    rows = pl.DataFrame({"at": at, "message": message[at]})
+    ends = begun["at"].list.len().cum_sum().to_list()
     for pattern, where in places.items():
-        rows = begun["at"].gather(where).explode(empty_as_null=False)
-        taken = rows.filter(message.gather(rows).str.contains(pattern.regex))
-        yield pl.DataFrame({"at": taken}).with_columns(key=pl.lit(pattern.key, pl.String))
+        asked = pl.concat([rows[ends[place - 1] if place else 0 : ends[place]] for place in where])
+        taken = asked["at"].filter(asked.select_seq(pattern.test).to_series())
+        yield pl.DataFrame(
+            {"at": taken, "key": pl.Series([pattern.key], dtype=pl.String).new_from_index(0, len(taken))}
+        )
 
 
 def recognise(sifted: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
@@ -166,10 +212,19 @@ def recognise(sifted: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     Messages come without the place in the producer's source.
     """
     message = sifted["message"]
-    begun, told = _begun(sifted)
-    by_text = _by_text(begun, told, message).select("at", "key")
-    found = pl.concat([by_text, *_by_pattern(begun, told, message)])
-    quiet, taken = found.filter(pl.col("key").is_null())["at"], found.drop_nulls("key")
-    fate = _spread(begun, [one.otherwise for one in told])
-    keys = pl.Series("key", [None], dtype=pl.String).new_from_index(0, len(sifted))
-    return keys.scatter(taken["at"], taken["key"]), fate.scatter(quiet, NOISE).scatter(taken["at"], EVENT)
+    known = pl.col("message").cast(pl.Binary).bin.head(pl.col("words").str.len_bytes() + 1)
+    begun = (
+        sifted.select("target", "words", known=known)
+        .with_row_index("at")
+        .group_by("target", "words", "known")
+        .agg("at")
+    )
+    settled = [_settled(*one) for one in begun.select("target", "words", "known").rows()]
+    told = [one for _, one in settled]
+    of_text = pl.Series("key", [key for key, _ in settled], dtype=pl.String)
+    otherwise = pl.Series("fate", [one.otherwise for one in told], dtype=pl.String)
+    spread = begun.select("at", of_text, otherwise).explode("at").sort("at")
+    tried = pl.concat([_by_text(begun, told, message), *_by_pattern(begun, told, message)])
+    quiet, taken = tried.filter(pl.col("key").is_null())["at"], tried.drop_nulls("key")
+    fate = spread["fate"].scatter(quiet, NOISE).scatter(taken["at"], EVENT)
+    return spread["key"].scatter(taken["at"], taken["key"]), fate

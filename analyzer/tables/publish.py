@@ -11,7 +11,7 @@ never a row twice. A table of one file is replaced in one step. In a table of se
 too, before anything comes: for that moment rows are missing. Files of one set (`a-00000`, `a-00001`) may pass rows to
 each other: where several are replaced, all but the first make room, and the first is replaced, on the disk too, before
 the others come. Where nothing would be left, the last file that goes takes the name of the first that comes, to be
-replaced by it.
+replaced by it, on the disk too, before the others come. A file without rows goes when the others are on the disk.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Steps:
     handed: list[tuple[str, str]] = field(default_factory=list)
     #: staged file and the name whose file makes room for it
     room: list[tuple[str, str]] = field(default_factory=list)
-    #: staged file and its name, where it is the first of its set and replaces one
+    #: staged file and its name, where it is the first of its set and replaces one, or what was handed over
     first: list[tuple[str, str]] = field(default_factory=list)
     #: staged file and its name
     others: list[tuple[str, str]] = field(default_factory=list)
@@ -67,7 +67,9 @@ def _steps(staged: Mapping[str, str], live: Mapping[str, Mapping[str, Any]], rem
         steps.others += renames[replacing:]
         steps.room += [(file, relative) for file, relative in renames[1:] if relative in live]
     if steps.gone and steps.others and set(live) == set(steps.gone):
-        steps.handed.append((steps.gone.pop(), steps.others[0][1]))
+        # nothing is replaced yet, so what comes first replaces what was handed over
+        steps.first.append(steps.others.pop(0))
+        steps.handed.append((steps.gone.pop(), steps.first[0][1]))
     return steps
 
 
@@ -130,6 +132,8 @@ def _finish_table(out: Path, table: Path, steps: Steps) -> None:
     if steps.first and steps.others:
         sync_folder(table)
     _move(stage, out, steps.others)
+    if steps.empty:
+        sync_folder(table)
     for relative in steps.empty:
         (out / relative).unlink(missing_ok=True)
     sync_folder(table)

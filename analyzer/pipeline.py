@@ -55,9 +55,10 @@ from analyzer.tables.dataset import SOLE, Commit, Staged, writing
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
 #: records that are not settled at once are read this many, or this many bytes, at a time
-BATCH_RECORDS = 60_000
-BATCH_BYTES = 12 << 20
-WORKERS = 2
+BATCH_RECORDS = 100_000
+BATCH_BYTES = 20 << 20
+#: what is made of a batch takes less time than to read it, so that one thread keeps up; more would hold more batches
+WORKERS = 1
 #: counts of so many batches are kept until they are added up
 MOST_COUNTS = 200
 
@@ -157,7 +158,7 @@ def _batched(portions: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 
 
 def _extracted(commit: Commit, policy: Policy, batches: Iterator[pl.DataFrame]) -> Iterator[_Batch]:
-    """Run the plan over batches in a few threads, in order, never more than a few batches ahead."""
+    """Run the plan over batches beside the reading, in order, never more than a few batches ahead."""
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[_Batch]] = []
         for batch in batches:

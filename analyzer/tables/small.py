@@ -16,7 +16,7 @@ import polars as pl
 from analyzer.tables.declare import Table
 
 #: rows of all tables that are kept in memory until some are laid aside, and rows that are merged at a time
-HELD_ROWS = 400_000
+HELD_ROWS = 250_000
 MERGED_ROWS = 100_000
 RUN_GROUP_ROWS = 5_000
 #: what is different in nearly every row

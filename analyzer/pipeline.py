@@ -196,8 +196,8 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> in
     pa.default_memory_pool().release_unused()
     resolution = sources.select(source="identity", resolution_ms="resolution_ms")
     further = partial(whole, parts)
-    links, chunks = tied(held(outline(parts), parts))
-    chunks = held(chunks, parts)
+    links, chunks = tied(held(outline(parts), parts, commit.stage, "outline"))
+    chunks = held(chunks, parts, commit.stage, "tied")
     known = correlate(links, chunks, WEIGHT)
     lone = unmet(known)
     if len(lone):

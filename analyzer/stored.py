@@ -24,8 +24,8 @@ from analyzer.reductions.samples import COURSE
 
 #: events looked at together while they are correlated
 CHUNK_EVENTS = 200_000
-#: so many events are kept in memory between one reading and the next; of more, none are
-HELD_EVENTS = 1_000_000
+#: so many events are kept in memory between one reading and the next; more are laid aside
+HELD_EVENTS = 400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,17 @@ def outline(parts: Sequence[Part]) -> Chunks:
     return read
 
 
-def held(chunks: Chunks, parts: Sequence[Part]) -> Chunks:
-    """The same chunks, read once where they are few enough to be kept."""
-    if sum(part.rows for part in parts) > HELD_EVENTS:
-        return chunks
-    kept = list(chunks())
-    return lambda: kept
+def held(chunks: Chunks, parts: Sequence[Part], folder: Path, name: str) -> Chunks:
+    """The same chunks, made only once: kept where they are few, else in files of `folder` that begin with `name`."""
+    if sum(part.rows for part in parts) <= HELD_EVENTS:
+        kept = list(chunks())
+        return lambda: kept
+    files: list[tuple[Path, Sequence[int]]] = []
+    for number, chunk in enumerate(chunks()):
+        path = folder / f"{name}-{number}.chunk"
+        chunk.events.write_parquet(path, compression="lz4", statistics=False)
+        files.append((path, chunk.goes_on))
+    return lambda: (Chunk(pl.read_parquet(path), goes_on) for path, goes_on in files)
 
 
 def contents(parts: Sequence[Part]) -> pl.DataFrame:

@@ -11,6 +11,8 @@ import pytest
 
 from analyzer import lines, pipeline
 from analyzer.pipeline import ingest
+from analyzer.reductions.samples import SAMPLES
+from analyzer.tables import small
 from tests.datasets import CAPTURED
 from tests.test_reductions import opened, placeless
 
@@ -277,3 +279,15 @@ def test_times_that_are_not_there_are_in_every_zone(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "read", None)
         assert ingest([str(log)], out, zone="America/New_York").changed is False
+
+
+def test_rows_that_are_all_laid_aside_are_merged(tmp_path: Path) -> None:
+    said = SAMPLES.empty().drop("origin").with_columns(source=pl.lit(None, pl.String), line=pl.lit(None, pl.UInt32))
+    row = {"conversation_id": "c", "tube_id": "t", "source": "app.log", "line": 7}
+    rows = small.Rows(SAMPLES, tmp_path)
+    for tube in ("u", "t"):
+        one = pl.DataFrame([row | {"tube_id": tube}], schema_overrides={"line": pl.UInt32})
+        rows.add(small.coded(pl.concat([said, one], how="diagonal")))
+        rows.lay_aside()
+    (merged,) = (SAMPLES.spelled(frame) for frame in rows.in_order())
+    assert merged.select("tube_id", "origin").rows() == [("t", "app.log:7"), ("u", "app.log:7")]

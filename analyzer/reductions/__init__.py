@@ -57,12 +57,15 @@ REBUILT = (
     relay_sessions.RELAY_SESSIONS,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
-BATCH_EVENTS = 60_000
+BATCH_EVENTS = 120_000
+#: a conversation weighs as much as so many events, however few it has: it has rows in every table
+CONVERSATION_EVENTS = 8
 #: so many events of the time series alone, of few columns, take the memory of one event
 SERIES_PER_EVENT = 4
 #: what an event weighs in a batch
 WEIGHT = pl.when("series_only").then(1).otherwise(SERIES_PER_EVENT)
-WORKERS = 2
+#: one thread reduces while another one puts together what comes next: two batches would take twice the memory
+WORKERS = 1
 Whole: TypeAlias = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 
 
@@ -129,7 +132,11 @@ def _planned(known: Correlation) -> _Plan:
         .with_columns(component=pl.coalesce("component", "component_right"))
         .filter(pl.col("component").is_not_null())
         .group_by("component")
-        .agg(pl.col("weight").sum(), pl.col("first").min(), pl.col("last").max())
+        .agg(
+            pl.col("weight").sum() + CONVERSATION_EVENTS * SERIES_PER_EVENT,
+            pl.col("first").min(),
+            pl.col("last").max(),
+        )
         .sort("first")
         .with_columns(batch=pl.col("weight").cum_sum() // (BATCH_EVENTS * SERIES_PER_EVENT))
     )
@@ -229,6 +236,7 @@ def reduce(
     def take(rows: dict[str, pl.DataFrame]) -> None:
         for name, frame in rows.items():
             tables[name].add(frame)
+        small.lay_aside(tables.values())
 
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[dict[str, pl.DataFrame]]] = []
@@ -272,7 +280,7 @@ def _reduce(
         "conversations": conversations.reduce(facts, counted, offsets),
         "ice_stats": stats,
         "connection_legs": connection_legs.reduce(legs),
-        "leg_measurements": leg_measurements.LEG_MEASUREMENTS.conform(connection_legs.with_derived(measurements, legs)),
+        "leg_measurements": leg_measurements.LEG_MEASUREMENTS.loose(connection_legs.with_derived(measurements, legs)),
         "links": links.reduce(facts, coded(restarts)),
         "generations": restarts,
         "states": states.reduce(facts),

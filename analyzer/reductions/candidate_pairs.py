@@ -216,7 +216,7 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, wai
     rtt = best.group_by("conversation_id", "tube_id").agg(rtt_ms=pl.col("value_ms").min())
     placed = facts.streams.links.lazy().select("conversation_id", "tube_id").join(pairs, on="tube_id")
     chosen = pl.col("nominated").fill_null(False)
-    return CANDIDATE_PAIRS.conform(
+    return CANDIDATE_PAIRS.loose(
         collected(
             placed.join(rtt, on=["conversation_id", "tube_id"], how="left").with_columns(
                 rtt_ms=pl.when(chosen).then("rtt_ms"), method=pl.when(chosen).then("method")

@@ -51,4 +51,4 @@ def reduce(facts: Facts) -> pl.DataFrame:
         )
     )
     placed = facts.streams.links.select("conversation_id", "tube_id").join(timed, on="tube_id", how="inner")
-    return CANDIDATES.conform(placed.select(name for name in placed.columns if name in CANDIDATES.schema))
+    return CANDIDATES.loose(placed.select(name for name in placed.columns if name in CANDIDATES.schema))

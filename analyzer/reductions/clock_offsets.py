@@ -9,6 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
 
 #: a line may be stamped so long after it was written: from 1.6 on a task forwards the records (most within 5 ms, 22 ms
@@ -59,7 +60,7 @@ def _tubes(facts: Facts) -> pl.DataFrame:
     """What each tube of a log with times told of offer and answer, and how late its lines may be stamped."""
     described, state = _KIND == "remote_description_set", pl.col("signaling_state")
     epoch_ms = pl.col("ts").dt.timestamp("us") / 1000 - pl.col("timestamp_ms")
-    told = facts.streams.events.filter(pl.col("tube_id").is_not_null()).group_by("tube_id").agg(
+    told = facts.streams.events.lazy().filter(pl.col("tube_id").is_not_null()).group_by("tube_id").agg(
         *_first("local_offer", state == "HaveLocalOffer"),
         *_first("gathering", _KIND == "gathering_started"),
         *_first("remote_offer", state == "HaveRemoteOffer"),
@@ -74,7 +75,7 @@ def _tubes(facts: Facts) -> pl.DataFrame:
         ahead_ms=epoch_ms.filter(pl.col("timestamp_ms").is_between(*_EPOCH_MS)).min().round(3),
     )  # fmt: skip
     known = facts.tubes.filter(pl.col("side").is_not_null(), pl.col("resolution_ms").is_not_null())
-    return known.select("tube_id", "side", "scope", "resolution_ms").join(told, on="tube_id")
+    return known.select("tube_id", "side", "scope", "resolution_ms").join(collected(told), on="tube_id")
 
 
 def _exchanged(facts: Facts) -> pl.DataFrame:

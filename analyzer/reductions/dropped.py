@@ -13,6 +13,7 @@ import polars as pl
 
 from analyzer.events.links import canonical
 from analyzer.events.windows import ENDINGS
+from analyzer.reductions.query import collected
 
 #: close reasons that mean the path was lost, not that somebody closed it
 LOST_REASONS = ("ConnectionLost", "ConnectionFailed")
@@ -29,14 +30,19 @@ def dropped(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     `found` are the changes of state. Out: `tube_id`, `down_at` and `down_seq` of the first data channel that was gone,
     `close_reason`, `reason_at` and `reason_seq`.
     """
-    own = events.filter(pl.col("tube_id").is_not_null())
-    if own.filter(_TELLS_LOSS).is_empty():
+    lines = (
+        events.lazy()
+        .filter(pl.col("tube_id").is_not_null())
+        .select("tube_id", "seq", "ts", "kind", "channel_label", "close_reason")
+    )
+    if collected(lines.filter(_TELLS_LOSS)).is_empty():
         # as in most logs
         return (
-            own.clear()
+            events.clear()
             .select("tube_id", "close_reason", down_at="ts", down_seq="seq", reason_at="ts", reason_seq="seq")
             .select(_SCHEMA)
         )
+    own = collected(lines)
     labelled = own.filter(pl.col("channel_label").is_not_null()).select(
         "tube_id", "seq", "ts", "kind", "close_reason", label=canonical(pl.col("channel_label").cast(pl.String))
     )

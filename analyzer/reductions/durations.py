@@ -28,6 +28,7 @@ from analyzer.reductions.leg_names import (
     STUN_RESPONSE,
     TURN_ALLOCATION,
 )
+from analyzer.reductions.query import collected
 
 #: a longer duration belongs to something else
 LONGEST_MS = 600_000.0
@@ -84,10 +85,10 @@ _VALUE = pl.col("value_ms")
 
 def _printed(facts: Facts, kind: str, leg: str, method: str, value: str) -> pl.DataFrame:
     """One row per line that prints a duration; `nth` numbers those of a tube."""
-    lines = facts.streams.events.filter(_KIND == kind, pl.col("tube_id").is_not_null()).sort("seq")
-    return lines.select(
+    lines = facts.streams.events.lazy().filter(_KIND == kind, pl.col("tube_id").is_not_null()).sort("seq")
+    return collected(lines.select(
         *PEER, "ts", "origin", value_ms=value, leg=pl.lit(leg), method=pl.lit(method), nth=pl.int_range(pl.len()).over("tube_id")
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _within_printed(rows: pl.DataFrame) -> pl.DataFrame:
@@ -203,10 +204,7 @@ def _chosen(placed: pl.DataFrame) -> pl.DataFrame:
 
 def _durations(facts: Facts) -> pl.DataFrame:
     tubes = facts.tubes.with_columns(generation=pl.lit(None, pl.Int64))
-    timed = [
-        *(estimates(facts.generations, one) for one in DURATION_ESTIMATORS),
-        *(estimates(tubes, one) for one in OF_TUBES),
-    ]
+    timed = [estimates(facts.generations, *DURATION_ESTIMATORS), estimates(tubes, *OF_TUBES)]
     printed = pl.concat([_gathering_reported(facts), _fetches(facts), _recorded(facts)], how="diagonal_relaxed")
     sides = facts.tubes.select("tube_id", "side", "begins_at")
     found = (

@@ -9,6 +9,7 @@ import polars as pl
 from analyzer.reductions.artefacts import WHOLE_SECOND_TIMES
 from analyzer.reductions.facts import PEER, elapsed_ms
 from analyzer.reductions.leg_names import OWN_LEG
+from analyzer.reductions.query import collected
 
 #: forwarding from Rust to Python: median 1-2 ms, 95th percentile 5 ms, in releases since 1.6
 LAG_MS = 5.0
@@ -77,11 +78,15 @@ def _bounds(estimator: Estimator) -> pl.Expr:
     )
 
 
-def estimates(spans: pl.DataFrame, estimator: Estimator) -> pl.DataFrame:
+def estimates(spans: pl.DataFrame, *estimators: Estimator) -> pl.DataFrame:
     """One row for each span that has both ends, in columns of `leg_measurements`, with `standing` and without the conversation.
 
-    `spans` has tube_id, generation, side, sub_second, resolution_ms and the columns that the estimator names.
+    One estimator after the other. `spans` has tube_id, generation, side, sub_second, resolution_ms and the columns that the estimators name.
     """
+    return collected(pl.concat(_estimates(spans.lazy(), one) for one in estimators))
+
+
+def _estimates(spans: pl.LazyFrame, estimator: Estimator) -> pl.LazyFrame:
     span = elapsed_ms(estimator.start, estimator.end)
     network = span - estimator.own_ms
     set_up: float | pl.Expr = estimator.set_up_ms

@@ -11,6 +11,7 @@ import polars as pl
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, elapsed_ms
 from analyzer.reductions.life import UP, once
+from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Metric, Table
 
 _KIND = pl.col("kind")
@@ -107,8 +108,15 @@ _mark, _before = pl.col("mark"), pl.col("before")
 def _marked(events: pl.DataFrame) -> pl.DataFrame:
     """Marks of every tube in order, each with the number of its attempt, 1 for the set-up."""
     mark = pl.coalesce(pl.when(test).then(pl.lit(name)) for name, test in _MARKS)
-    told = once(events.filter(pl.col("tube_id").is_not_null()).with_columns(mark=mark).drop_nulls("mark"))
-    rows = told.select(
+    told = collected(
+        events.lazy()
+        .filter(pl.col("tube_id").is_not_null(), pl.any_horizontal(test for _, test in _MARKS))
+        .select(
+            "tube_id", "scope", "seq", "ts", "origin", "generation", "kind", "state", "signaling_state", "channel_label",
+            "restart_reason", mark=mark,
+        )
+    )  # fmt: skip
+    rows = once(told).select(
         "tube_id", "seq", "ts", "origin", "generation", "mark", peer=_KIND == "peer_state_changed",
         why=pl.when(_mark == "trigger").then(pl.coalesce(pl.col("restart_reason"), _STATE)),
     ).sort("tube_id", "seq")  # fmt: skip

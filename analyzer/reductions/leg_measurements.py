@@ -219,7 +219,7 @@ def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
     links = facts.streams.links.select("conversation_id", "tube_id")
     of_tubes = pl.concat(
         [
-            *(estimates(facts.generations, estimator) for estimator in ESTIMATORS),
+            estimates(facts.generations, *ESTIMATORS),
             estimates(transactions(facts), CHECK),
             _reported(facts),
         ],

@@ -12,6 +12,7 @@ from analyzer.events.correlate import Streams
 from analyzer.events.links import canonical
 from analyzer.events.windows import ENDINGS
 from analyzer.reductions.dropped import GONE, as_outages, dropped
+from analyzer.reductions.query import collected
 
 #: what the library sets, where no line prints it: without traffic until disconnected, from there until failed
 DISCONNECTED_MS, FAILED_MS, KEEPALIVE_MS = 30_000.0, 60_000.0, 200.0
@@ -51,6 +52,9 @@ def once(events: pl.DataFrame) -> pl.DataFrame:
 
     A repetition is of the same tube, kind, state and time. Without times it cannot be told from a second event.
     """
+    if events["scope"].n_unique() < 2:
+        # a log does not repeat itself
+        return events
     said = ["tube_id", "kind", "ts", "state", "signaling_state", "channel_label"]
     nth = events.with_columns(nth=pl.int_range(pl.len()).over("scope", *said))
     return nth.filter(
@@ -63,7 +67,11 @@ def changes(events: pl.DataFrame) -> pl.DataFrame:
 
     Out: `tube_id`, `machine`, `label` (of a data channel), `state` (W3C spelling), `seq`, `ts`, `origin`.
     """
-    mine = events.filter(_KIND.is_in(list(_MACHINES)), pl.col("tube_id").is_not_null())
+    mine = collected(
+        events.lazy()
+        .filter(_KIND.is_in(list(_MACHINES)), pl.col("tube_id").is_not_null())
+        .select("tube_id", "scope", "seq", "kind", "ts", "origin", "state", "signaling_state", "channel_label")
+    )
     told = once(mine).with_columns(_KIND.cast(pl.String))
     machine = _KIND.replace_strict({kind: name for kind, (name, _) in _MACHINES.items()}, return_dtype=pl.String)
     state = pl.coalesce(pl.when(_KIND == kind).then(state) for kind, (_, state) in _MACHINES.items())
@@ -194,16 +202,18 @@ def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
     Out: `conversation_id`, `tube_id`, `close_reason`, null where no line gives one, and `reason_at`, when it was told.
     """
     kinds = ["channel_close_requested", "tube_closing"]
-    told = streams.events.filter(
+    told = streams.events.lazy().filter(
         _KIND.is_in(kinds), pl.col("tube_id").is_not_null(), pl.col("close_reason").is_not_null()
     )
-    of_tubes = told.select(
-        "tube_id",
-        "seq",
-        "ts",
-        "close_reason",
-        of_tube=_KIND == "tube_closing",
-        label=canonical(pl.col("channel_label")),
+    of_tubes = collected(
+        told.select(
+            "tube_id",
+            "seq",
+            "ts",
+            "close_reason",
+            of_tube=_KIND == "tube_closing",
+            label=canonical(pl.col("channel_label")),
+        )
     )
     given_up = spans.filter(pl.col("reason_seq").is_not_null()).select(
         "tube_id", "close_reason", seq="reason_seq", ts="reason_at", of_tube=pl.lit(True)
@@ -242,7 +252,7 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     (for its data channel), `lost` (the path was down, or the process gone, and nobody had closed it before), and
     `lost_seq`, the line that told the path down.
     """
-    own = streams.events.filter(pl.col("tube_id").is_not_null())
+    own = streams.events.lazy().filter(pl.col("tube_id").is_not_null())
     path = _KIND.is_in(["ice_state_changed", "peer_state_changed"])
     counted = _KIND.is_in(["bytes_sent_counted", "bytes_received_counted"])
     channel = _KIND == "channel_state_changed"
@@ -266,7 +276,7 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     )  # fmt: skip
     last = spans.filter(pl.col("up_seq").is_null())
     joined = (
-        facts.join(last.select("tube_id", "down_seq", "down_state", "early"), on="tube_id", how="left")
+        collected(facts).join(last.select("tube_id", "down_seq", "down_state", "early"), on="tube_id", how="left")
         .join(_orderly(found, last), on="tube_id", how="left")
     )  # fmt: skip
     early = pl.col("early").fill_null(False) & pl.col("was_closed")

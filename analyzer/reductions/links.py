@@ -52,7 +52,7 @@ LINKS = Table(
 def reduce(facts: Facts, generations: pl.DataFrame) -> pl.DataFrame:
     """List every conversation on every tube. `generations` is the table of that name, its ids as codes."""
     seen = (
-        within(facts.streams.events, facts.ends)
+        within(facts.streams.events.select("conversation_id", "tube_id", "seq", "ts"), facts.ends)
         .filter(pl.col("conversation_id").is_not_null(), pl.col("tube_id").is_not_null())
         .group_by("conversation_id", "tube_id")
         .agg(from_at=pl.col("ts").min(), to_at=pl.col("ts").max())

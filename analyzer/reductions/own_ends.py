@@ -83,6 +83,10 @@ def within(events: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
 
     Adds `own_gone_seq` and `own_gone_at`: of an end that another line told, say one that names the tube alone.
     """
+    if ends.is_empty():
+        # as in nearly all logs
+        none = (pl.lit(None, ends.schema[name]).alias(name) for name in ("own_gone_seq", "own_gone_at"))
+        return events.with_columns(none)
     key = ["conversation_id", "tube_id"]
     placed = events.join(ends.select(*key, "own_gone_seq", "own_gone_at"), on=key, how="left", maintain_order="left")
     return placed.filter((pl.col("seq") <= pl.col("own_gone_seq")).fill_null(True))

@@ -55,4 +55,4 @@ def reduce(facts: Facts) -> pl.DataFrame:
         )
         for field, kind, column in REPORTED_FIELDS
     )
-    return REPORTED.conform(collected(pl.concat(rows)))
+    return REPORTED.loose(collected(pl.concat(rows)))

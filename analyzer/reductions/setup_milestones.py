@@ -32,6 +32,27 @@ _OPENS = _KIND.is_in(["channel_opened", "channel_seen_open"]) | (
 _MARK = pl.struct(pl.col("ts").alias("at"), "origin", pl.col("generation").alias("in"), "seq")
 
 
+#: kinds of lines that end a phase, or tell of its length
+_MARKING = (
+    "credentials_requested",
+    "credentials_fetched",
+    "credentials_failed",
+    "peer_connection_requested",
+    "gathering_started",
+    "gathering_completed",
+    "gathering_completed_reported",
+    "gathering_state_changed",
+    "gathering_held_back",
+    "signaling_state_changed",
+    "remote_candidate_added",
+    "remote_candidate_numbered",
+    "remote_candidate_counted",
+    "candidate_described",
+    "ice_state_changed",
+    "peer_state_changed",
+)
+
+
 def _tube_marks(events: pl.LazyFrame) -> pl.LazyFrame:
     """Milestones of every tube that are not a conversation's own."""
     credentials = _KIND.is_in(["credentials_fetched", "credentials_failed"])
@@ -58,6 +79,8 @@ def _tube_marks(events: pl.LazyFrame) -> pl.LazyFrame:
     }
     return (
         events.filter(pl.col("tube_id").is_not_null())
+        # most lines of a tube are none of these
+        .filter(_KIND.is_in(_MARKING) | pl.col("tube_id").is_first_distinct())
         .group_by("tube_id")
         .agg(
             **marks,

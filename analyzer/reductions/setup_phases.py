@@ -162,4 +162,4 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
             ),
         )
     )  # fmt: skip
-    return SETUP_PHASES.conform(collected(phases))
+    return SETUP_PHASES.loose(collected(phases))

@@ -225,4 +225,4 @@ def attempts(facts: Facts) -> pl.DataFrame:
 def reduce(facts: Facts, found: pl.DataFrame) -> pl.DataFrame:
     """List the attempts, for every conversation of their tube."""
     links = facts.streams.links.select("conversation_id", "tube_id")
-    return TURN_ATTEMPTS.conform(links.join(found, on="tube_id", how="inner"))
+    return TURN_ATTEMPTS.loose(links.join(found, on="tube_id", how="inner"))

@@ -36,7 +36,7 @@ __all__ = ["COMMIT", "MANIFEST", "STAGE", "STATE", "Commit", "Manifest", "Staged
 #: name of the only file of a table
 SOLE = "part-0"
 FORMAT = 1
-ROW_GROUP_ROWS = 100_000
+ROW_GROUP_ROWS = 50_000
 #: columns of few words: all others are ids, times and numbers, which a dictionary only makes slower and larger
 WORDS = ("kind", "level", "target", "source", "location", "metric", "unit")
 #: columns nobody looks for a range of

@@ -56,7 +56,9 @@ class Table:
     def order(self) -> list[pl.Expr]:
         """What sorts its rows; of origins the line counts as a number, so that line 9 comes before line 10."""
         origin = pl.col("origin").str
-        as_place = [origin.extract("^(.*):", 1), origin.extract(":([0-9]+)$", 1).cast(pl.Int64)]
+        # patterns would take longer than the sorting
+        source = origin.strip_chars_end("0123456789")
+        as_place = [source.str.strip_suffix(":"), origin.strip_prefix(source).cast(pl.Int64, strict=False)]
         return [key for name in self.sort for key in (as_place if name == "origin" else [pl.col(name)])]
 
     def select(self, facts: pl.DataFrame) -> pl.DataFrame:
@@ -74,13 +76,26 @@ class Table:
         Raises:
             ValueError: the frame has a column the table does not declare.
         """
-        if unknown := set(frame.columns) - set(self.schema):
-            raise ValueError(f"table {self.name} does not declare {', '.join(sorted(unknown))}")
-        shaped = frame.select(
-            (pl.col(name) if name in frame.schema else pl.lit(None)).cast(dtype).alias(name)
-            for name, dtype in self.schema.items()
-        )
+        shaped = self._shaped(frame, ())
         return shaped.sort(self.order, nulls_last=True) if self.sort else shaped
+
+    def loose(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Columns in declared order; words may stay codes, and rows stand in any order: `small` spells and sorts them.
+
+        Raises:
+            ValueError: the frame has a column the table does not declare.
+        """
+        return self._shaped(frame, (pl.Categorical(),))
+
+    def _shaped(self, frame: pl.DataFrame, allowed: tuple[pl.DataType, ...]) -> pl.DataFrame:
+        schema, given = self.schema, frame.schema
+        if unknown := set(given) - set(schema):
+            raise ValueError(f"table {self.name} does not declare {', '.join(sorted(unknown))}")
+        return frame.select(
+            pl.col(name) if given.get(name) in (dtype, *allowed)
+            else (pl.col(name) if name in given else pl.lit(None)).cast(dtype).alias(name)
+            for name, dtype in schema.items()
+        )  # fmt: skip
 
     def spelled(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Spell out rows that were kept small: words from codes, `origin` from `source` and `line`."""

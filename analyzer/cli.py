@@ -371,8 +371,8 @@ def _terminated(number: int, frame: object) -> None:
 
 def main() -> None:
     """Run the command; an error meant for the user is one line on standard error, and its exit code."""
-    # memory that Polars' allocator keeps for later is a quarter of the peak; it reads this when it is loaded
-    os.environ.setdefault("_RJEM_MALLOC_CONF", "narenas:2,dirty_decay_ms:100,muzzy_decay_ms:0")
+    # memory that Polars' allocator keeps for later adds to the peak, what it gives back soon is asked for again
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "narenas:1,dirty_decay_ms:500,muzzy_decay_ms:0")
     signal.signal(signal.SIGTERM, _terminated)
     try:
         app()

@@ -88,10 +88,14 @@ def _pieces(one: Input, tally: Tally) -> Iterator[bytes]:
         yield from decompressed(cast("BinaryIO", raw), trusted=one.trusted)
 
 
+def _bytes(block: bytes) -> pl.Series:
+    """The bytes of a block as numbers, where they lie."""
+    return pl.Series(pa.Array.from_buffers(pa.uint8(), len(block), [None, pa.py_buffer(block)]))
+
+
 def _borders(block: bytes) -> pl.Series:
     """Where each line of a block begins, and where the last one ends."""
-    each = pl.Series(pa.Array.from_buffers(pa.uint8(), len(block), [None, pa.py_buffer(block)]))
-    ends = (each == ord("\n")).arg_true().cast(pl.Int64) + 1
+    ends = (_bytes(block) == ord("\n")).arg_true().cast(pl.Int64) + 1
     last = [] if block.endswith(b"\n") or not block else [len(block)]
     return pl.concat([pl.Series([0]), ends, pl.Series(last, dtype=pl.Int64)], rechunk=True)
 
@@ -243,7 +247,7 @@ def _few_lines(block: _Block, most: int) -> Iterator[_Block]:
     """The same block, halved as long as it has more lines than are good for memory: empty ones take a byte each."""
     # in the latter half of a line, half of the lines end
     middle = block.data.find(b"\n", len(block.data) // 2) + 1
-    if not 0 < middle < len(block.data) or block.data.count(b"\n") <= most:
+    if not 0 < middle < len(block.data) or int((_bytes(block.data) == ord("\n")).sum()) <= most:
         yield block
         return
     halves = (

@@ -99,10 +99,11 @@ def done(ground: Ground) -> list[Op]:
 def points(ops: Sequence[Op], step: int) -> list[int]:
     """Operations to fail at: all from the seal on, every `step`th before; of a file's writes the first and last."""
     seal = next((number for number, op in enumerate(ops) if op.target.endswith(f"/{COMMIT}")), 0)
+    named = [(op.name, op.path) for op in ops]
     chosen = [
         number
-        for number, op in enumerate(ops)
-        if op.name != "write" or op.path != ops[number - 1].path or op.path != ops[number + 1].path
+        for number, (name, path) in enumerate(named)
+        if name != "write" or {named[number - 1], named[number + 1]} != {(name, path)}
     ]
     return [number + 1 for place, number in enumerate(chosen) if number >= seal - 2 or not place % step]
 
@@ -146,8 +147,10 @@ def _blamed(mode: str, code: int, said: str, out: Path) -> Iterator[str]:
         yield f"ends with {code}: {said[-1500:]}"
     elif code and len(said.strip().splitlines()) != 1:
         yield f"says {said!r}"
-    # what was sealed is kept for the next run; a disk that is gone cannot be cleaned
-    if mode != "gone" and not (out / "_analyzer" / "commit.json").exists() and (out / "_analyzer" / "stage").exists():
+    # what was sealed is kept for the next run; a disk that is gone cannot be cleaned, nor one that fails at just that
+    # after all was done
+    state = out / "_analyzer"
+    if mode != "gone" and code and not (state / COMMIT).exists() and (state / "stage").exists():
         yield "the stage is left"
 
 

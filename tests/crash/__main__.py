@@ -50,7 +50,7 @@ def _room(given: argparse.Namespace, scratch: Path) -> Part:
         if given.only in scenario.name:
             ground = prepare(scenario, scratch)
             yield f"{scenario.name}, sizes of files", *in_small_files(ground)
-            yield f"{scenario.name}, sizes of disks", *on_small_disks(ground)
+            yield f"{scenario.name}, room on disks", *on_small_disks(ground)
 
 
 def _power(given: argparse.Namespace, scratch: Path) -> Part:
@@ -63,7 +63,7 @@ def _strace(given: argparse.Namespace, scratch: Path) -> Part:
     for scenario in ingests(scratch / "logs"):
         if scenario.name == "ingest grown":
             log = str(scratch / "logs" / "whole" / "app.log")
-            yield scenario.name, *by_strace(prepare(scenario, scratch), [log], range(1, 1000, given.step))
+            yield scenario.name, *by_strace(prepare(scenario, scratch), [log], given.step)
 
 
 def _synced(given: argparse.Namespace, scratch: Path) -> Part:

@@ -103,7 +103,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument("--mode", nargs="*", default=["kill", "full", "error", "gone"])
     parser.add_argument("--step", type=int, default=1, help="every so many operations before the seal")
-    parser.add_argument("--thrifty", action="store_true", help="judge what left the same bytes once")
+    parser.add_argument("--thrifty", action="store_true", help="judge what differs in an unsealed stage only once")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--sample", type=int, default=0, help="trials of each scenario; 0: all")
     parser.add_argument("--commits", type=int, default=1000)

@@ -5,6 +5,7 @@ Samples; `python -m tests.crash` tries every operation, and prints its figures.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -164,6 +165,24 @@ def test_a_damaged_state_is_told_and_nothing_is_written(tmp_path: Path, name: st
         assert isinstance(told.value, AnalyzerError)
         assert "\n" not in str(told.value)
     assert live(out) == before
+
+
+def test_a_manifest_that_the_disk_does_not_give_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "metrics"
+    ingest([str(OTHER)], out)
+
+    def failing(path: Path) -> dict[str, object]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset, "read_json", failing)
+        with pytest.raises(OutputError, match=r"Input/output error.*check space"):
+            ingest([str(LOG)], out)
+        with pytest.raises(DatasetError, match=r"Input/output error.*check the disk"):
+            analyzer.open(out)
+    assert ingest([str(LOG)], out).changed
 
 
 def test_logs_of_one_name_again_change_nothing(tmp_path: Path) -> None:

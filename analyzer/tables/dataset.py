@@ -64,8 +64,19 @@ def read_manifest(out: Path) -> Manifest:
     """Read the manifest of a dataset.
 
     Raises:
-        DatasetError: there is none, or it is of another format.
+        DatasetError: there is none, it is of another format, or it cannot be read.
     """
+    try:
+        return _manifest(out)
+    except OSError as error:
+        # it may be whole, so nobody is sent to another folder
+        raise DatasetError(
+            f"{out / STATE / MANIFEST} cannot be read ({error.strerror or error})", "check the disk and permissions"
+        ) from None
+
+
+def _manifest(out: Path) -> Manifest:
+    """The manifest of a dataset; an error of the disk is its own."""
     path = out / STATE / MANIFEST
     try:
         raw = read_json(path)
@@ -73,10 +84,8 @@ def read_manifest(out: Path) -> Manifest:
         raise DatasetError(
             f"{out} holds no dataset", "write one with `analyzer ingest LOGS --out` that folder"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"{path} cannot be read ({getattr(error, 'strerror', None) or error})", "ingest into a new folder"
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} cannot be read ({error})", "ingest into a new folder") from None
     if not isinstance(raw, dict) or not {"snapshot", "files", "sources"} <= set(raw):
         raise DatasetError(f"{path} is no manifest", "ingest into a new folder")
     if raw.get("format") != FORMAT or raw.get("schema_version") != SCHEMA_VERSION:
@@ -283,7 +292,7 @@ def writing(out: Path) -> Iterator[Commit]:
             if (state / COMMIT).exists():
                 finish(out)
             shutil.rmtree(state / STAGE, ignore_errors=True)
-            manifest = read_manifest(out) if (state / MANIFEST).exists() else Manifest()
+            manifest = _manifest(out) if (state / MANIFEST).exists() else Manifest()
             try:
                 make_folder(state / STAGE)
                 yield Commit(out, manifest)

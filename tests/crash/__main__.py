@@ -50,7 +50,7 @@ def _room(given: argparse.Namespace, scratch: Path) -> Part:
         if given.only in scenario.name:
             ground = prepare(scenario, scratch)
             yield f"{scenario.name}, sizes of files", *in_small_files(ground)
-            yield f"{scenario.name}, sizes of disks", *on_small_disks(ground)
+            yield f"{scenario.name}, room on disks", *on_small_disks(ground)
 
 
 def _power(given: argparse.Namespace, scratch: Path) -> Part:
@@ -63,7 +63,7 @@ def _strace(given: argparse.Namespace, scratch: Path) -> Part:
     for scenario in ingests(scratch / "logs"):
         if scenario.name == "ingest grown":
             log = str(scratch / "logs" / "whole" / "app.log")
-            yield scenario.name, *by_strace(prepare(scenario, scratch), [log], range(1, 1000, given.step))
+            yield scenario.name, *by_strace(prepare(scenario, scratch), [log], given.step)
 
 
 def _synced(given: argparse.Namespace, scratch: Path) -> Part:
@@ -103,7 +103,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument("--mode", nargs="*", default=["kill", "full", "error", "gone"])
     parser.add_argument("--step", type=int, default=1, help="every so many operations before the seal")
-    parser.add_argument("--thrifty", action="store_true", help="judge what left the same bytes once")
+    parser.add_argument("--thrifty", action="store_true", help="judge what differs in an unsealed stage only once")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--sample", type=int, default=0, help="trials of each scenario; 0: all")
     parser.add_argument("--commits", type=int, default=1000)

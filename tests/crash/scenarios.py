@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +43,11 @@ def _frame(table: str, rows: list[dict[str, object]]) -> pl.DataFrame:
     return TABLES[table].conform(pl.DataFrame(rows, schema=TABLES[table].schema))
 
 
-def committed(events: Files, mark: str) -> Deed:
-    """Make the dataset hold exactly these files of events, and tables of one row that say which commit this is."""
+def committed(events: Files, mark: str, there: Collection[str] = ()) -> Deed:
+    """Make the dataset hold exactly these files of events, and tables of one row that say which commit this is.
+
+    Files that are `there` already are not written again.
+    """
 
     def deed(out: Path) -> int:
         try:
@@ -53,6 +56,8 @@ def committed(events: Files, mark: str) -> Deed:
                     if relative.startswith("events/") and relative[7:-8] not in events:
                         commit.remove(relative)
                 for name, (source, lines) in events.items():
+                    if name in there:
+                        continue
                     rows = [
                         {"kind": "k", "source": source, "line": line, "origin": f"{source}:{line}"} for line in lines
                     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import resource
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from tests.crash.trial import REFUSED, Ground, forked, lay, verdict
 
 #: bytes a file may have: nothing, less than a Parquet file, some of them, less than the manifest
 FILE_SIZES = (0, 1, 100, 1_000, 4_000, 8_000, 16_000, 32_000)
-DISK_SIZES = tuple(range(8, 264, 16))
+#: KiB that a disk has left: from too little for one file to enough for all
+ROOMS = tuple(range(8, 264, 16))
 
 
 def _judged(ground: Ground, name: str, stop: Callable[[Path], list[str]]) -> list[str]:
@@ -96,58 +98,65 @@ def _piped(work: Callable[[], int]) -> tuple[int, str]:
         return code, stream.read()
 
 
-def on_small_disks(ground: Ground, sizes: Sequence[int] = DISK_SIZES) -> tuple[int, list[str]]:
-    """Run the deed on disks of so many KiB, which needs the right to mount one; judged with room again."""
+def on_small_disks(ground: Ground, rooms: Sequence[int] = ROOMS) -> tuple[int, list[str]]:
+    """Run the deed on disks with so many KiB left, which needs the right to mount one; judged with room again."""
     wrong: list[str] = []
-    tried = 0
-    for size in sizes:
-        folder = ground.folder / f"disk-{size}"
+    for room in rooms:
+        folder = ground.folder / f"room-{room}"
         folder.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k,mode=700", "tmpfs", str(folder)]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs", str(folder)]
         if not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
             print("  no right to mount a disk: left out")
-            return tried, wrong
+            return 0, wrong
         try:
             out = folder / "x" / "metrics"
-            try:
-                lay(ground, out)
-            except OSError:
-                continue  # not even the old dataset has room
-            tried += 1
+            lay(ground, out)
+            disk = os.statvfs(folder)
+            _resize(folder, (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024 + room)
             found = _refused(*_piped(partial(ground.scenario.deed, out)))
-            subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True, capture_output=True)
+            _resize(folder, 65536)
             found += verdict(ground, out)
-            wrong += [f"{ground.scenario.name}, disk of {size} KiB: {one}" for one in found]
+            wrong += [f"{ground.scenario.name}, room for {room} KiB: {one}" for one in found]
         finally:
             subprocess.run(["umount", str(folder)], check=True, capture_output=True)
-    return tried, wrong
+    return len(rooms), wrong
+
+
+def _resize(mounted: Path, size: int) -> None:
+    """Give a disk in memory another size, in KiB."""
+    subprocess.run(["mount", "-o", f"remount,size={size}k", str(mounted)], check=True, capture_output=True)
 
 
 #: system calls at which a run is killed
-AT = "fsync,rename,unlink,unlinkat,mkdir"
+AT = ("fsync", "rename", "unlink", "unlinkat", "mkdir", "rmdir")
 
 
-def by_strace(ground: Ground, command: Sequence[str], points: Iterator[int] | range) -> tuple[int, list[str]]:
-    """Kill `analyzer` with these arguments at its N-th system call of `AT`, until it has no more of them."""
+def by_strace(ground: Ground, command: Sequence[str], step: int = 1) -> tuple[int, list[str]]:
+    """Kill `analyzer` with these arguments at every `step`th call of each sort of `AT`, until it has no more of them.
+
+    One sort at a time: strace counts each by itself, so that the more frequent would always come before the others.
+    """
     if not STRACE:
         print("  no strace: left out")
         return 0, []
     wrong: list[str] = []
     tried = 0
-    for at in points:
-        ended: list[int] = []
+    for call in AT:
+        for at in itertools.count(1, step):
+            ended: list[int] = []
 
-        def stop(out: Path, at: int = at, ended: list[int] = ended) -> list[str]:
-            inject = ["-e", f"trace={AT}", "-e", f"inject={AT}:signal=SIGKILL:when={at}"]
-            given = [sys.executable, "-m", "analyzer", "ingest", "--out", str(out), *command]
-            run = subprocess.run(
-                [STRACE or "", "-f", "-o", os.devnull, *inject, *given], check=False, capture_output=True
-            )
-            ended.append(run.returncode)
-            return []
+            def stop(out: Path, call: str = call, at: int = at, ended: list[int] = ended) -> list[str]:
+                inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={at}"]
+                given = [sys.executable, "-m", "analyzer", "ingest", "--out", str(out), *command]
+                run = subprocess.run(
+                    [STRACE or "", "-f", "-o", os.devnull, *inject, *given], check=False, capture_output=True
+                )
+                ended.append(run.returncode)
+                return []
 
-        wrong += _judged(ground, f"strace-{at}", stop)
-        tried += 1
-        if ended == [0]:
-            break
+            wrong += _judged(ground, f"{call}-{at}", stop)
+            tried += 1
+            if ended == [0]:
+                break
+        print(f"  {call}: {tried} trials so far", flush=True)
     return tried, wrong

@@ -6,22 +6,25 @@ Each trial is a process forked from one that has loaded everything and used no t
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import random
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from analyzer import grammar
 from analyzer.tables.publish import COMMIT
 from tests.crash.faults import KILLED, MODES, Disk, Op
-from tests.crash.scenarios import Scenario
+from tests.crash.scenarios import Deed, Scenario
 from tests.crash.seen import live, naive, opened, rows
 
 #: exit codes of a run whose disk fails, by the table in README
@@ -73,11 +76,28 @@ def prepare(scenario: Scenario, scratch: Path) -> Ground:
     """Build what a scenario starts from and what it comes to, without any fault."""
     ground = Ground(scenario, scratch / scenario.name.replace(" ", "-"))
     ground.folder.mkdir(parents=True)
+    loaded = ground.folder / "loaded"
+
+    def told(deed: Deed, out: Path) -> int:
+        code = deed(out)
+        loaded.write_text("\n".join(sys.modules))
+        return code
+
     for out, deeds in ((ground.old, scenario.before), (ground.new, (scenario.clean,))):
         for deed in deeds:
-            code, said = forked(partial(deed, out), ground.folder / "said")
+            code, said = forked(partial(told, deed, out), ground.folder / "said")
             assert not code, said
+    _load(loaded.read_text().splitlines())
     return ground
+
+
+def _load(modules: Iterable[str]) -> None:
+    """Have in this process what every deed would load and compile again: modules and grammars, which use no thread."""
+    for name in modules:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    for compiled in (grammar.shipped, grammar.dialects, grammar.wraps, grammar.candidate_forms, grammar.shared_columns):
+        compiled()
 
 
 def done(ground: Ground) -> list[Op]:
@@ -99,10 +119,11 @@ def done(ground: Ground) -> list[Op]:
 def points(ops: Sequence[Op], step: int) -> list[int]:
     """Operations to fail at: all from the seal on, every `step`th before; of a file's writes the first and last."""
     seal = next((number for number, op in enumerate(ops) if op.target.endswith(f"/{COMMIT}")), 0)
+    named = [(op.name, op.path) for op in ops]
     chosen = [
         number
-        for number, op in enumerate(ops)
-        if op.name != "write" or op.path != ops[number - 1].path or op.path != ops[number + 1].path
+        for number, (name, path) in enumerate(named)
+        if name != "write" or {named[number - 1], named[number + 1]} != {(name, path)}
     ]
     return [number + 1 for place, number in enumerate(chosen) if number >= seal - 2 or not place % step]
 
@@ -146,18 +167,21 @@ def _blamed(mode: str, code: int, said: str, out: Path) -> Iterator[str]:
         yield f"ends with {code}: {said[-1500:]}"
     elif code and len(said.strip().splitlines()) != 1:
         yield f"says {said!r}"
-    # what was sealed is kept for the next run; a disk that is gone cannot be cleaned
-    if mode != "gone" and not (out / "_analyzer" / "commit.json").exists() and (out / "_analyzer" / "stage").exists():
+    # what was sealed is kept for the next run; a disk that is gone cannot be cleaned, nor one that fails at just that
+    # after all was done
+    state = out / "_analyzer"
+    if mode != "gone" and code and not (state / COMMIT).exists() and (state / "stage").exists():
         yield "the stage is left"
 
 
-def _state(out: Path) -> str:
-    """What tells one stopped run from another: all files, but those of a stage without a seal, dropped unread."""
-    sealed = (out / "_analyzer" / COMMIT).exists()
-    told = hashlib.sha256()
+def _state(out: Path, *, thrifty: bool) -> str:
+    """What tells one stopped run from another: all there is. `thrifty`: no stage without a seal, dropped unread."""
+    skips = thrifty and not (out / "_analyzer" / COMMIT).exists()
+    told = hashlib.sha256(str(out.exists()).encode())
     for path in sorted(out.rglob("*")):
-        if sealed or "stage" not in path.parts:
-            told.update(f"{path.relative_to(out)}\0".encode() + (path.read_bytes() if path.is_file() else b""))
+        if not (skips and "stage" in path.parts):
+            held = path.read_bytes() if path.is_file() else b""
+            told.update(f"{path.relative_to(out)}\0{path.stat().st_mode}\0{len(held)}\0".encode() + held)
     return told.hexdigest()
 
 
@@ -173,10 +197,10 @@ def verdict(ground: Ground, out: Path) -> list[str]:
     return json.loads((out.parent / "found.json").read_text()) if not code else [f"cannot be judged: {said[-1500:]}"]
 
 
-def attempt(ground: Ground, mode: str, at: int, known: set[str] | None = None) -> list[str]:
+def attempt(ground: Ground, mode: str, at: int, known: dict[str, list[str]], *, thrifty: bool = False) -> list[str]:
     """Run the deed on a disk that fails at operation `at`, and judge what it left; what was wrong.
 
-    What is `known` was judged before, with the same bytes on the disk.
+    What is `known` was judged before, with the same bytes on the disk: the next run can tell them by nothing.
     """
     folder = ground.folder / f"{mode}-{at}"
     out = folder / "metrics"
@@ -188,11 +212,10 @@ def attempt(ground: Ground, mode: str, at: int, known: set[str] | None = None) -
 
     code, said = forked(work, folder / "said")
     wrong = list(_blamed(mode, code, said, out))
-    state = _state(out)
-    if known is None or state not in known:
-        wrong += verdict(ground, out)
-    if known is not None:
-        known.add(state)
+    state = _state(out, thrifty=thrifty)
+    if state not in known:
+        known[state] = verdict(ground, out)
+    wrong += known[state]
     shutil.rmtree(folder)
     return [f"{ground.scenario.name}, {mode} at {at}: {one}" for one in wrong]
 
@@ -202,10 +225,13 @@ def every(
 ) -> tuple[int, list[str]]:
     """Try the operations of a deed in some modes; how many trials, and what was wrong.
 
-    `sample`: no more than so many of them. `thrifty`: of runs that left the same bytes one is judged.
+    Of runs that left the same bytes one is judged. `sample`: no more than so many trials. `thrifty`: what is in a stage
+    without a seal makes no difference.
     """
     tried = [(mode, at) for at in points(done(ground), step) for mode in modes]
     if 0 < sample < len(tried):
         tried = random.Random(7).sample(tried, sample)
-    known: set[str] | None = set() if thrifty else None
-    return len(tried), [one for mode, at in tried for one in attempt(ground, mode, at, known)]
+    known: dict[str, list[str]] = {}
+    wrong = [one for mode, at in tried for one in attempt(ground, mode, at, known, thrifty=thrifty)]
+    print(f"  {len(known)} of the {len(tried)} left different bytes", flush=True)
+    return len(tried), wrong

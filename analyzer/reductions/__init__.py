@@ -57,7 +57,7 @@ REBUILT = (
     relay_sessions.RELAY_SESSIONS,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
-BATCH_EVENTS = 120_000
+BATCH_EVENTS = 80_000
 #: a conversation weighs as much as so many events, however few it has: it has rows in every table
 CONVERSATION_EVENTS = 8
 #: so many events of the time series alone, of few columns, take the memory of one event

@@ -29,6 +29,8 @@ from tests.crash.seen import live, naive, opened, rows
 
 #: exit codes of a run whose disk fails, by the table in README
 REFUSED = 73
+#: the same where all was done, and could not be read back to be summed up
+UNREAD = 65
 
 
 def forked(work: Callable[[], object], said: Path | None = None) -> tuple[int, str]:
@@ -163,13 +165,14 @@ def _blamed(mode: str, code: int, said: str, out: Path) -> Iterator[str]:
         if code != KILLED:
             yield f"ends with {code}: {said[-300:]}"
         return
-    if "Traceback" in said or code not in (0, REFUSED):
+    state = out / "_analyzer"
+    is_done = (state / "manifest.json").exists() and not (state / COMMIT).exists() and not (state / "stage").exists()
+    if "Traceback" in said or code not in ((0, REFUSED, UNREAD) if is_done else (0, REFUSED)):
         yield f"ends with {code}: {said[-1500:]}"
     elif code and len(said.strip().splitlines()) != 1:
         yield f"says {said!r}"
     # what was sealed is kept for the next run; a disk that is gone cannot be cleaned, nor one that fails at just that
     # after all was done
-    state = out / "_analyzer"
     if mode != "gone" and code and not (state / COMMIT).exists() and (state / "stage").exists():
         yield "the stage is left"
 

@@ -159,15 +159,18 @@ def judge(ground: Ground, out: Path) -> Iterator[str]:
         yield f"the next run leaves {left}"
 
 
-def _blamed(mode: str, code: int, said: str, out: Path) -> Iterator[str]:
-    """How a run ends whose disk failed: by its signal, or with one line and its exit code, the stage taken away."""
+def _blamed(mode: str, code: int, said: str, out: Path, new: Path) -> Iterator[str]:
+    """How a run ends whose disk failed: by its signal, or with one line and its exit code, the stage taken away.
+
+    `new` is the dataset as the run should have left it.
+    """
     if mode == "kill":
         if code != KILLED:
             yield f"ends with {code}: {said[-300:]}"
         return
     state = out / "_analyzer"
-    is_done = (state / "manifest.json").exists() and not (state / COMMIT).exists() and not (state / "stage").exists()
-    if "Traceback" in said or code not in ((0, REFUSED, UNREAD) if is_done else (0, REFUSED)):
+    is_unread = code == UNREAD and live(out) == live(new)
+    if "Traceback" in said or not (is_unread or code in (0, REFUSED)):
         yield f"ends with {code}: {said[-1500:]}"
     elif code and len(said.strip().splitlines()) != 1:
         yield f"says {said!r}"
@@ -214,7 +217,7 @@ def attempt(ground: Ground, mode: str, at: int, known: dict[str, list[str]], *, 
         return ground.scenario.deed(out)
 
     code, said = forked(work, folder / "said")
-    wrong = list(_blamed(mode, code, said, out))
+    wrong = list(_blamed(mode, code, said, out, ground.new))
     state = _state(out, thrifty=thrifty)
     if state not in known:
         known[state] = verdict(ground, out)

@@ -371,7 +371,7 @@ def _terminated(number: int, frame: object) -> None:
 
 def main() -> None:
     """Run the command; an error meant for the user is one line on standard error, and its exit code."""
-    # memory that Polars' allocator keeps for later adds to the peak, what it gives back soon is asked for again
+    # memory that Polars' allocator keeps for later adds to the peak; what it gives back at once it soon asks for again
     os.environ.setdefault("_RJEM_MALLOC_CONF", "narenas:1,dirty_decay_ms:500,muzzy_decay_ms:0")
     signal.signal(signal.SIGTERM, _terminated)
     try:

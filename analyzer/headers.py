@@ -86,6 +86,7 @@ def _times(cuts: _Cuts, text: pl.Series, zone: str) -> pl.DataFrame:
     """The time at the beginning of each text (`ts`), and whether it `is_time`: read once a run of the same."""
     begun = text.str.head(cuts.width)
     run = begun.rle_id()
+    # no run has this number
     first = begun.filter(run != run.shift(fill_value=1 << 31))
     read = pl.DataFrame({"raw": first}).select(
         ts=_value(cuts.time, pl.col("raw"), zone).cast(TIMESTAMP),

@@ -111,6 +111,11 @@ def _enough(frames: Sequence[pl.DataFrame]) -> bool:
     return sum(map(len, frames)) >= BATCH_RECORDS or sum(frame.estimated_size() for frame in frames) >= BATCH_BYTES
 
 
+def _by_themselves(rows: pl.DataFrame) -> pl.DataFrame:
+    """The same rows, their texts copied: what is picked out of a block are views that keep all of it in memory."""
+    return rows.with_columns(pl.col(pl.String) + pl.lit(""))
+
+
 def _portions(
     sources: Sequence[Source], dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
 ) -> Iterator[pl.DataFrame]:
@@ -133,7 +138,8 @@ def _portions(
             source.dialect = found
             sifted = sift(records.with_columns(source=pl.lit(source.name), part=pl.lit(part)))
             count(_Batch(settled(sifted, source.name, part)))
-            waiting.append(sifted.filter(pl.col("fate").is_null()).drop("fate"))
+            left = sifted.filter(pl.col("fate").is_null()).drop("fate")
+            waiting.append(left if 2 * len(left) > len(sifted) else _by_themselves(left))
             if _enough(waiting):
                 yield pl.concat(waiting)
                 waiting, part = [], part + 1

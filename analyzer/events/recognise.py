@@ -29,7 +29,10 @@ _SUFFIX = r" \([^()]*\.rs:[0-9]+\)\s*$"
 _CACHE = r"^(?:.*registry/src/[^/]*/|<cargo registry>/)"
 #: how an unordered tail goes on after the head; `regex` says the same
 _GOES_ON = rf"^(?::| *[{DELIMITERS}]| ?$)"
-_DELIMITERS = b",()|\r\n"
+#: the same set as bytes, for `_goes_on`, which says of a beginning what `_GOES_ON` says of a whole message
+_DELIMITERS = DELIMITERS.encode().decode("unicode_escape").encode()
+#: rows of so many beginnings are picked out by slices, of more by their places: each slice is a call
+MOST_SLICES = 64
 
 
 def without_suffix(message: pl.Series) -> pl.DataFrame:
@@ -161,6 +164,7 @@ def _settled(target: str | None, words: str, known: bytes | None) -> tuple[str |
     """The key of the kind whose text a message of these first words begins with; without one, what is left to try.
 
     `known` is as much of the message as the words are long, and a byte more, unless it ends there; null without one.
+    No message is of two kinds, so behind a text that fits no pattern is tried.
     """
     one = _beginning(target, words)
     if known is None or not one.texts:
@@ -199,7 +203,11 @@ def _by_pattern(begun: pl.DataFrame, told: list[_Beginning], message: pl.Series)
     rows = pl.DataFrame({"at": at, "message": message[at]})
     ends = begun["at"].list.len().cum_sum().to_list()
     for pattern, where in places.items():
-        asked = pl.concat([rows[ends[place - 1] if place else 0 : ends[place]] for place in where])
+        if len(where) > MOST_SLICES:
+            picked = begun["at"].gather(where).explode(empty_as_null=False)
+            asked = pl.DataFrame({"at": picked, "message": message[picked]})
+        else:
+            asked = pl.concat([rows[ends[place - 1] if place else 0 : ends[place]] for place in where])
         taken = asked["at"].filter(asked.select_seq(pattern.test).to_series())
         yield pl.DataFrame(
             {"at": taken, "key": pl.Series([pattern.key], dtype=pl.String).new_from_index(0, len(taken))}

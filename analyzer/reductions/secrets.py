@@ -36,8 +36,6 @@ _SCHEMA = pl.Schema({"secret": pl.String(), "records": pl.Int64(), "line": pl.In
 def held(records: pl.DataFrame) -> pl.DataFrame:
     """Count the records that hold a secret: secret, records, line of the first; mergeable."""
     few = records.select("line", "message").filter(pl.col("message").str.contains(_WORDS))
-    holding = (
-        [few.filter(pl.col("message").str.contains(told))["line"] for told in SECRETS.values()] if len(few) else []
-    )
-    rows = [(name, len(lines), lines.min()) for name, lines in zip(SECRETS, holding, strict=False) if len(lines)]
+    holding = {name: few.filter(pl.col("message").str.contains(told))["line"] for name, told in SECRETS.items()} if len(few) else {}  # fmt: skip
+    rows = [(name, len(lines), lines.min()) for name, lines in holding.items() if len(lines)]
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")

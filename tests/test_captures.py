@@ -174,3 +174,28 @@ def test_the_size_of_a_batch_changes_nothing(tmp_path: Path, monkeypatch: pytest
     ingest(logs, tmp_path / "parts")
     for path in sorted((tmp_path / "whole").rglob("*.parquet")):
         assert (tmp_path / "parts" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes(), path
+
+
+#: `conv-a` is tied to no tube, and named both by itself and with a tube that is another conversation's
+TWICE_NAMED = """\
+2026-11-22 13:00:00,000 DEBUG keeper_pam_webrtc_rs.metrics.collector: \
+Registered connection for metrics tracking (conversation_id: conv-b, tube_id: tube-1)
+2026-11-22 13:00:01,000 DEBUG keeper_pam_webrtc_rs.tube: \
+Data channel 'conv-b' opened, setting tube status to Ready (tube_id: tube-1, conversation_id: conv-a)
+2026-11-22 13:00:02,000 DEBUG keeper_pam_webrtc_rs.metrics.collector: \
+Recording data channel sent activity (conversation_id: conv-a, messages_sent: 2, bytes_sent: 500)
+"""
+
+
+@pytest.mark.parametrize("events", [1, 10, 80_000])
+def test_a_conversation_is_one_however_its_lines_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: int
+) -> None:
+    from analyzer import reductions
+    from analyzer.pipeline import ingest
+
+    monkeypatch.setattr(reductions, "BATCH_EVENTS", events)
+    (tmp_path / "app.log").write_text(TWICE_NAMED)
+    ingest([str(tmp_path / "app.log")], tmp_path / "metrics")
+    for table in ("conversations", "connection_legs"):
+        assert pl.read_parquet(tmp_path / "metrics" / table)["conversation_id"].to_list() == ["conv-a", "conv-b"]

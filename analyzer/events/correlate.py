@@ -40,11 +40,13 @@ class Streams:
 class Correlation:
     """All that is known of tubes and conversations before their events are placed.
 
+    `named` are the tubes and conversations that lines name together, whether a link ties them or not.
     `extent` has, for each tube, and for each conversation in lines that name no tube: first and last `seq`, and the
     `weight` of its events. `names`: conversations that are another one of the peer's log, with its name (`told`).
     """
 
     links: pl.DataFrame
+    named: pl.DataFrame
     tubes: pl.DataFrame
     extent: pl.DataFrame
     #: tube_id, and whether another process began behind its last line (`restarted`)
@@ -156,12 +158,13 @@ def tied(chunks: Chunks) -> tuple[Links, Chunks]:
 
 def correlate(links: Links, chunks: Chunks, weight: pl.Expr) -> Correlation:
     """Learn what events are placed by, from chunks that are `tied`. `weight` says what an event weighs."""
-    marked, extents, begun, anonymous = [], [], [], []
+    marked, extents, begun, anonymous, named = [], [], [], [], []
     kinds: set[str] = set()
     for chunk in chunks():
         events = chunk.events
         marked.append(marks(events))
         extents.append(_extent(events, weight))
+        named.append(events.select("tube_id", "conversation_id").drop_nulls().unique())
         begun.append(
             events.filter(pl.col("kind") == "process_started").group_by("scope").agg(begun=pl.col("seq").max())
         )
@@ -180,6 +183,7 @@ def correlate(links: Links, chunks: Chunks, weight: pl.Expr) -> Correlation:
     reach = pl.when(pl.col("tube_id").is_not_null()).then(pl.max_horizontal("last", "until")).otherwise("last")
     return Correlation(
         links=links.links.with_columns(other_id=pl.lit(None, pl.String)),
+        named=pl.concat(named).unique(),
         tubes=links.tubes,
         extent=extent.join(until, on="scope", how="left").with_columns(last=reach).drop("until"),
         outlived=_outlived(extent, last_begun),

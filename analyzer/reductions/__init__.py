@@ -110,7 +110,12 @@ class _Plan:
 
 
 def _planned(known: Correlation) -> _Plan:
-    linked = _components(known.links)
+    pair = ["conversation_id", "tube_id"]
+    told = known.names.rename({"conversation_id": "own", "told": "conversation_id"})
+    named = known.named.rename({"conversation_id": "own"}).join(told, on="own", how="left")
+    # what lines name together is reduced together, tied or not; a tube that no link ties is in no table
+    tied = named.with_columns(pl.coalesce("conversation_id", "own")).join(known.links, on="tube_id", how="semi")
+    linked = _components(pl.concat([known.links.select(pair), tied.select(pair)]).unique(maintain_order=True))
     tubes = linked.select("tube_id", "component").unique("tube_id")
     conversations = linked.select("conversation_id", "component").unique("conversation_id")
     extent = known.extent.join(known.names, on="conversation_id", how="left").with_columns(

@@ -9,7 +9,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,6 @@ from tests.datasets import SEED_LINES, seed_dataset
 
 COMMANDS = ("ingest", "summarize", "coverage", "drift", "tables", "events", "explain")
 CPU_SECONDS = 0.15
-TIMES_TYPER = 2
 
 
 def run(
@@ -99,16 +98,14 @@ def test_help_is_there_at_once(arguments: list[str], home: Path) -> None:
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=home, check=True
     )
     assert not set(shown.stderr.split()) & set(heavy.split("|"))
-    best = min(_cpu_seconds(lambda: run(*arguments, cwd=home)) for _ in range(3))
-    # a slow machine takes as long for the library that reads the arguments
-    alone = [sys.executable, "-c", "import typer.main"]
-    least = min(_cpu_seconds(lambda: subprocess.run(alone, check=True)) for _ in range(3))
-    assert best < max(CPU_SECONDS, TIMES_TYPER * least)
+    allowed = CPU_SECONDS * float(os.environ.get("ANALYZER_TEST_SLOWNESS", "1"))
+    # others at work on the machine only ever add, so of many runs one that is fast enough shows what it takes
+    assert any(_cpu_seconds(arguments, home) < allowed for _ in range(20))
 
 
-def _cpu_seconds(done: Callable[[], object]) -> float:
+def _cpu_seconds(arguments: Sequence[str], cwd: Path) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done()
+    run(*arguments, cwd=cwd)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

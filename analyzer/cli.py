@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analyzer.errors import AnalyzerError, InputError, UsageError
+from analyzer.errors import AnalyzerError, DatasetError, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,7 +161,11 @@ def ingest(
         return
     with progress.watching(paths, out, sys.stderr, follow_symlinks=follow_symlinks) as advance:
         done = read(progress=advance)
-    values = ingested.gather(done, api.open(out, ["conversations", "relay_sessions"]))
+    try:
+        values = ingested.gather(done, api.open(out, ["conversations", "relay_sessions"]))
+    except DatasetError as error:
+        # it has just been written: the disk does not give it back
+        raise OutputError(f"written, but {error}", error.hint) from error
     paint = text.paint_for(sys.stdout)
     text.write(text.as_json(values) if json else ingested.render(values, out, paint), sys.stdout)
     if problem := ingested.unreadable(values):

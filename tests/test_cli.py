@@ -98,9 +98,8 @@ def test_help_is_there_at_once(arguments: list[str], home: Path) -> None:
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=home, check=True
     )
     assert not set(shown.stderr.split()) & set(heavy.split("|"))
-    allowed = CPU_SECONDS * float(os.environ.get("ANALYZER_TEST_SLOWNESS", "1"))
-    # others at work on the machine only ever add, so of many runs one that is fast enough shows what it takes
-    assert any(_cpu_seconds(arguments, home) < allowed for _ in range(20))
+    best = min(_cpu_seconds(arguments, home) for _ in range(3))
+    assert best < CPU_SECONDS * float(os.environ.get("ANALYZER_TEST_SLOWNESS", "1"))
 
 
 def _cpu_seconds(arguments: Sequence[str], cwd: Path) -> float:

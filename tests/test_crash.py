@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import analyzer
+from analyzer import cli
 from analyzer.errors import AnalyzerError, DatasetError, OutputError
 from analyzer.pipeline import ingest
 from analyzer.tables import dataset
@@ -165,6 +166,18 @@ def test_a_damaged_state_is_told_and_nothing_is_written(tmp_path: Path, name: st
         assert isinstance(told.value, AnalyzerError)
         assert "\n" not in str(told.value)
     assert live(out) == before
+
+
+def test_what_was_written_and_is_not_given_back_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "metrics"
+    ingest([str(LOG)], out)
+
+    def failing(*_: object) -> analyzer.Dataset:
+        raise DatasetError("the manifest cannot be read", "check the disk and permissions")
+
+    monkeypatch.setattr("analyzer.api.open", failing)
+    with pytest.raises(OutputError, match="written, but the manifest cannot be read"):
+        cli.ingest([str(OTHER)], out)
 
 
 def test_a_manifest_that_the_disk_does_not_give_is_not_called_damaged(

@@ -7,7 +7,7 @@ Columns that most tails have, the ids, are searched for in all messages together
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -121,29 +121,13 @@ def _read(kind: EventKind, messages: pl.DataFrame) -> pl.DataFrame:
     return (messages.with_columns(groups) if groups else messages).select(texts).select(_reading(kind))
 
 
-class _Pieces:
-    """Columns of which each kind has a piece, in the order of kinds; what no kind has is null."""
-
-    def __init__(self, schema: dict[str, pl.DataType]) -> None:
-        self.columns = {name: [pl.Series(dtype=dtype)] for name, dtype in schema.items()}
-        self.ends = dict.fromkeys(schema, 0)
-
-    def add(self, first: int, piece: pl.Series) -> None:
-        """Place a piece of a column; the pieces of one column come in order."""
-        if piece.null_count() < len(piece):
-            self._fill(piece.name, first)
-            self.columns[piece.name].append(piece)
-            self.ends[piece.name] = first + len(piece)
-
-    def _fill(self, name: str, end: int) -> None:
-        nothing = pl.Series([None], dtype=self.columns[name][0].dtype)
-        self.columns[name].append(nothing.new_from_index(0, end - self.ends[name]))
-
-    def frame(self, rows: int) -> pl.DataFrame:
-        """The columns, each of that many rows."""
-        for name in self.columns:
-            self._fill(name, rows)
-        return pl.DataFrame({name: pl.concat(parts, rechunk=True) for name, parts in self.columns.items()})
+def _padded(dtype: pl.DataType, pieces: Sequence[tuple[int, pl.Series]], rows: int) -> pl.Series:
+    """A column of so many rows from pieces of it and where each begins, in order; null between them."""
+    parts, end, nothing = [pl.Series(dtype=dtype)], 0, pl.Series([None], dtype=dtype)
+    for begin, piece in (*pieces, (rows, pl.Series(dtype=dtype))):
+        parts += [nothing.new_from_index(0, begin - end), piece]
+        end = begin + len(piece)
+    return pl.concat(parts, rechunk=True)
 
 
 def _values(hits: pl.DataFrame) -> pl.DataFrame:
@@ -152,12 +136,16 @@ def _values(hits: pl.DataFrame) -> pl.DataFrame:
     kinds = hits.select("key").with_row_index("at").group_by("key").agg("at", rows=pl.len())
     order = kinds["at"].explode(empty_as_null=False)
     messages = hits.select("message")[order].with_columns(**ids)
-    pieces, first = _Pieces({**typed_columns(), "fields": pl.List(FIELD), "refused": pl.String()}), 0
+    schema = {**typed_columns(), "fields": pl.List(FIELD), "refused": pl.String()}
+    pieces: dict[str, list[tuple[int, pl.Series]]] = {name: [] for name in schema}
+    begin = 0
     for key, rows in kinds.select("key", "rows").rows():
-        for piece in _read(_kind(key), messages[first : first + rows]):
-            pieces.add(first, piece)
-        first += rows
-    return pieces.frame(first)[order.arg_sort()]
+        for piece in _read(_kind(key), messages[begin : begin + rows]):
+            if piece.null_count() < rows:
+                pieces[piece.name].append((begin, piece))
+        begin += rows
+    columns = {name: _padded(dtype, pieces[name], begin) for name, dtype in schema.items()}
+    return pl.DataFrame(columns)[order.arg_sort()]
 
 
 def extract(sifted: pl.DataFrame) -> Extracted:

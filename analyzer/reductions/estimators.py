@@ -81,7 +81,8 @@ def _bounds(estimator: Estimator) -> pl.Expr:
 def estimates(spans: pl.DataFrame, *estimators: Estimator) -> pl.DataFrame:
     """One row for each span that has both ends, in columns of `leg_measurements`, with `standing` and without the conversation.
 
-    One estimator after the other. `spans` has tube_id, generation, side, sub_second, resolution_ms and the columns that the estimators name.
+    One estimator after the other. `spans` has tube_id, generation, side, sub_second, resolution_ms and the columns that
+    the estimators name.
     """
     return collected(pl.concat(_estimates(spans.lazy(), one) for one in estimators))
 

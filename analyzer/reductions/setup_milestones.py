@@ -32,30 +32,10 @@ _OPENS = _KIND.is_in(["channel_opened", "channel_seen_open"]) | (
 _MARK = pl.struct(pl.col("ts").alias("at"), "origin", pl.col("generation").alias("in"), "seq")
 
 
-#: kinds of lines that end a phase, or tell of its length
-_MARKING = (
-    "credentials_requested",
-    "credentials_fetched",
-    "credentials_failed",
-    "peer_connection_requested",
-    "gathering_started",
-    "gathering_completed",
-    "gathering_completed_reported",
-    "gathering_state_changed",
-    "gathering_held_back",
-    "signaling_state_changed",
-    "remote_candidate_added",
-    "remote_candidate_numbered",
-    "remote_candidate_counted",
-    "candidate_described",
-    "ice_state_changed",
-    "peer_state_changed",
-)
-
-
 def _tube_marks(events: pl.LazyFrame) -> pl.LazyFrame:
     """Milestones of every tube that are not a conversation's own."""
     credentials = _KIND.is_in(["credentials_fetched", "credentials_failed"])
+    reported, held = _KIND == "gathering_completed_reported", _KIND == "gathering_held_back"
     gathering = pl.col("seq").filter(_KIND == "gathering_started").first()
     before = gathering.is_null() | (pl.col("seq") < gathering)
     described = (_KIND == "signaling_state_changed") & (pl.col("signaling_state") == "Stable")
@@ -79,8 +59,8 @@ def _tube_marks(events: pl.LazyFrame) -> pl.LazyFrame:
     }
     return (
         events.filter(pl.col("tube_id").is_not_null())
-        # most lines of a tube are none of these
-        .filter(_KIND.is_in(_MARKING) | pl.col("tube_id").is_first_distinct())
+        # most lines of a tube are none of these; it begins with its first one, whatever that is
+        .filter(pl.any_horizontal(*ends.values(), credentials, reported, held, pl.col("tube_id").is_first_distinct()))
         .group_by("tube_id")
         .agg(
             **marks,
@@ -91,10 +71,10 @@ def _tube_marks(events: pl.LazyFrame) -> pl.LazyFrame:
             .min(),
             fetch_told=pl.col("duration_ms").filter(credentials & before).count() > 0,
             gathering_ms=pl.col("duration_ms")
-            .filter(_KIND == "gathering_completed_reported", pl.col("duration_ms").is_between(0, 600_000, closed="right"))
+            .filter(reported, pl.col("duration_ms").is_between(0, 600_000, closed="right"))
             .first(),
-            held_at=pl.col("ts").filter(_KIND == "gathering_held_back").first(),
-            held_for_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
+            held_at=pl.col("ts").filter(held).first(),
+            held_for_ms=pl.col("delay_ms").filter(held).first(),
         )
         .unnest(*marks, separator="_")
     )  # fmt: skip

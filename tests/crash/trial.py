@@ -22,15 +22,13 @@ from pathlib import Path
 import polars as pl
 
 from analyzer import grammar
-from analyzer.tables.publish import COMMIT
+from analyzer.tables.publish import COMMIT, STAGE
 from tests.crash.faults import KILLED, MODES, Disk, Op
 from tests.crash.scenarios import Deed, Scenario
 from tests.crash.seen import live, naive, opened, rows
 
 #: exit codes of a run whose disk fails, by the table in README
 REFUSED = 73
-#: the same where all was done, and could not be read back to be summed up
-UNREAD = 65
 
 
 def forked(work: Callable[[], object], said: Path | None = None) -> tuple[int, str]:
@@ -159,25 +157,22 @@ def judge(ground: Ground, out: Path) -> Iterator[str]:
         yield f"the next run leaves {left}"
 
 
-def _blamed(mode: str, code: int, said: str, out: Path, new: Path) -> Iterator[str]:
-    """How a run ends whose disk failed: by its signal, or with one line and its exit code, the stage taken away.
-
-    `new` is the dataset as the run should have left it.
-    """
+def _blamed(mode: str, code: int, said: str, out: Path) -> Iterator[str]:
+    """How a run ends whose disk failed: by its signal, or with one line and its exit code, the stage taken away."""
     if mode == "kill":
         if code != KILLED:
             yield f"ends with {code}: {said[-300:]}"
         return
-    state = out / "_analyzer"
-    is_unread = code == UNREAD and live(out) == live(new)
-    if "Traceback" in said or not (is_unread or code in (0, REFUSED)):
+    if "Traceback" in said or code not in (0, REFUSED):
         yield f"ends with {code}: {said[-1500:]}"
     elif code and len(said.strip().splitlines()) != 1:
         yield f"says {said!r}"
-    # what was sealed is kept for the next run; a disk that is gone cannot be cleaned, nor one that fails at just that
-    # after all was done
-    if mode != "gone" and code and not (state / COMMIT).exists() and (state / "stage").exists():
-        yield "the stage is left"
+    # what was sealed is kept for the next run; a disk that is gone cannot be cleaned; after all was done a disk that
+    # fails at just that leaves the folder of the stage, empty
+    state = out / "_analyzer"
+    left = [path.name for path in (state / STAGE).iterdir()] if (state / STAGE).exists() else None
+    if mode != "gone" and not (state / COMMIT).exists() and (left or (code and left is not None)):
+        yield f"the stage is left: {left}"
 
 
 def _state(out: Path, *, thrifty: bool) -> str:
@@ -217,7 +212,7 @@ def attempt(ground: Ground, mode: str, at: int, known: dict[str, list[str]], *, 
         return ground.scenario.deed(out)
 
     code, said = forked(work, folder / "said")
-    wrong = list(_blamed(mode, code, said, out, ground.new))
+    wrong = list(_blamed(mode, code, said, out))
     state = _state(out, thrifty=thrifty)
     if state not in known:
         known[state] = verdict(ground, out)

@@ -47,7 +47,7 @@ LEGEND = {
 }
 REMARK = (
     "Nothing counts as proven in a tube of several ICE generations, or where a value was rebuilt from the library's\n"
-    "own word. A rebuilt round trip is an estimate and errs high by about 2 ms."
+    "own word. A rebuilt round trip is an estimate: half of them are within 1 ms, nine in ten within 5 ms."
 )
 
 

@@ -88,9 +88,19 @@ def _pieces(one: Input, tally: Tally) -> Iterator[bytes]:
         yield from decompressed(cast("BinaryIO", raw), trusted=one.trusted)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """An Arrow array for Polars to take where it lies; of one that it knows, it loads all of Arrow's functions first."""
+
+    array: pa.Array
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        return cast("tuple[object, object]", self.array.__arrow_c_array__(requested_schema))
+
+
 def _bytes(block: bytes) -> pl.Series:
     """The bytes of a block as numbers, where they lie."""
-    return pl.Series(pa.Array.from_buffers(pa.uint8(), len(block), [None, pa.py_buffer(block)]))
+    return pl.Series(_Shared(pa.Array.from_buffers(pa.uint8(), len(block), [None, pa.py_buffer(block)])))
 
 
 def _borders(block: bytes) -> pl.Series:
@@ -104,7 +114,7 @@ def _lines(block: bytes, borders: pl.Series) -> pl.Series:
     """The lines of a block, without their ends; fails where bytes of it are no text."""
     buffers = [None, borders.to_arrow().buffers()[1], pa.py_buffer(block)]
     raw = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(borders) - 1, buffers)
-    text = pl.Series(raw).cast(pl.String).str.strip_suffix("\n")
+    text = pl.Series(_Shared(raw)).cast(pl.String).str.strip_suffix("\n")
     return text.str.strip_suffix("\r") if b"\r" in block else text
 
 

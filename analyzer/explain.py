@@ -27,10 +27,10 @@ from analyzer.events.hidden import hidden_endpoints
 from analyzer.events.plan import EVENT, NOISE, REJECTED, UNMATCHED, extract, sift, without_suffix
 from analyzer.events.targets import LIBRARY, WITNESSES, stem
 from analyzer.grammar import Grammar, candidate_forms, grammar, known
+from analyzer.grammar.extensions import kept_value
 from analyzer.grammar.pattern import Capture, EventKind, Literal, Skip, paths
 from analyzer.grammar.reference import explain_failure
 from analyzer.grammar.text import notes_of
-from analyzer.grammar.types import CREDENTIAL
 from analyzer.inputs import Input
 from analyzer.lines import read
 from analyzer.records import split
@@ -162,7 +162,7 @@ def _value(value: object) -> str:
         case list():
             return ", ".join(map(_value, value))
         case str():
-            return CREDENTIAL.sub(rf"\1{MASK}", value)
+            return kept_value(value, MASK)
     return str(value)
 
 

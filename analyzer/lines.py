@@ -90,7 +90,7 @@ def _pieces(one: Input, tally: Tally) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """An Arrow array for Polars to take where it lies; of one that it knows, it loads all of Arrow's functions first."""
+    """An Arrow array for Polars to take where it lies; for one that it knows it loads all functions of Arrow."""
 
     array: pa.Array
 

@@ -105,7 +105,7 @@ SECRETS = [
 #: messages, and what is shown of them
 SHOWN = {
     f"{TUBE}: ICE gathering started (tube_id: abc-123, password: hunter, state: New)": (
-        "ICE gathering started (tube_id: abc-123, password: …, state: …)"
+        "ICE gathering started (tube_id: abc-123, password: …, …)"
     ),
     f"{TUBE}: Data channel 'conv-456' opened: hunter (tube_id: abc-123) (src/tube.rs:7)": (
         "Data channel 'conv-456' opened: … (tube_id: abc-123)"

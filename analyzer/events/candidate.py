@@ -8,7 +8,7 @@ from analyzer.addresses import address_class
 from analyzer.grammar import candidate_forms
 from analyzer.grammar.pattern import captures
 from analyzer.grammar.regex import message_regex
-from analyzer.grammar.types import CREDENTIALS, TYPES
+from analyzer.grammar.types import TYPES
 
 EXTENSION = pl.Struct({"key": pl.String(), "value": pl.String()})
 CANDIDATE_SCHEMA = pl.Schema(
@@ -96,9 +96,7 @@ def _kept_extensions(text: pl.Series) -> pl.Series:
     pair = pl.element().str.extract_groups("^(?P<key>[^ ]+) (?P<value>[^ ]*)$")
     pairs = text.str.extract_all("[^ ]+ [^ ]*(?: |$)").list.eval(pl.element().str.strip_suffix(" "))
     kept = pairs.list.eval(pl.element().filter(~pl.element().str.contains("^(?:raddr|rport|tcptype) ")))
-    # of credentials, and of halves of them, it is kept that they were there, not what they were
-    fragment = pl.element().str.replace(f"^({'|'.join(CREDENTIALS)}) .*$", "$1 ")
-    return kept.list.eval(fragment).list.eval(pair).cast(pl.List(EXTENSION))
+    return kept.list.eval(pair).cast(pl.List(EXTENSION))
 
 
 def parse_pair_candidate(text: pl.Expr) -> dict[str, pl.Expr]:

@@ -24,7 +24,10 @@ HEAD_CHARS = 80
 #: a value that was masked begins one, too: a redacted log is read like its original
 _VALUE_BEGINS = "0123456789('\"<"
 
-_SUFFIX = r" \([^()]*\.rs:[0-9]+\)\s*$"
+#: a place in the producer's source is a path and nothing else: what may be a value stays in the message. Only before
+#: somebody's build cache stands whatever a folder is called, and that is left out
+_BUILT = r"(?:[^(),\r\n]*/registry/src/[^/(),\r\n]*/|<cargo registry>/)?"
+_SUFFIX = rf" \({_BUILT}(?:[A-Za-z]:)?[0-9A-Za-z_.+~@/\\-]+\.rs:[0-9]+\)\s*$"
 #: a place below somebody's build cache starts at the crate
 _CACHE = r"^(?:.*registry/src/[^/]*/|<cargo registry>/)"
 #: how an unordered tail goes on after the head; `regex` says the same

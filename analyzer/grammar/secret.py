@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.grammar.types import CREDENTIAL
+from analyzer.grammar import extensions
 
 #: stands for a value in a shape, and for whatever was taken out of a log
 MASK = "<*>"
@@ -16,6 +16,10 @@ NAMED = (
     "passw|passphrase|pwd|ufrag|token|secret|credential|private|ksm_config|ksmconfig|api_?key|app_?key|"
     "bearer|authorization|cookie|fingerprint|signature"
 )
+#: a word of a key: of one case, but for its first letter, as no random text is
+_WORD = r"(?:[A-Z]?[a-z]{1,24}|[A-Z]{1,6}|(?:ip|IP)?v[46])"
+#: what may be kept of a segment as its key: a few words before a colon or an equals sign
+KEY = rf" *_?{_WORD}(?:[ _-]{{1,2}}{_WORD}){{0,7}} ?(?:: ?|=)"
 #: names that are harmless in a sentence, and of a secret before a value
 _ASSIGNED = r"user(?:_?name)?|login|otp|totp|pin|keys?"
 #: a private key with its header, a JSON web token, an authorization, a digest, a long base64 text
@@ -30,7 +34,7 @@ _TOLD = (
 
 def without_credentials(text: pl.Expr) -> pl.Expr:
     """Texts with candidates that tell there is a credential, and not which."""
-    return text.str.replace_all(CREDENTIAL.pattern, "${1}" + MASK)
+    return extensions.kept(text, MASK)
 
 
 def denied(text: pl.Expr) -> pl.Expr:

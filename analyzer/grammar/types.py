@@ -6,13 +6,14 @@ One entry per terminal, with the two readings side by side: `expr` for the plan 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 import polars as pl
+
+from analyzer.grammar import extensions
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,20 +57,13 @@ def _text(text: pl.Expr) -> pl.Expr:
 ID_BYTES, CANDIDATE_BYTES, VALUE_BYTES = 128, 1024, 1024
 #: of a list no more values are taken: candidates of a session description
 MOST_LISTED = 256
-#: extensions of a candidate that are credentials, or half of one: that there was one is kept, what it was is not
-CREDENTIALS = ("ufrag", "pwd", "password", "username")
-CREDENTIAL = re.compile(f"( (?:{'|'.join(CREDENTIALS)}) )[^ \n]+")
-
-
-def _without_credentials(text: pl.Expr) -> pl.Expr:
-    return text.str.replace_all(CREDENTIAL.pattern, "${1}")
 
 
 def _candidates(text: pl.Expr) -> pl.Expr:
     taken = text.str.split("\n").list.head(MOST_LISTED)
     short = taken.list.eval(pl.element().filter(pl.element().str.len_bytes() <= CANDIDATE_BYTES))
-    kept = short.list.eval(_without_credentials(pl.element()))
-    return pl.when(kept.list.len() > 0).then(kept)
+    found = short.list.eval(extensions.kept(pl.element()))
+    return pl.when(found.list.len() > 0).then(found)
 
 
 def _number(dtype: pl.DataType) -> Callable[[pl.Expr], pl.Expr]:
@@ -150,11 +144,11 @@ TYPES: dict[str, Type] = {
     "CLOSING": Type(pl.String(), _text, str),
     "SECONDS": Type(pl.Int64(), _number(pl.Int64()), _integer),
     "TEXT": Type(pl.String(), _text, str),
-    "CANDIDATE": Type(pl.String(), _without_credentials, lambda text: CREDENTIAL.sub(r"\1", text)),
+    "CANDIDATE": Type(pl.String(), extensions.kept, extensions.kept_value),
     "CANDIDATES": Type(
         pl.List(pl.String()),
         _candidates,
-        lambda text: CREDENTIAL.sub(r"\1", text) if len(text.encode()) <= CANDIDATE_BYTES else None,
+        lambda text: extensions.kept_value(text) if len(text.encode()) <= CANDIDATE_BYTES else None,
         longest=CANDIDATE_BYTES,
     ),
     "PAIR_CANDIDATE": Type(pl.String(), _text, str),

@@ -30,7 +30,7 @@ from analyzer.grammar.pattern import (
     tail,
 )
 from analyzer.grammar.regex import DELIMITERS, TAIL, escape, message_regex, prefix_regex
-from analyzer.grammar.secret import MASK, NAMED, denied, without_credentials
+from analyzer.grammar.secret import KEY, MASK, NAMED, denied, without_credentials
 from analyzer.reductions.release_marks import WORDINGS
 from analyzer.reductions.shapes import skeleton
 
@@ -40,13 +40,13 @@ _HARMLESS = frozenset({"INT", "LIST", "NAME", "FAMILY", "LOCAL"})
 _MASKS = (MASK, "<redacted>", "redacted")
 #: how the group of a column begins
 _GROUP = re.compile(r"\(\?P<[a-z0-9_]+>")
-_KEY = r"^( *[A-Za-z_][\w -]*(?:: ?|=))"
 #: a value that is a number with its unit, or a word that says yes or no
-_PLAIN = r"^ *[A-Za-z_][\w -]*(?:: ?|=)(?:-?[0-9]{1,15}(?:\.[0-9]{1,9})? ?(?:ns|µs|ms|s|B|KB|MB|bytes|%)?|-|true|false|None) *$"  # noqa: E501 - one expression
+_PLAIN = rf"^{KEY}(?:-?[0-9]{{1,15}}(?:\.[0-9]{{1,9}})? ?(?:ns|µs|ms|s|B|KB|MB|bytes|%)?|-|true|false|None) *$"
 _SECRET_KEY = rf"(?i)^[^:=]*(?:{NAMED}|user|login|otp|pin|key|data|bytes)[^:=]*[:=]"
+#: behind a beginning that names a secret its value may stand, and may hold what ends a segment
+_NAMES_SECRET = rf"(?i){NAMED}"
 #: a tube's id straight behind a known beginning
 _TUBE = r"(?:(?i: tube)?:? [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
-_LOCATION = r"^[\w./\\@+<> -]+\.rs:[0-9]+$"
 
 
 def _leaves(sequence: Sequence) -> Iterator[tuple[str, str | None]]:
@@ -91,27 +91,39 @@ def _columns() -> str:
     return "|".join(sorted(texts))
 
 
-def _segment(*, keep_unknown: bool) -> pl.Expr:
-    """A `segment` of a tail, or what delimits it: as it stands where it spells a column, else without its value."""
+def _looked_at(segments: pl.DataFrame, *, keep_unknown: bool) -> pl.DataFrame:
+    """Each different `segment` of tails, or what delimits one: what is `kept` of it, and what it says of the next ones.
+
+    One that spells a column (`spells`) is kept as it stands, any other one without its value. One whose key names a
+    secret `opens` a value that may hold what ends a segment; `empty`: there is nothing in it.
+    """
     said = pl.col("segment")
-    kept = said.str.contains(f"^(?:[{DELIMITERS}]| *| *(?:{_columns()}) *)$")
+    empty, spells = f"^(?:[{DELIMITERS}]| *)$", f"^ *(?:{_columns()}) *$"
     plain = said.str.contains(_PLAIN) & ~said.str.contains(_SECRET_KEY)
-    key = pl.coalesce(said.str.extract(_KEY, 1), said.str.extract("^(:? *)", 1))
+    key = pl.coalesce(said.str.extract(f"^({KEY})", 1), said.str.extract("^(:? *)", 1))
     unknown = denied(said) if keep_unknown else key + MASK
-    return pl.when(kept).then(without_credentials(said)).when(plain).then(said).otherwise(unknown)
+    return (
+        segments.select(said.unique())
+        .with_columns(spells=said.str.contains(spells), empty=said.str.contains(empty))
+        .with_columns(
+            opens=said.str.contains(_SECRET_KEY) & ~pl.col("spells"),
+            kept=pl.when("spells").then(without_credentials(said)).when(pl.col("empty") | plain).then(said)
+            .otherwise(unknown),
+        )
+    )  # fmt: skip
 
 
-def _segments(tails: pl.Series, *, keep_unknown: bool) -> pl.Series:
-    """Tails of messages, each of their different segments looked at once."""
-    parted = pl.DataFrame({"segment": tails.str.extract_all(f"[{DELIMITERS}]|[^{DELIMITERS}]+")}).with_row_index("row")
+def _segments(told: pl.DataFrame, *, keep_unknown: bool) -> pl.Series:
+    """Tails of messages, each of their different segments looked at once; `begun` is what stands before."""
+    parts = told["tail"].str.extract_all(f"[{DELIMITERS}]|[^{DELIMITERS}]+")
+    parted = pl.DataFrame({"segment": parts, "named": told["begun"].str.contains(_NAMES_SECRET)}).with_row_index("row")
     filled = parted.filter(pl.col("segment").list.len() > 0).explode("segment")
-    distinct = filled.select(pl.col("segment").unique())
-    kept = distinct.select(_segment(keep_unknown=keep_unknown)).to_series()
-    joined = (
-        filled.with_columns(pl.col("segment").replace_strict(distinct["segment"], kept, return_dtype=pl.String))
-        .group_by("row", maintain_order=True)
-        .agg(tail=pl.col("segment").str.join(""))
-    )
+    known = filled.join(_looked_at(filled, keep_unknown=keep_unknown), on="segment", how="left", maintain_order="left")
+    turns = pl.when("opens").then(True).when("spells").then(False)
+    goes_on = turns.forward_fill().over("row").fill_null(pl.col("named"))
+    said = pl.any_horizontal("opens", "spells", "empty")
+    kept = pl.when(goes_on & ~said).then(pl.col("segment").str.extract("^(:? *)", 1) + MASK).otherwise("kept")
+    joined = known.with_columns(tail=kept).group_by("row", maintain_order=True).agg(pl.col("tail").str.join(""))
     return parted.select("row").join(joined, on="row", how="left", maintain_order="left")["tail"].fill_null("")
 
 
@@ -206,6 +218,5 @@ def masked(records: pl.DataFrame, *, keep_unknown: bool = False) -> pl.DataFrame
             stem_ = stem(str(target)) if target is not None else None
             done.append(_other(stem_, rows, noise=bool(noise), keep_unknown=keep_unknown))
     told = pl.concat(done).sort("row")
-    tails = _segments(told["tail"], keep_unknown=keep_unknown)
-    named = found["location"].str.contains(_LOCATION)
-    return told.select(message=pl.col("begun") + tails, location=pl.when(named).then(found["location"]))
+    tails = _segments(told, keep_unknown=keep_unknown)
+    return told.select(message=pl.col("begun") + tails, location=found["location"])

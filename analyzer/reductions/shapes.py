@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.grammar.secret import MASK, NAMED
+from analyzer.grammar.secret import KEY, MASK, NAMED
 
 #: shapes keep this much of a message
 SKELETON_CHARS = 160
@@ -18,13 +18,21 @@ _BETWEEN = (
     "new|not|of|on|or|pool|received|refresh|refreshed|relay|request|requested|response|router|server|servers|settings|"
     "stale|the|this|to|tube|valid|via|was|were|with"
 )
-_KEY = r"[A-Za-z_][\w -]*(?:: ?|=)"
 #: stands behind a secret's name after which keys go on; no text holds it after the first step
 _GOES_ON = "\x1f"
 #: letters whose case changes as no name's does: random ones
 _RANDOM = (
-    r"[A-Za-z]{3,}[A-Z][a-z][A-Z][A-Za-z]*|[A-Za-z]*[A-Z][a-z][A-Z][A-Za-z]{3,}"
-    r"|(?:[A-Za-z]*[a-z][A-Z]){3,}[A-Za-z]*"
+    r"[A-Za-z]*(?:[A-Z][a-z][A-Z]|[a-z][A-Z]{2,}[a-z])[A-Za-z]*"
+    r"|\b[a-z]{1,2}[A-Z][A-Za-z]*|[A-Za-z]*[a-z][A-Z]\b|\b[A-Z]{15,}\b"
+)
+#: what words are made of, and signs that no plain word holds: anywhere, or before a letter
+_ANY, _SIGN, _INNER = r"[^\s,()|:=\[\]]", r"[$%&^~`@/+\\{}]", r"[.!?;*<>#]"
+#: words that are no plain ones: of digits, of letters and signs, of letters no name has, of signs that do something
+_ODD = (
+    rf"{_ANY}*[0-9]{_ANY}*",
+    rf"{_ANY}*[A-Za-z]{_ANY}*{_SIGN}{_ANY}*|{_ANY}*{_SIGN}{_ANY}*[A-Za-z]{_ANY}*",
+    rf"{_ANY}*{_INNER}[A-Za-z]{_ANY}*",
+    rf"{_ANY}*[[\p{{L}}\p{{N}}\p{{M}}\p{{C}}\p{{Pi}}\p{{Pf}}]--[A-Za-z0-9\s]]{_ANY}*",
 )
 
 
@@ -38,13 +46,15 @@ def _steps() -> tuple[tuple[str, str], ...]:
         (r"\{.*|\[[^\]]{12,}\]?", MASK),
         (r"(: ?|=)[^,()|]+", f"${{1}}{MASK}"),
         # a value may hold what ends one: without a key of its own it goes on
-        (rf"((?:: ?|=){mask})\([^,()|:=]*(?:\)|$)", "${1}"),
+        (rf"((?:: ?|=){mask})(?:\([^,()|:=]*(?:\)[^,()|:=]*|$))+", "${1}"),
         (rf"((?:: ?|=){mask})(?:[,|][^,()|:=]*)+([,()|]|$)", "${1}${2}"),
-        (rf"(?i)((?:{NAMED})\w*)((?: (?:{_BETWEEN}|{mask})){{0,6}} \({_KEY})", f"${{1}}{_GOES_ON}${{2}}"),
+        (rf"(?i)((?:{NAMED})\w*)((?: (?:{_BETWEEN}|{mask})){{0,6}} \({KEY})", f"${{1}}{_GOES_ON}${{2}}"),
         (rf"(?i)((?:{NAMED})\w*[^\w{_GOES_ON}<]{{1,3}}).+", f"${{1}}{MASK}"),
+        # behind the keys there is no telling
+        (rf"({_GOES_ON}[^()]*\([^()]*\)).+", f"${{1}} {MASK}"),
         (_GOES_ON, ""),
         (r"(^|\s)#[0-9]+([\s,()|:]|$)", f"${{1}}#{MASK}${{2}}"),
-        (r"[^\s,()|:=\[\]]*[0-9@/+\\][^\s,()|:=\[\]]*", MASK),
+        *((odd, MASK) for odd in _ODD),
         (r"[A-Za-z_-]{25,}", MASK),
         (_RANDOM, MASK),
         (rf"({mask}[ ]?){{2,}}", f"{MASK} "),

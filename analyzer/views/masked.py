@@ -8,17 +8,21 @@ from collections.abc import Iterable
 import polars as pl
 
 from analyzer.addresses import Policy, hidden_value
+from analyzer.grammar.extensions import kept_value
 from analyzer.grammar.pattern import Capture, Column, EventKind, Literal, Pairs, Sequence, paths, tail
 from analyzer.grammar.regex import DELIMITERS, TAIL, message_regex
+from analyzer.grammar.secret import KEY, NAMED
 from analyzer.grammar.secret import MASK as VALUE
-from analyzer.grammar.types import CREDENTIAL, TYPES
+from analyzer.grammar.types import TYPES
 from analyzer.reductions.shapes import skeleton
 
 MASK = "…"
 #: how the group of a column begins
 _NAMED = re.compile(r"\(\?P<[a-z0-9_]+>")
 #: the key of a segment that spells no column
-_KEY = re.compile(r" *[A-Za-z_][\w -]*(?:: ?|=)")
+_KEY = re.compile(KEY)
+#: behind it a value stands that may hold what ends a segment
+_NAMES_SECRET = re.compile(rf"(?i){NAMED}")
 
 
 def shape(message: str) -> str:
@@ -33,7 +37,8 @@ def told(kind: EventKind, message: str) -> str:
         rest = TAIL if head != path else ""
         if found := re.fullmatch(f"{_grouped(head)}({rest})", message):
             *texts, ends = found.groups()
-            return _shown(head, texts) + _tail(tail(path), ends)
+            begun = _shown(head, texts)
+            return begun + _tail(tail(path), ends, named=bool(_NAMES_SECRET.search(begun)))
     return shape(message)
 
 
@@ -51,7 +56,7 @@ def _shown(sequence: Sequence, texts: Iterable[str]) -> str:
     said = (
         text
         if isinstance(item, Literal)
-        else kept(CREDENTIAL.sub(rf"\1{MASK}", text), TYPES[item.terminal].holds)
+        else kept(kept_value(text, MASK), TYPES[item.terminal].holds)
         if isinstance(item, Capture)
         else MASK
         if text
@@ -61,20 +66,35 @@ def _shown(sequence: Sequence, texts: Iterable[str]) -> str:
     return "".join(said)
 
 
-def _tail(columns: Iterable[Column], text: str) -> str:
-    parts = re.split(f"([{DELIMITERS}])", text)
-    return "".join(part if place % 2 else _segment(columns, part) for place, part in enumerate(parts))
+def _tail(columns: Iterable[Column], text: str, *, named: bool) -> str:
+    """A tail; `named`: a secret was named before it, whose value goes on until a column is spelled."""
+    shown = []
+    for place, part in enumerate(re.split(f"([{DELIMITERS}])", text)):
+        if place % 2 or not part.strip(" "):
+            shown.append(part)
+        elif (spelled := _spelled(columns, part)) is not None:
+            shown.append(spelled)
+            named = False
+        else:
+            key = _KEY.match(part)
+            opens = key is not None and _NAMES_SECRET.search(key.group()) is not None
+            shown.append(_unspelled(part, key.group() if key and (opens or not named) else None))
+            named = named or opens
+    return "".join(shown)
 
 
-def _segment(columns: Iterable[Column], text: str) -> str:
-    """One segment of a tail: as it stands where it spells a column; else its key, or nothing but that it was there."""
+def _spelled(columns: Iterable[Column], text: str) -> str | None:
+    """A segment that spells a column, as it stands."""
     said = text.strip(" ")
     for column in columns:
         for path in paths(column.sequence):
             if found := re.fullmatch(_grouped(path), said):
                 return text.replace(said, _shown(path, found.groups()))
-    if not said:
-        return text
-    key = _KEY.match(text)
-    before = key.group() if key else ": " if said.startswith(":") else text[: len(text) - len(text.lstrip(" "))]
+    return None
+
+
+def _unspelled(text: str, key: str | None) -> str:
+    """Any other segment: its key, or nothing but that it was there."""
+    said = text.strip(" ")
+    before = key or (": " if said.startswith(":") else text[: len(text) - len(text.lstrip(" "))])
     return f"{before}{MASK}{text[len(text.rstrip(' ')) :]}"

@@ -47,8 +47,8 @@ SOMEBODYS = ("public", "fqdn")
 #: an IPv4 address as IPv6 spells it (RFC 4291 section 2.5.5.2); one address, however it is spelled
 _MAPPED = r"^(?i:(?:0{0,4}:){2,5}:?ffff:)([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)$"
 _HIDDEN = re.compile(r"(?:public(?:-v6)?|fqdn)(?:-[0-9a-f]{12}\.invalid)?")
-#: in free text an IPv6 address is one of those that are given out, or holds an IPv4 one (RFC 6052); `core::add` is none
-_GIVEN_OUT = (IPv6Network("2000::/3"), IPv6Network("64:ff9b::/96"), IPv6Network("::ffff:0:0/96"))
+#: in free text an IPv6 address is one of those that are given out, or holds an IPv4 one (RFC 6052, 8215), no `a::b`
+_GIVEN_OUT = tuple(map(IPv6Network, ("2000::/3", "64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0/96")))
 
 #: how a value holds an address: it is one, perhaps with its port; one with its port; any text that may name some
 Form: TypeAlias = Literal["address", "endpoint", "text"]
@@ -168,20 +168,28 @@ def _joined(text: str, address: str, port: str | None, policy: Policy) -> str:
 #: a sign behind it is none of it
 _WORD = r"[0-9A-Za-z:.%_\[\]-]*[0-9A-Za-z%_\]-]"
 _V4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
-#: what may hold an address, the surest first: a relay's own stays; in a candidate a name is an address, too; elsewhere
-#: numbers between dots are one, and words of several colons may be
+#: what may hold an address, the surest first: a relay's own stays, and a server's; in a candidate a name is an address,
+#: too; elsewhere numbers between dots are one, and words of several colons may be
 _TOKEN = (
     rf"{_WORD} [0-9]+ (?i:typ) relay\b|\brelay_ip: {_WORD}|\btype: relay, ip: {_WORD}|\b(?:udp|tcp)[46] relay {_WORD}"
-    rf"|\b[Rr]elay addr: {_WORD}"
-    rf"|{_WORD} [0-9]+ (?i:typ) |\b(?i:raddr) {_WORD}"
+    rf"|\b[Rr]elay addr: {_WORD}|\b(?:stuns?|turns?):{_WORD}|\bturn\.Client {_WORD}|\bstun host: {_WORD}"
+    rf"|, local {_WORD}, remote "
+    rf"|{_WORD} [0-9]+ (?i:typ) |\b(?i:raddr) {_WORD}|\btype: (?:host|srflx|prflx), ip: {_WORD}"
     rf"|\b(?:udp|tcp)[46] (?:host|srflx|prflx) {_WORD}|\brelated {_WORD}:[0-9]+"
     rf"|[0-9A-Za-z_.]*(?::[0-9A-Za-z_.]*){{2,}}(?:%[0-9A-Za-z]+)?|{_V4}"
 )
-_RELAYS = re.compile(r"(?i:typ) relay$|^relay_ip: |^type: relay, ip: |^(?:udp|tcp)[46] relay |^[Rr]elay addr: ")
+_KEPT = re.compile(
+    r"(?i:typ) relay$|^relay_ip: |^type: relay, ip: |^(?:udp|tcp)[46] relay |^[Rr]elay addr: |^(?:stuns?|turns?):"
+    r"|^turn\.Client |^stun host: |, remote $"
+)
 _CANDIDATES = re.compile(rf"({_WORD})( [0-9]+ (?i:typ) )|((?i:raddr) )({_WORD})")
+_TYPED = re.compile(rf"(type: (?:host|srflx|prflx), ip: )({_WORD})")
 _PAIRS = re.compile(rf"((?:udp|tcp)[46] (?:host|srflx|prflx) |related )({_WORD})")
 #: a text without any of these names no address
-_HINT = r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|::|(?::[0-9A-Fa-f]{1,4}){7}|(?i: typ |raddr )|[46] (?:host|srflx|prflx) "
+_HINT = (
+    r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|::|(?::[0-9A-Fa-f]{1,4}){7}|(?i: typ |raddr )"
+    r"|[46] (?:host|srflx|prflx) |(?:host|srflx|prflx), ip: "
+)
 #: stands for a token while a text is parted; a text that holds it shows a replacement character there
 _MARK, _INSTEAD = "\0", "\ufffd"
 
@@ -211,8 +219,10 @@ def _unmapped(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _of_token(token: str, policy: Policy) -> str:
-    if _RELAYS.search(token):
+    if _KEPT.search(token):
         return token
+    if found := _TYPED.fullmatch(token):
+        return f"{found[1]}{_of_address(found[2], policy)}"
     if found := _CANDIDATES.fullmatch(token):
         address, behind, before, related = found.groups()
         return f"{before}{_of_address(related, policy)}" if before else f"{_of_address(address, policy)}{behind}"
@@ -239,7 +249,7 @@ def hidden_texts(texts: pl.Series, policy: Policy) -> pl.Series:
     """Any texts, with the endpoints' public addresses in them as the policy leaves them; all else stands as it stood.
 
     Where nothing but the address is known, names stay: only in a candidate a name is an address. A relay candidate's
-    own address stays, and so do the servers of the policy.
+    own address stays, and so do those of servers, as far as the text says so or the policy names them.
     """
     if policy.name == "raw":
         return texts

@@ -38,6 +38,8 @@ JSON_KEYS: dict[str, tuple[str, ...]] = {
 JSON_LINE_KEYS = ("log", "MESSAGE")
 #: Docker cuts a line into pieces of 16 KiB, and only the last one keeps the line end; a character may be cut, too.
 DOCKER_PIECE_BYTES = (16 << 10) - 4
+#: journald cuts a line of a stream at so many bytes (LineMax of journald.conf), and then takes blanks off its ends
+JOURNALD_PIECE_BYTES, JOURNALD_BLANKS = 48 << 10, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,11 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
         fields = header_fields(_by_name()[name], text, zone)
         inner = fields["message"].fill_null("").zip_with(fields["matched"], text)
         ts = fields["ts"] if "ts" in fields.columns else pl.Series([None], dtype=TIMESTAMP).new_from_index(0, len(text))
-        cut = fields["partial"] == "P" if "partial" in fields.columns else cut
+        if "partial" in fields.columns:
+            cut = fields["partial"] == "P"
+        elif name.startswith("journald"):
+            size = inner.str.len_bytes()
+            cut = fields["matched"] & size.is_between(JOURNALD_PIECE_BYTES - JOURNALD_BLANKS, JOURNALD_PIECE_BYTES)
     inner = inner.zip_with(inner.is_not_null(), text)
     return frame.with_columns(text=inner, wrap_ts=ts, open=cut.fill_null(False))
 

@@ -87,6 +87,11 @@ class Tally:
         return self._read - self.bytes
 
     @property
+    def is_open(self) -> bool:
+        """Whether the last line has no end."""
+        return bool(self._tail)
+
+    @property
     def begun(self) -> bool:
         """Whether there is enough of the first line to tell logs apart, however it goes on."""
         return self.first.endswith(b"\n") or len(self.first) == FIRST_BYTES

@@ -149,6 +149,12 @@ def test_a_pseudonym_is_of_the_address_not_of_its_spelling() -> None:
          "at public: no, public-v6. key:public-v6:40000 [public-v6]:5 public:80"),
         ("text", "core::add d::e 13:19:35,251 AB:CD:EF:01:23:45:67:89:AB:CD 11:22:33:44:55:66 v1.2.3",
          "core::add d::e 13:19:35,251 AB:CD:EF:01:23:45:67:89:AB:CD 11:22:33:44:55:66 v1.2.3"),
+        ("text", "(url: turn:203.0.113.5:3478, seen: 203.0.113.5) turn.Client [2001:db8::9]:5 stun host: 203.0.113.5:1",
+         "(url: turn:203.0.113.5:3478, seen: public) turn.Client [2001:db8::9]:5 stun host: 203.0.113.5:1"),
+        ("text", "(type: srflx, ip: 64:ff9b:1::cb00:7105) (type: host, ip: a.example) (type: relay, ip: 2001:db8::1)",
+         "(type: srflx, ip: public-v6) (type: host, ip: fqdn) (type: relay, ip: 2001:db8::1)"),
+        ("text", "origin <>, local 203.0.113.5:3478, remote 203.0.113.6:7, at 64:ff9b:1::cb00:7105",
+         "origin <>, local 203.0.113.5:3478, remote public:7, at public-v6"),
         ("server", "203.0.113.5:80", "203.0.113.5:80"),
     ],
 )  # fmt: skip

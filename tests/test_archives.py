@@ -15,6 +15,10 @@ from tests.test_bounds import MIB, refusals, refused
 from tests.test_inputs import log, sources
 
 
+def test_the_bounds_are_those_promised() -> None:
+    assert (archives.MAX_BYTES, archives.MAX_RATIO, archives.RATIO_AFTER_BYTES) == (4 << 30, 200, 64 * MIB)
+
+
 def test_truncated_gzip(tmp_path: Path) -> None:
     rows = refused(tmp_path, gzip.compress(log(3000))[:-2000], "app.log.gz")
     size = sources(tmp_path / "out")["app.log.gz"]["bytes"]

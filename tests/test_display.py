@@ -17,6 +17,7 @@ import analyzer
 from analyzer.cli import main
 from analyzer.pipeline import ingest
 from analyzer.views import text
+from analyzer.views.text import shown
 
 #: colours, a link, a title, 8-bit controls, bidi, zero width, line ends of others, NUL, tags; HTML, a formula, a path
 EVIL = (
@@ -92,6 +93,10 @@ def said(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         return written.out + written.err
 
     return run
+
+
+def test_letters_that_show_nothing_are_shown() -> None:
+    assert shown("a\u3164b\u115f\ufe0fc\u200b") == r"a\u3164b\u115f\ufe0fc\u200b"
 
 
 def _logs(home: Path) -> list[str]:

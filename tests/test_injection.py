@@ -132,11 +132,21 @@ def cri(text: str) -> list[str]:
     return [f"2026-11-22T13:19:35.253Z stderr {mark} {piece}" for mark, piece in zip(marks, pieces, strict=True)]
 
 
-@pytest.mark.parametrize("framed", [docker, cri])
+def journald_short(text: str) -> list[str]:
+    """The same as journald keeps it."""
+    pieces = [text[at : at + (48 << 10)] for at in range(0, len(text), 48 << 10)]
+    return [f"Nov 22 13:19:35 gw keeper[42]: {piece}" for piece in pieces]
+
+
+def journald_iso(text: str) -> list[str]:
+    return [line.replace("Nov 22 13:19:35", "2026-11-22T13:19:35+0000") for line in journald_short(text)]
+
+
+@pytest.mark.parametrize(("framed", "kib"), [(docker, 16), (cri, 16), (journald_short, 48), (journald_iso, 48)])
 @pytest.mark.parametrize("blocks", [1, 4])
-def test_a_piece_of_a_framed_line_begins_no_record(framed: Callable[[str], list[str]], blocks: int) -> None:
+def test_a_piece_of_a_framed_line_begins_no_record(framed: Callable[[str], list[str]], kib: int, blocks: int) -> None:
     begin = f"{STAMP} DEBUG keeper_pam_webrtc_rs.channel.core: Error: "
-    long = begin + "x" * ((16 << 10) - len(begin)) + FAKE + "y" * (16 << 10) + FAKE
+    long = begin + "x" * ((kib << 10) - len(begin)) + FAKE + "y" * (kib << 10) + FAKE
     opened = f"{STAMP} DEBUG {TUBE}: ICE gathering started (tube_id: real)"
     lines = [*framed(opened), *framed(long), *framed(opened)]
     frame = numbered(lines)

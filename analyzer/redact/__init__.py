@@ -121,7 +121,9 @@ def redact(
         for batch in _batched(_portions([one for one in inputs if not one.refused], layout)):
             for one, lines in _written(batch, policy, keep_unknown=keep_unknown):
                 stream = stream or stack.enter_context(copying(out, one.input, names))
-                stream.write("".join(f"{line}\n" for line in lines).encode())
+                # a last line without an end may still grow, and so may its copy
+                end = "" if one.last and one.tally.is_open else "\n"
+                stream.write(("\n".join(lines) + end).encode() if len(lines) else b"")
                 changed += int((lines != one.lines["raw"]).sum())
                 if one.last:
                     stack.pop_all().close()

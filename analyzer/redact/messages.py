@@ -175,7 +175,11 @@ def _unknown(message: pl.Series) -> pl.DataFrame:
     """Messages of which nothing is known: the shape of the first line, and that there are others."""
     frame, text = pl.DataFrame({"message": message}), pl.col("message")
     lines = pl.lit(f"\n{MASK}").repeat_by(text.str.count_matches("\n")).list.join("")
-    distinct = frame.unique().with_columns(begun=skeleton(text) + lines)
+    # a message that begins or ends with a blank is another one than that without
+    blanks = [text.str.extract(blank, 1) for blank in ("^( *)", "( *)$")]
+    shape = skeleton(text)
+    around = pl.when(shape != "").then(blanks[0] + shape + blanks[1]).otherwise(shape)
+    distinct = frame.unique().with_columns(begun=around + lines)
     return frame.join(distinct, on="message", how="left", maintain_order="left").select("begun", tail=pl.lit(""))
 
 

@@ -48,8 +48,12 @@ _ASCII = str.maketrans(
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
+#: letters and marks that show nothing: fillers of Hangul, joiners, inherent vowels of Khmer, selectors of a variant
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u2800") | frozenset(map(chr, range(0xFE00, 0xFE10)))
+
+
 def _visible(sign: str) -> str:
-    if unicodedata.category(sign) not in _HIDDEN:
+    if unicodedata.category(sign) not in _HIDDEN and sign not in _BLANK:
         return sign
     code = ord(sign)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

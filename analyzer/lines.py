@@ -313,6 +313,14 @@ def stem_of(one: Input) -> str | None:
     return tally.stem
 
 
+def whole(one: Input) -> tuple[int, str]:
+    """How much an input holds, up to its last line end, and the identity of that."""
+    tally = Tally()
+    for _ in _taken(one, tally):
+        pass
+    return tally.bytes, tally.identity
+
+
 def recognised(one: Input, sizes: Sequence[int]) -> tuple[list[str], bool]:
     """Identities of what an input begins with, at byte counts of known sources, ascending; whether the last is all."""
     tally = Tally(marks=tuple(sizes))

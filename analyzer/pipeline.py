@@ -273,7 +273,8 @@ def ingest(
         for source in sources:
             if not admit(commit, source, *read_in.get(source.name, (nothing(), {}))):
                 entry = commit.sources.get(source.identity)
-                known.append((source.input.name, entry["row"]["name"] if entry else source.input.name))
+                same = source.beginning_of.name if source.beginning_of else source.input.name
+                known.append((source.input.name, entry["row"]["name"] if entry else same))
         # as they will be when they are read again: nothing else orders them
         commit.sources = dict(sorted(commit.sources.items()))
         entries = commit.sources.values()

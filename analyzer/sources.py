@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
@@ -20,7 +20,7 @@ from analyzer.accounts import Counted, restored
 from analyzer.dialects import UTC, Dialect
 from analyzer.errors import AccountingError
 from analyzer.inputs import Input
-from analyzer.lines import Place, recognised, stem_of
+from analyzer.lines import Place, recognised, stem_of, whole
 from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
 from analyzer.reductions.refusals import refused, unaccounted
 from analyzer.refusals import Refusals
@@ -71,6 +71,8 @@ class Source:
     #: what it was when it was last read, by identity, the latest last; and whether that is all it is
     before: tuple[str, ...] = ()
     is_known: bool = False
+    #: the input of which it is but the beginning: a copy that is not whole yet, or an older one
+    beginning_of: Source | None = None
     dialect: Dialect = field(default_factory=lambda: Dialect((), None))
     #: where to read on from, and where the next reading may
     start: Checkpoint | None = None
@@ -81,6 +83,8 @@ class Source:
     @property
     def identity(self) -> str:
         """What it is known by: its bytes, or its name where there are none."""
+        if self.beginning_of:
+            return self.beginning_of.identity
         if self.is_known:
             return self.before[-1]
         return f"unread:{self.name}" if self.tally.refused else self.tally.identity
@@ -139,6 +143,26 @@ def _recognised(source: Source, known: Mapping[str, Entry]) -> None:
         source.is_known &= noted[-1:] == list(source.before[-1:])
 
 
+def _beginnings(sources: Sequence[Source]) -> None:
+    """Find the inputs that are but the beginning of another one: whatever they hold is in that."""
+    alike: dict[str, list[Source]] = {}
+    for source in sources if len(sources) > 1 else ():
+        if source.input.path is not None and not source.input.refused and (stem := stem_of(source.input)):
+            alike.setdefault(stem, []).append(source)
+    for group in (group for group in alike.values() if len(group) > 1):
+        wholes = [whole(source.input) for source in group]
+        sizes = sorted({size for size, _ in wholes if size})
+        noted = [set(recognised(source.input, sizes)[0]) for source in group]
+        for source, (size, identity) in zip(group, wholes, strict=True):
+            longer = [
+                (other_size, place)
+                for place, (other_size, _) in enumerate(wholes)
+                if other_size > size > 0 and identity in noted[place]
+            ]
+            if longer:
+                source.beginning_of = group[max(longer)[1]]
+
+
 def recognise(
     inputs: Sequence[Input],
     zone: str | None,
@@ -152,29 +176,36 @@ def recognise(
     """
     taken = {entry["row"]["name"] for entry in known.values() if entry["row"]["bytes"]}
     sources = [Source(one, one.name) for one in inputs]
+    _beginnings(sources)
     for source in sources:
-        _recognised(source, known)
-    unchanged = {source.before[-1] for source in sources if source.is_known}
+        if source.beginning_of is None:
+            _recognised(source, known)
+    # of several logs that begin alike one's own name tells
+    own = {
+        was: source.name
+        for source in sources
+        for was in source.before
+        if not source.is_known and known[was]["row"]["name"] == source.name
+    }
     outgrown: set[str] = set()
     for source in sources:
         one = source.input
         asked = given.get(one.name, zone)
         source.zone, source.zone_given = asked or UTC, asked is not None
-        if source.is_known:
-            source.before = source.before[-1:]
-        else:
-            # what is still there as it was has not grown; of several logs that begin alike one's own name tells
-            grown = [was for was in source.before if was not in unchanged]
-            latest = ([was for was in grown if known[was]["row"]["name"] == one.name] or grown)[-1:]
-            # of two inputs that begin like a third one goes on from it
-            source.before = tuple(was for was in latest if was not in outgrown)
-            outgrown.update(source.before)
-        if not source.before and not one.refused:
+        # of two inputs that begin like a third one goes on from it
+        latest = source.before[-1:] if source.is_known else ()
+        grown = [was for was in source.before if was not in outgrown and own.get(was, source.name) == source.name]
+        source.before = tuple(dict.fromkeys((*(was for was in grown if was not in latest), *latest)))
+        outgrown.update(source.before)
+        if source.beginning_of is not None:
+            source.is_known = True
+        elif not source.before and not one.refused:
             source.name = _untaken(one.name, "#", taken)
             taken.add(source.name)
         elif source.before:
             entry = known[source.before[-1]]
-            source.name = entry["row"]["name"]
+            names = [known[was]["row"]["name"] for was in source.before]
+            source.name = source.name if source.name in names else names[-1]
             source.zone = asked or entry["row"].get("zone") or UTC
             same_zone = _is_in(entry, source.zone)
             source.is_known &= same_zone
@@ -203,6 +234,14 @@ def _is_known(commit: Commit, source: Source) -> bool:
     return is_new or not source.zone_given or _is_in(entry, source.zone)
 
 
+def _forget(commit: Commit, identities: Iterable[str], kept: Iterable[str] = ()) -> None:
+    """Take sources out of a commit, and their files, but for those that are `kept` or that another source has, too."""
+    gone = [commit.sources.pop(one) for one in dict.fromkeys(identities) if one in commit.sources]
+    places = {place for entry in gone for place in entry["parts"].values()} - set(kept)
+    for place in places - {place for entry in commit.sources.values() for place in entry["parts"].values()}:
+        commit.remove(place)
+
+
 def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, object]) -> bool:
     """Enter a source in the commit under its identity; false when its bytes are already there."""
     identity = source.identity
@@ -210,7 +249,11 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
         # what could not be read before, or the folder it lies in
         for name in (source.input.name, *map(str, PurePosixPath(source.input.name).parents)):
             commit.sources.pop(f"unread:{name}", None)
+    if source.beginning_of is not None:
+        return False
     if _is_known(commit, source):
+        # what else of it was read before, when it was not whole
+        _forget(commit, [one for one in source.before if one != source.identity])
         return bool(source.tally.refused)
     if not source.tally.refused and not source.tally.bytes and source.name != source.input.name:
         # it was truncated, and nothing has been written to it yet
@@ -220,16 +263,14 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
         # what had no line yet
         del commit.sources[_NOTHING]
     stem = source.tally.stem or identity[:STEM_CHARS]
-    outgrown = [commit.sources.pop(one) for one in {identity, *source.before} if one in commit.sources]
     # the source as it was when last read: what it had is in what it has now
-    had = {place for entry in outgrown for place in entry["parts"].values()}
+    latest = commit.sources.get(source.before[-1]) if source.before else None
     first = source.start.parts if source.start else 0
-    parts = {number: place for entry in outgrown for number, place in entry["parts"].items() if int(number) < first}
+    parts = {number: place for number, place in latest["parts"].items() if int(number) < first} if latest else {}
     for number, staged in sorted(source.parts.items()):
         # the same part has the same name for good, and one that has grown another: no file is ever written twice
         parts[str(number)] = commit.place(staged, f"{stem}-{number:05}-{staged.sha256[:12]}")
-    for gone in had - set(parts.values()):
-        commit.remove(gone)
+    _forget(commit, (identity, *source.before), kept=parts.values())
     row = {
         "name": source.name,
         "identity": identity,

@@ -140,7 +140,7 @@ def test_two_copies_of_one_log_that_grew_apart(tmp_path: Path) -> None:
     assert pl.read_parquet(out / "sources").select("name", "lines").rows() == [("a.log", 150), ("b.log", 120)]
 
 
-def test_a_copy_of_what_a_log_was_stays_a_source(tmp_path: Path) -> None:
+def test_a_copy_of_what_a_log_was_is_in_the_log(tmp_path: Path) -> None:
     for copy in ("another.log", "z.log"):
         logs = tmp_path / copy / "logs"
         logs.mkdir(parents=True)
@@ -150,8 +150,39 @@ def test_a_copy_of_what_a_log_was_stays_a_source(tmp_path: Path) -> None:
         (logs / copy).write_bytes(log.read_bytes())
         log.write_bytes(b"".join(LINES[:150]))
         ingest([str(logs)], out)
-        assert sorted(pl.read_parquet(out / "sources")["lines"]) == [100, 150]
+        assert pl.read_parquet(out / "sources").select("name", "lines").rows() == [("client.log", 150)]
         assert ingest([str(logs)], out).changed is False
+        ingest([str(log)], tmp_path / copy / "once")
+        assert files(out) == files(tmp_path / copy / "once")
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("packed", [True, False], ids=["compress", "copytruncate"])
+@pytest.mark.parametrize("there", [True, False], ids=["beside its log", "alone for a while"])
+def test_a_copy_that_is_not_whole_yet(tmp_path: Path, packed: bool, there: bool) -> None:
+    """What every run sees while a log is compressed or copied aside."""
+    logs, out = tmp_path / "logs", tmp_path / "out"
+    logs.mkdir()
+    log, copy = logs / "client.log", logs / ("client.log.1.gz" if packed else "client.log.1")
+    log.write_bytes(b"".join(LINES))
+    ingest([str(logs)], out)
+    data = gzip.compress(log.read_bytes(), mtime=0) if packed else log.read_bytes()
+    aside = log.rename(tmp_path / "aside")
+    if there:
+        aside.rename(log)
+    for share in (0.3, 0.6, 0.9):
+        copy.write_bytes(data[: int(len(data) * share)])
+        done = ingest([str(logs)], out)
+        assert len(pl.read_parquet(out / "sources")) == (1 if there else 2)
+        assert done.changed is not there
+    copy.write_bytes(data)
+    if there:
+        log.unlink()
+    ingest([str(logs)], out)
+    (tmp_path / "once").mkdir()
+    copy.rename(tmp_path / "once" / "client.log")
+    ingest([str(tmp_path / "once" / "client.log")], tmp_path / "whole")
+    assert files(out) == files(tmp_path / "whole")
 
 
 def test_of_two_logs_that_begin_alike_one_grows(tmp_path: Path) -> None:
@@ -161,7 +192,12 @@ def test_of_two_logs_that_begin_alike_one_grows(tmp_path: Path) -> None:
     ingest([str(short), str(long)], out)
     long.write_bytes(b"".join(LINES[:150]))
     ingest([str(long)], out)
-    assert pl.read_parquet(out / "sources").select("name", "lines").rows() == [("a.log", 100), ("b.log", 150)]
+    assert pl.read_parquet(out / "sources").select("name", "lines").rows() == [("b.log", 150)]
+    short.write_bytes(b"".join((*LINES[:100], *LINES[200:])))
+    ingest([str(short), str(long)], out)
+    ingest([str(short), str(long)], tmp_path / "once")
+    assert files(out) == files(tmp_path / "once")
+    assert len(pl.read_parquet(out / "sources")) == 2
 
 
 @pytest.mark.parametrize("end", [0, 30, LINES[3].find(b") ") + 1])

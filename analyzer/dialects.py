@@ -40,6 +40,8 @@ JSON_LINE_KEYS = ("log", "MESSAGE")
 DOCKER_PIECE_BYTES = (16 << 10) - 4
 #: journald cuts a line of a stream at so many bytes (LineMax of journald.conf), and then takes blanks off its ends
 JOURNALD_PIECE_BYTES, JOURNALD_BLANKS = 48 << 10, 16
+#: how any header with a time begins; few lines that go on with a message do
+_BEGINS_WITH_TIME = r"^\[?[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +222,24 @@ def detect(text: pl.Series) -> Dialect:
 def record_fields(text: pl.Series, record: str, zone: str) -> pl.DataFrame:
     """The fields of the record that each line begins; `matched` is false where it begins none."""
     return _json_record(text, zone) if record == "json" else header_fields(_by_name()[record], text, zone)
+
+
+@cache
+def _timed() -> tuple[str, ...]:
+    """Patterns of the layouts whose header has a time and a logger."""
+    columns = {kind: {capture.column for capture in captures(kind.sequence)} for kind in dialects()}
+    return tuple(message_regex(kind.sequence).text for kind, found in columns.items() if {"ts", "target"} <= found)
+
+
+def looks_otherwise(text: pl.Series, matched: pl.Series) -> pl.Series:
+    """Whether a line that has not the layout of its source begins like a record of another one.
+
+    It is read as what its place makes of it all the same: a message may say anything.
+    """
+    nothing = pl.Series([False]).new_from_index(0, len(text))
+    asked = (~matched & text.str.contains(_BEGINS_WITH_TIME)).arg_true()
+    if asked.is_empty():
+        return nothing
+    said = text.gather(asked)
+    found = pl.DataFrame([said.str.contains(pattern).alias(str(at)) for at, pattern in enumerate(_timed())])
+    return nothing.scatter(asked.filter(found.select(pl.any_horizontal(pl.all())).to_series()), True)

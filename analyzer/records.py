@@ -14,7 +14,7 @@ from dataclasses import replace
 import polars as pl
 
 from analyzer import tracing
-from analyzer.dialects import UTC, Dialect, detect, record_fields, unwrapped
+from analyzer.dialects import UTC, Dialect, detect, looks_otherwise, record_fields, unwrapped
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.refusals import Refusals
 
@@ -157,6 +157,14 @@ def _with_headers(
         block = following
 
 
+def _note_others(headers: pl.DataFrame, refusals: Refusals, *, begun: bool) -> None:
+    """Note lines that are taken into a message, and look like records of another layout: a log may go on in one."""
+    if not headers["matched"].all():
+        goes_on = (headers["matched"].cum_sum() > 0) | begun
+        odd = looks_otherwise(headers["text"], headers["matched"] | headers["resumed"] | ~goes_on)
+        refusals.note("other_layout", headers.filter(odd))
+
+
 def split(
     blocks: Iterable[pl.DataFrame],
     *,
@@ -173,6 +181,7 @@ def split(
     refusals = Refusals() if refusals is None else refusals
     waiting: pl.DataFrame | None = None
     for chosen, headers, more in _with_headers(blocks, zone=zone, dialect=dialect, told=told):
+        _note_others(headers, refusals, begun=waiting is not None)
         records = _folded(headers if waiting is None else pl.concat([waiting, headers], how="diagonal_relaxed"))
         goes_on = more and len(records) > 0 and records["matched"][-1]
         waiting = records.tail(1).with_columns(text=pl.lit("")) if goes_on else None

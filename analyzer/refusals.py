@@ -15,6 +15,7 @@ import polars as pl
 REASONS: dict[str, str] = {
     "no_header": "Lines that begin no record and continue none.",
     "no_logger": "Records that name no logger.",
+    "other_layout": "Lines that look like records of another layout, taken into the message before them.",
     "line_too_long": "The end of a line of more than 1 MiB.",
     "record_too_long": "The end of a record whose continuation lines make it longer than 1 MiB.",
     "name_too_long": "The end of a logger's or a level's name of more than 128 characters.",
@@ -73,6 +74,16 @@ class Refusals:
         )
         for row in runs.drop("run").iter_rows(named=True):
             self._append({"reason": reason, **row})
+
+    def note(self, reason: str, lines: pl.DataFrame) -> None:
+        """Refuse to take lines (`line`, `offset`) for what they look like, in the order of the input; none is lost."""
+        if lines.is_empty():
+            return
+        line = pl.col("line")
+        run = (line != line.shift(1) + 1).fill_null(True).cum_sum()
+        ends = (line.first(), line.last().alias("last_line"), pl.col("offset").first())
+        for row in lines.group_by(run=run, maintain_order=True).agg(ends).drop("run").iter_rows(named=True):
+            self._append({"reason": reason, **row, "lines": 0, "bytes": None, "records": 0})
 
     def tell(self, reason: str, *, line: int | None = None, offset: int | None = None, size: int | None = None) -> None:
         """Refuse what is not whole records: the end of something, a value, or all of the input."""

@@ -192,8 +192,17 @@ def _follow(
         discover()
     except InputError as error:
         text.write(f"waiting: {error}", sys.stderr)
+    trouble: list[str] = []
+
+    def failed(error: OutputError) -> None:
+        # once, however often it is tried
+        if str(error) not in trouble:
+            text.write(f"trying again: {error}", sys.stderr)
+            trouble.append(str(error))
+
     with follow.until_stopped(every, told) as wait:
-        for done in follow.follow(discover, read, wait):
+        for done in follow.follow(discover, read, wait, failed):
+            trouble.clear()
             values = followed.gather(done)
             text.write(text.as_json(values, indent=None) if json else followed.render(values, out), sys.stdout)
 

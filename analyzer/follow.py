@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeAlias
 
-from analyzer.errors import BusyError, InputError
+from analyzer.errors import BusyError, InputError, OutputError
 from analyzer.inputs import Input
 from analyzer.pipeline import Ingested
 
-#: what an input looked like: name, device, file, size, time of its last change
-Look: TypeAlias = frozenset[tuple[str, int, int, int, int]]
+#: what an input looked like: name, device, file, size, times of the last change of its bytes and of its rights
+Look: TypeAlias = frozenset[tuple[str, int, int, int, int, int]]
 
 
 def look(inputs: list[Input]) -> Look:
@@ -28,26 +28,40 @@ def look(inputs: list[Input]) -> Look:
         with suppress(OSError):
             if one.path:
                 stat = one.path.stat()
-                found.add((one.name, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+                times = stat.st_mtime_ns, stat.st_ctime_ns
+                found.add((one.name, stat.st_dev, stat.st_ino, stat.st_size, *times))
     return frozenset(found)
 
 
 def follow(
-    discover: Callable[[], list[Input]], ingest: Callable[[], Ingested], wait: Callable[[], bool]
+    discover: Callable[[], list[Input]],
+    ingest: Callable[[], Ingested],
+    wait: Callable[[], bool],
+    failed: Callable[[OutputError], None],
 ) -> Iterator[Ingested]:
     """Ingest whenever the inputs look different, and yield what that did, until `wait` says to stop.
 
-    Logs that are not there yet are waited for, as is another run that is writing.
+    Logs that are not there yet are waited for, as is another run that is writing. What could be written once is tried
+    again when it cannot be, after `failed` was told: a disk may have room again.
+
+    Raises:
+        OutputError: the dataset cannot be written from the start.
     """
     last: Look | None = None
     while True:
-        with suppress(InputError, BusyError):
+        try:
             # looked at before they are read: what is written meanwhile is seen the next time
             now = look(discover())
             if now != last:
                 done = ingest()
                 last = now
                 yield done
+        except (InputError, BusyError):
+            pass
+        except OutputError as error:
+            if last is None:
+                raise
+            failed(error)
         if wait():
             return
 

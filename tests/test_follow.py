@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import analyzer
-from analyzer.errors import DatasetError
-from analyzer.pipeline import ingest
+from analyzer import follow
+from analyzer.errors import DatasetError, OutputError
+from analyzer.inputs import Input
+from analyzer.pipeline import Ingested, ingest
 from tests.test_growth import LINES, smaller
 from tests.test_reductions import opened, placeless
 
@@ -189,6 +192,46 @@ def test_follow(tmp_path: Path, stop: signal.Signals) -> None:
     (tmp_path / "client.log").write_bytes(b"".join(LINES))
     ingest([str(tmp_path / "client.log")], tmp_path / "once")
     assert placeless(opened(out)) == placeless(opened(tmp_path / "once"))
+
+
+def test_what_becomes_readable_is_looked_at_again(tmp_path: Path) -> None:
+    log = tmp_path / "client.log"
+    log.write_bytes(LINES[0])
+    before = follow.look([Input("client.log", log)])
+    log.chmod(0o400)
+    assert follow.look([Input("client.log", log)]) != before
+
+
+def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
+    log, told = tmp_path / "client.log", list[OutputError]()
+    log.write_bytes(LINES[0])
+    done = ingest([str(log)], tmp_path / "out")
+    full = OutputError("full", "make room")
+    rounds: Iterator[Ingested | OutputError] = iter([done, full, full, done])
+
+    def written() -> Ingested:
+        one = next(rounds)
+        if isinstance(one, OutputError):
+            raise one
+        return one
+
+    rounds_left = iter([3, 2, 1, 0])
+
+    def wait() -> bool:
+        log.write_bytes(log.read_bytes() + LINES[1])
+        return next(rounds_left) == 0
+
+    found: list[Ingested] = []
+    found.extend(follow.follow(lambda: [Input("client.log", log)], written, wait, told.append))
+    assert (len(found), told) == (2, [full, full])
+
+
+def test_a_dataset_that_cannot_be_written_is_not_followed(tmp_path: Path) -> None:
+    def written() -> Ingested:
+        raise OutputError("full", "make room")
+
+    with pytest.raises(OutputError):
+        list(follow.follow(list, written, lambda: True, lambda _: None))
 
 
 def test_standard_input_is_not_followed(tmp_path: Path) -> None:

@@ -268,6 +268,19 @@ def test_every_reader_reads_the_same_rows(built: Path) -> None:
         assert rows == sorted(told.select(plain).rows(), key=repr), name
 
 
+def test_pandas_reads_the_same_rows(built: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is another reader, and no dependency")
+    for name in TABLES:
+        told = pl.read_parquet(built / name)
+        read = pandas.read_parquet(built / name)
+        assert (len(read), list(read.columns)) == (len(told), told.columns), name
+        for one, dtype in told.schema.items():
+            if dtype == pl.String():
+                assert [None if value is pandas.NA or value != value else value for value in read[one]] == told[
+                    one
+                ].to_list(), (name, one)  # noqa: E501 - not a number is not itself
+
+
 def test_tables_hold_no_path_and_no_time_of_ours(tmp_path: Path, built: Path) -> None:
     began = datetime.now(UTC)
     logs = tmp_path / "telltale-folder" / "logs"

@@ -278,7 +278,7 @@ def test_pandas_reads_the_same_rows(built: Path) -> None:
             if dtype == pl.String():
                 assert [None if value is pandas.NA or value != value else value for value in read[one]] == told[
                     one
-                ].to_list(), (name, one)  # noqa: E501 - not a number is not itself
+                ].to_list(), (name, one)
 
 
 def test_tables_hold_no_path_and_no_time_of_ours(tmp_path: Path, built: Path) -> None:

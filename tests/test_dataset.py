@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -187,6 +188,23 @@ def test_a_failed_rename_loses_nothing(
         with pytest.raises((OutputError, KeyboardInterrupt)):
             ingest([str(path) for path in LOGS], out)
     opens_whole(out, of_one, built)
+    ingest([str(path) for path in LOGS], out)
+    assert files(out) == files(built)
+
+
+@pytest.mark.parametrize("room", [0, 1, 8])
+def test_disk_full(room: int, tmp_path: Path, of_one: Path, built: Path) -> None:
+    """One line, exit code 73, what was there is there, and the next run with room comes to the same."""
+    out = tmp_path / "out"
+    shutil.copytree(of_one, out)
+    limited = (
+        f"ulimit -f {room // 1000}; exec {sys.executable} -m analyzer ingest {' '.join(map(str, LOGS))} --out {out}"
+    )
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (73, 1, "")
+    assert "check space" in done.stderr
+    assert files(out) == files(of_one)
+    assert analyzer.open(out).events.collect().equals(analyzer.open(of_one).events.collect())
     ingest([str(path) for path in LOGS], out)
     assert files(out) == files(built)
 

@@ -113,15 +113,18 @@ def _relative(table: str, name: str) -> str:
 
 def _groups(table: Table, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Rows spelled out in groups of one size, however they come; at least one group, were it empty."""
-    waiting, given = table.empty(), False
+    waiting: pl.DataFrame | None = None
+    given = False
     for frame in frames:
         for first in range(0, len(frame), ROW_GROUP_ROWS):
             spelled = table.spelled(frame.slice(first, ROW_GROUP_ROWS))
-            waiting = pl.concat([waiting, spelled]) if len(waiting) else spelled
+            waiting = spelled if waiting is None or waiting.is_empty() else pl.concat([waiting, spelled])
             while len(waiting) >= ROW_GROUP_ROWS:
                 yield waiting.head(ROW_GROUP_ROWS)
                 waiting, given = waiting.slice(ROW_GROUP_ROWS), True
-    if len(waiting) or not given:
+    if waiting is None:
+        yield table.empty()
+    elif len(waiting) or not given:
         yield waiting
 
 
@@ -175,7 +178,7 @@ class Commit:
         self._staged[path.name] = f"{STATE}/{name}"
 
     def _write_parquet(self, path: Path, table: Table, frames: Iterable[pl.DataFrame]) -> tuple[str, int]:
-        schema, rows = table.arrow_schema(), 0
+        schema, rows = table.arrow_schema, 0
         with create(path) as stream:
             with pq.ParquetWriter(
                 stream,

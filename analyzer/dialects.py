@@ -6,7 +6,7 @@ are rules of `grammars/prefix.lark`, but for JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -178,12 +178,26 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
     return frame.with_columns(text=inner, wrap_ts=ts, open=cut.fill_null(False))
 
 
+@cache
+def _counts(of: Callable[[], Iterable[EventKind]]) -> tuple[pl.Expr, ...]:
+    """How many lines each layout or framing fits, over `text` and `plain`: all are asked at once."""
+    return tuple(
+        pl.col("plain" if kind.name == tracing.DIALECT else "text")
+        .str.contains(message_regex(kind.sequence).text)
+        .sum()
+        .alias(kind.name)
+        for kind in of()
+    )
+
+
+def _fitting(text: pl.Series, of: Callable[[], Iterable[EventKind]]) -> dict[str, int]:
+    """How many lines each layout or framing fits."""
+    lines = pl.DataFrame({"text": text, "plain": tracing.uncoloured(text) if of is dialects else text})
+    return lines.select(_counts(of)).row(0, named=True)
+
+
 def _votes(text: pl.Series) -> dict[str, int]:
-    plain = {tracing.DIALECT: tracing.uncoloured(text)}
-    votes = {
-        kind.name: int(plain.get(kind.name, text).str.contains(message_regex(kind.sequence).text).sum())
-        for kind in dialects()
-    }
+    votes = _fitting(text, dialects)
     if text.str.starts_with("{").any():
         votes["json"] = int((json_value(text, JSON_KEYS["message"]).is_not_null()).sum())
     return votes
@@ -196,9 +210,9 @@ def detect(text: pl.Series) -> Dialect:
     if text.str.starts_with("{").any() and json_value(text, JSON_LINE_KEYS).is_not_null().any():
         layers.append((("docker_json",), unwrapped("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
     layers += [
-        ((kind.name,), unwrapped(kind.name, pl.DataFrame({"text": text}), "UTC")["text"])
-        for kind in wraps()
-        if text.str.contains(message_regex(kind.sequence).text).any()
+        ((name,), unwrapped(name, pl.DataFrame({"text": text}), "UTC")["text"])
+        for name, count in _fitting(text, wraps).items()
+        if count
     ]
     all_votes: list[tuple[str, int]] = []
     for outer, inner in layers:

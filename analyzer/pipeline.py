@@ -17,7 +17,7 @@ from typing import TypeAlias
 import polars as pl
 import pyarrow as pa
 
-from analyzer.accounts import Counted, counted, located, nothing, settled, together
+from analyzer.accounts import Account, Counted, counted, located, settled, together
 from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS
 from analyzer.dialects import Dialect, forced, zones_for
@@ -61,6 +61,9 @@ BATCH_BYTES = 20 << 20
 WORKERS = 1
 #: counts of so many batches are kept until they are added up
 MOST_COUNTS = 200
+#: sources of no more bytes are one block, and less than a batch; the records of so many are sifted together
+SMALL_BYTES = 1 << 16
+MOST_SMALL = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,14 @@ def _by_themselves(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col(pl.String) + pl.lit(""))
 
 
+def _left(records: pl.DataFrame, one: tuple[str, int] | None, count: Callable[[_Batch], None]) -> pl.DataFrame:
+    """The records that are not settled at once; all of them are counted (see `settled`)."""
+    sifted = sift(records)
+    count(_Batch(settled(sifted, one)))
+    left = sifted.filter(pl.col("fate").is_null()).drop("fate")
+    return left if 2 * len(left) > len(sifted) else _by_themselves(left)
+
+
 def _portions(
     sources: Sequence[Source], dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
 ) -> Iterator[pl.DataFrame]:
@@ -123,6 +134,8 @@ def _portions(
 
     Parts of a source depend on nothing but the source, and so do the files of its events.
     """
+    small: list[pl.DataFrame] = []
+    taken = 0
     for source in sources:
         if source.is_known:
             continue
@@ -136,10 +149,12 @@ def _portions(
             lines, zone=source.zone, dialect=layout, told=start is not None, refusals=source.tally.refusals
         ):
             source.dialect = found
-            sifted = sift(records.with_columns(source=pl.lit(source.name), part=pl.lit(part)))
-            count(_Batch(settled(sifted, source.name, part)))
-            left = sifted.filter(pl.col("fate").is_null()).drop("fate")
-            waiting.append(left if 2 * len(left) > len(sifted) else _by_themselves(left))
+            placed = records.with_columns(source=pl.lit(source.name), part=pl.lit(part))
+            if source.tally.size is not None and source.tally.size <= SMALL_BYTES:
+                small.append(placed)
+                taken += source.tally.size
+            else:
+                waiting.append(_left(placed, (source.name, part), count))
             if _enough(waiting):
                 yield pl.concat(waiting)
                 waiting, part = [], part + 1
@@ -149,6 +164,11 @@ def _portions(
             seen = source.tally.bytes
         if waiting:
             yield pl.concat(waiting)
+        if len(small) >= MOST_SMALL or taken >= BATCH_BYTES:
+            yield _left(pl.concat(small), None, count)
+            small, taken = [], 0
+    if small:
+        yield _left(pl.concat(small), None, count)
 
 
 def _batched(portions: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -268,10 +288,11 @@ def ingest(
     with writing(out) as commit:
         policy = policy_of(commit, addresses, key_file)
         sources = list(recognise(inputs, zone, zone_given, layout, commit.sources))
-        read_in = _read_in(commit, policy, sources, layout, progress)
-        known = []
+        found, releases = _read_in(commit, policy, sources, layout, progress)
+        accounts, known = found.accounts(), []
         for source in sources:
-            if not admit(commit, source, *read_in.get(source.name, (nothing(), {}))):
+            account = accounts.get(source.name, Account())
+            if not admit(commit, source, account, releases.get(source.name, {}), found):
                 entry = commit.sources.get(source.identity)
                 known.append((source.input.name, entry["row"]["name"] if entry else source.input.name))
         # as they will be when they are read again: nothing else orders them
@@ -303,8 +324,8 @@ def ingest(
 
 def _read_in(
     commit: Commit, policy: Policy, sources: Sequence[Source], layout: Dialect | None, progress: Progress
-) -> dict[str, tuple[Counted, dict[str, object]]]:
-    """Read what is new of the sources: events go to the stage, counts and the estimated release come out, by name."""
+) -> tuple[Counted, dict[str, dict[str, object]]]:
+    """Read what is new of the sources: events go to the stage; out come counts, and the estimated releases by name."""
     by_name = {source.name: source for source in sources if not source.is_known}
     done = [source.start.counted.named(source.name) for source in by_name.values() if source.start]
     portions = _portions(sources, layout, progress, lambda batch: done.append(batch.counted))
@@ -317,6 +338,4 @@ def _read_in(
         if len(done) > MOST_COUNTS:
             done[:] = [together(done).summed()]
     found = together(done).summed()
-    releases = estimate([found.marks], {name: source.dialect.name for name, source in by_name.items()})
-    of_each = found.by_source()
-    return {name: (of_each.get(name, nothing()), releases[name]) for name in by_name}
+    return found, estimate([found.marks], {name: source.dialect.name for name, source in by_name.items()})

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 import polars as pl
 
-from analyzer.accounts import Counted, restored
+from analyzer.accounts import Account, Counted, restored
 from analyzer.dialects import UTC, Dialect
 from analyzer.errors import AccountingError
 from analyzer.inputs import Input
@@ -29,6 +31,8 @@ from analyzer.tally import STEM_CHARS, Tally
 
 #: identity of no bytes
 _NOTHING = hashlib.sha256().hexdigest()
+#: so many rows become JSON at once
+ROWS_AT_ONCE = 1000
 #: what the manifest has of a source
 Entry: TypeAlias = dict[str, Any]
 
@@ -123,16 +127,22 @@ def _untaken(name: str, mark: str, taken: Collection[str]) -> str:
     return next(one for one in (name, *numbered) if one not in taken)
 
 
-def _recognised(source: Source, known: Mapping[str, Entry]) -> None:
-    """Find out whether an input is a source that the dataset has, as it was or grown."""
+def _sizes(known: Mapping[str, Entry]) -> dict[str | None, set[int]]:
+    """Sizes of the sources that the dataset has, by their stem."""
+    sizes: dict[str | None, set[int]] = defaultdict(set)
+    for entry in known.values():
+        if entry["row"]["bytes"]:
+            sizes[entry.get("stem")].add(entry["row"]["bytes"])
+    return sizes
+
+
+def _recognised(source: Source, known: Mapping[str, Entry], sizes: Mapping[str | None, set[int]]) -> None:
+    """Find out whether an input is a source that the dataset has, as it was or grown; `sizes` are by stem."""
     if not known or source.input.path is None or source.input.refused:
         # standard input can be read only once
         return
-    stem = stem_of(source.input)
     # of a line that had no end when it was read, more may be there by now
-    alike = {
-        entry["row"]["bytes"] for entry in known.values() if entry["row"]["bytes"] and entry.get("stem") in (stem, None)
-    }
+    alike = sizes.get(stem_of(source.input), set()) | sizes.get(None, set())
     if alike:
         noted, source.is_known = recognised(source.input, sorted(alike))
         source.before = tuple(one for one in noted if one in known)
@@ -151,9 +161,9 @@ def recognise(
     It is read in the zone given for it, else in that for all, else in the one it was read in before.
     """
     taken = {entry["row"]["name"] for entry in known.values() if entry["row"]["bytes"]}
-    sources = [Source(one, one.name) for one in inputs]
+    sources, sizes = [Source(one, one.name) for one in inputs], _sizes(known)
     for source in sources:
-        _recognised(source, known)
+        _recognised(source, known, sizes)
     unchanged = {source.before[-1] for source in sources if source.is_known}
     outgrown: set[str] = set()
     for source in sources:
@@ -191,7 +201,8 @@ def _checkpoint(source: Source, found: Counted) -> Entry | None:
     if source.reached is None:
         return source.start.stored() if source.start else None
     place, parts = source.reached
-    return Checkpoint(place, parts, source.dialect, found.of(pl.col("part") < parts)).stored()
+    before = found.of((pl.col("source") == source.name) & (pl.col("part") < parts))
+    return Checkpoint(place, parts, source.dialect, before).stored()
 
 
 def _is_known(commit: Commit, source: Source) -> bool:
@@ -203,8 +214,11 @@ def _is_known(commit: Commit, source: Source) -> bool:
     return is_new or not source.zone_given or _is_in(entry, source.zone)
 
 
-def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, object]) -> bool:
-    """Enter a source in the commit under its identity; false when its bytes are already there."""
+def admit(commit: Commit, source: Source, account: Account, release: Mapping[str, object], found: Counted) -> bool:
+    """Enter a source in the commit under its identity; false when its bytes are already there.
+
+    `found` is what was counted of all sources, of which a checkpoint keeps a part.
+    """
     identity = source.identity
     if not source.tally.refused:
         # what could not be read before, or the folder it lies in
@@ -243,19 +257,19 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
         "lines": source.tally.lines,
         "cut_lines": source.tally.cut_lines,
         "problem": source.tally.problem,
-        "secrets": found.held(),
-        **found.totals(),
+        "secrets": account.secrets,
+        **account.totals,
         **release,
     }
     text_bytes = source.tally.bytes + (source.tally.recoded or 0)
     if missing := unaccounted(row, source.tally.refusals, text_bytes):
         raise AccountingError(f"{source.input.name} is not accounted for ({missing})", "nothing was written; report it")
     commit.sources[identity] = {
-        "row": json.loads(pl.DataFrame([row], schema=SOURCES.schema).write_json())[0],
+        "row": {name: row.get(name) for name in SOURCES.schema},
         "stem": source.tally.stem if source.tally.begun else None,
         "parts": parts,
-        "coverage": found.coverage().drop("source").rows(),
-        "unmatched": found.unmatched().rows(),
+        "coverage": account.coverage,
+        "unmatched": account.unmatched,
         "refusals": source.tally.refusals.rows,
         "checkpoint": _checkpoint(source, found),
     }
@@ -264,8 +278,12 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
 
 def sources_table(entries: Collection[Entry]) -> pl.DataFrame:
     """Build the table of sources."""
-    rows = json.dumps([entry["row"] for entry in entries])
-    return SOURCES.conform(pl.read_json(rows.encode(), schema=SOURCES.schema)) if entries else SOURCES.empty()
+    frames = [SOURCES.empty()]
+    rest = iter(entries)
+    # the text of many rows is larger than they are
+    while some := [entry["row"] for entry in islice(rest, ROWS_AT_ONCE)]:
+        frames.append(pl.read_json(json.dumps(some).encode(), schema=SOURCES.schema))
+    return SOURCES.conform(pl.concat(frames))
 
 
 def refusals_table(entries: Collection[Entry]) -> pl.DataFrame:

@@ -87,6 +87,11 @@ class Tally:
         return self._read - self.bytes
 
     @property
+    def size(self) -> int | None:
+        """All of its bytes, those that wait included; None while they are being read, or where reading broke off."""
+        return self._read if self._closed else None
+
+    @property
     def begun(self) -> bool:
         """Whether there is enough of the first line to tell logs apart, however it goes on."""
         return self.first.endswith(b"\n") or len(self.first) == FIRST_BYTES

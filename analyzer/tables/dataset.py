@@ -98,9 +98,9 @@ def _manifest(out: Path) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A file in the stage: where it lies, whose it is, its digest and rows."""
+    """A file in the stage: its name there, whose it is, its digest and rows."""
 
-    path: Path
+    file: str
     table: str
     sha256: str
     rows: int
@@ -151,17 +151,17 @@ class Commit:
 
     def stage_frames(self, table: Table, frames: Iterable[pl.DataFrame]) -> Staged:
         """Write the frames of one file to the stage; what was kept small is spelled out one group after the other."""
-        path = self.stage / f"{next(self._numbers)}.part"
-        return Staged(path, table.name, *self._write_parquet(path, table, frames))
+        file = f"{next(self._numbers)}.part"
+        return Staged(file, table.name, *self._write_parquet(self.stage / file, table, frames))
 
     def place(self, staged: Staged, name: str) -> str:
         """Give a staged file its name in the commit, and tell where that is. A live file of the same bytes stays."""
         relative = _relative(staged.table, name)
         known = self.before.files.get(relative)
         if known and known["sha256"] == staged.sha256 and (self.out / relative).exists():
-            staged.path.unlink()
+            (self.stage / staged.file).unlink()
         else:
-            self._staged[staged.path.name] = relative
+            self._staged[staged.file] = relative
         self.files[relative] = {"sha256": staged.sha256, "rows": staged.rows, "table": staged.table}
         return relative
 

@@ -149,7 +149,7 @@ def nothing() -> Counted:
     )
 
 
-def together(parts: Iterable[Counted]) -> Counted:
+def added(parts: Iterable[Counted]) -> Counted:
     """Counts of several batches."""
     return Counted(*map(pl.concat, zip(*(one.frames() for one in (nothing(), *parts)), strict=True)))
 

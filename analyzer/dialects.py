@@ -205,7 +205,6 @@ def _votes(text: pl.Series) -> dict[str, int]:
 
 def detect(text: pl.Series) -> Dialect:
     """Tell the dialect of a source by vote over its lines: the reading that makes the most of them records."""
-    best = Dialect((), None)
     layers: list[tuple[tuple[str, ...], pl.Series]] = [((), text)]
     if text.str.starts_with("{").any() and json_value(text, JSON_LINE_KEYS).is_not_null().any():
         layers.append((("docker_json",), unwrapped("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
@@ -214,15 +213,34 @@ def detect(text: pl.Series) -> Dialect:
         for name, count in _fitting(text, wraps).items()
         if count
     ]
-    all_votes: list[tuple[str, int]] = []
-    for outer, inner in layers:
-        for name, count in _votes(inner).items():
-            if count:
-                all_votes.append(("/".join((*outer, name)), count))
-                if count > max((votes for _, votes in best.votes), default=0):
-                    best = Dialect(outer, name, (("/".join((*outer, name)), count),))
-    ranked = sorted(all_votes, key=lambda vote: (-vote[1], vote[0]))
-    return Dialect(best.wraps, best.record, tuple(ranked))
+    return _elected([(outer, name, count) for outer, inner in layers for name, count in _votes(inner).items()])
+
+
+def _elected(votes: Sequence[tuple[tuple[str, ...], str, int]]) -> Dialect:
+    """The reading of most votes, the first of several; `votes` are of framings and a layout."""
+    given = [("/".join((*outer, name)), count) for outer, name, count in votes if count]
+    outer, record, most = max(votes, key=lambda vote: vote[2], default=((), None, 0))
+    ranked = tuple(sorted(given, key=lambda vote: (-vote[1], vote[0])))
+    return Dialect(outer, record, ranked) if most else Dialect((), None)
+
+
+def detect_plain(lines: pl.DataFrame) -> dict[int, Dialect]:
+    """Tell the dialects of several sources at once, whose lines are `text`, `of` the number of a source.
+
+    Those that may be framed, or JSON, and those of no dialect are left out.
+    """
+    asked = lines.select(
+        "of", "text", plain=tracing.uncoloured(lines["text"]), json=pl.col("text").str.starts_with("{")
+    )
+    counts = asked.group_by("of").agg(pl.col("json").any(), *_counts(dialects), *_counts(wraps))
+    outer = {kind.name for kind in wraps()}
+    found: dict[int, Dialect] = {}
+    for row in counts.iter_rows(named=True):
+        of, framed = row.pop("of"), row.pop("json") or any(row[name] for name in outer)
+        elected = _elected([((), name, count) for name, count in row.items() if name not in outer])
+        if elected.record is not None and not framed:
+            found[of] = elected
+    return found
 
 
 def record_fields(text: pl.Series, record: str, zone: str) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
-from itertools import chain
+from itertools import accumulate, chain
 from typing import BinaryIO, cast
 
 import polars as pl
@@ -28,6 +28,8 @@ from analyzer.tally import Tally
 BLOCK_BYTES = 8 << 20
 #: a block of more lines is halved: what is kept of a line is more than an empty one has
 BLOCK_LINES = 1 << 18
+#: inputs of no more bytes are read together
+SMALL_BYTES = 1 << 16
 #: a longer line is cut here; the rest of it is dropped and counted
 MAX_LINE_CHARS = 1 << 20
 
@@ -302,6 +304,45 @@ def read(
         few = list(_few_lines(block, BLOCK_LINES))
         tally.resumable &= len(few) == 1
         yield from (_frame(one, tally) for one in few)
+
+
+def small(one: Input, tally: Tally) -> bytes | None:
+    """All lines of an input, where they are few and nothing has to be done to their bytes; else it is to be `read`."""
+    try:
+        if one.path is None or one.path.stat().st_size > SMALL_BYTES:
+            return None
+    except OSError:
+        return None
+    data = b""
+    for piece in _taken(one, tally):
+        data += piece
+        if len(data) > SMALL_BYTES:
+            return None
+    if tally.pending:
+        data = data[: data.rfind(b"\n") + 1]
+    marked = data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data if data.endswith(b"\n") and not marked and tally.problem is None and _is_utf8(data) else None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def together(texts: Sequence[bytes]) -> pl.DataFrame:
+    """The lines of several small inputs as one frame; `of` is the place of the input among them."""
+    data = b"".join(texts)
+    borders = _borders(data)
+    sizes = borders.diff(null_behavior="drop")
+    begins = list(accumulate(map(len, texts), initial=0))[:-1]
+    inputs = pl.DataFrame({"of": range(len(texts)), "begin": begins, "lines": [text.count(b"\n") for text in texts]})
+    numbered = inputs.select("of", "begin", line=pl.int_ranges(1, pl.col("lines") + 1)).explode("line")
+    offsets = sizes.cum_sum() - sizes - numbered["begin"]
+    columns = {"line": numbered["line"], "text": _lines(data, borders), "offset": offsets, "size": sizes}
+    return pl.DataFrame({**columns, "of": numbered["of"]})
 
 
 def stem_of(one: Input) -> str | None:

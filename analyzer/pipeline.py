@@ -17,7 +17,7 @@ from typing import TypeAlias
 import polars as pl
 import pyarrow as pa
 
-from analyzer.accounts import Account, Counted, counted, located, settled, together
+from analyzer.accounts import Account, Counted, added, counted, located, settled
 from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS
 from analyzer.dialects import Dialect, forced, zones_for
@@ -29,8 +29,8 @@ from analyzer.events.plan import extract, sift
 from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed as in_order
 from analyzer.inputs import discover
-from analyzer.lines import Trail, read
-from analyzer.records import split
+from analyzer.lines import BLOCK_BYTES, SMALL_BYTES, Trail, read, small, together
+from analyzer.records import split, split_small
 from analyzer.reductions import WEIGHT, Sources, reduce, relay, relay_sessions, unchanged
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.conversations import CONVERSATIONS
@@ -51,6 +51,7 @@ from analyzer.sources import (
 from analyzer.stored import Part, contents, endpoints, held, outline, whole
 from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
+from analyzer.tally import Tally
 
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
@@ -61,8 +62,7 @@ BATCH_BYTES = 20 << 20
 WORKERS = 1
 #: counts of so many batches are kept until they are added up
 MOST_COUNTS = 200
-#: sources of no more bytes are one block, and less than a batch; the records of so many are sifted together
-SMALL_BYTES = 1 << 16
+#: records of so many small sources are sifted together
 MOST_SMALL = 500
 
 
@@ -103,8 +103,9 @@ def _process(commit: Commit, policy: Policy, sifted: pl.DataFrame) -> _Batch:
     found = counted(extracted.fates, [located(events)])
     # a part of a source lies in one piece, as it was read
     places = events.select("source", "part").with_row_index("first").group_by("source", "part", maintain_order=True)
+    stored = events.drop("part")
     parts = tuple(
-        (name, part, commit.stage_frame(EVENTS, events.drop("part")[first : first + rows]))
+        (name, part, commit.stage_frame(EVENTS, stored[first : first + rows]))
         for name, part, first, rows in places.agg(pl.col("first").first(), rows=pl.len()).rows()
     )
     return _Batch(found, parts, extracted.refused)
@@ -134,12 +135,47 @@ def _portions(
 
     Parts of a source depend on nothing but the source, and so do the files of its events.
     """
-    small: list[pl.DataFrame] = []
+    waiting: list[tuple[Source, bytes]] = []
+    others: list[Source] = []
+    for source in sources:
+        text = small(source.input, source.tally) if not (source.is_known or source.start or dialect) else None
+        if text is not None:
+            waiting.append((source, text))
+        elif not source.is_known:
+            others.append(source)
+        if len(waiting) == MOST_SMALL or sum(len(text) for _, text in waiting) >= BLOCK_BYTES:
+            yield _left(_of_small(waiting, others, progress), None, count)
+            waiting = []
+    if waiting:
+        yield _left(_of_small(waiting, others, progress), None, count)
+    yield from _by_blocks(others, dialect, progress, count)
+
+
+def _of_small(texts: Sequence[tuple[Source, bytes]], others: list[Source], progress: Progress) -> pl.DataFrame:
+    """Records of small sources, which are read together; those of which that cannot be are added to the `others`."""
+    records, taken = split_small(together([text for _, text in texts]), [source.zone for source, _ in texts])
+    for of, (source, _) in enumerate(texts):
+        if of in taken:
+            source.dialect, source.tally.refusals = taken[of]
+            source.tally.lines = source.tally.refusals.lines
+            progress(source.tally.bytes)
+        else:
+            others.append(source)
+    names = pl.Series([source.name for source, _ in texts], dtype=pl.String)
+    return records.drop("of").with_columns(names.gather(records["of"]).alias("source"), part=pl.lit(0))
+
+
+def _by_blocks(
+    sources: Sequence[Source], dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
+) -> Iterator[pl.DataFrame]:
+    """The same of sources that are read one by one."""
+    few: list[pl.DataFrame] = []
     taken = 0
     for source in sources:
-        if source.is_known:
-            continue
         start, seen = source.start, 0
+        if not start:
+            # it may have been looked at
+            source.tally = Tally()
         part = start.parts if start else 0
         waiting: list[pl.DataFrame] = []
         trail = Trail()
@@ -151,7 +187,7 @@ def _portions(
             source.dialect = found
             placed = records.with_columns(source=pl.lit(source.name), part=pl.lit(part))
             if source.tally.size is not None and source.tally.size <= SMALL_BYTES:
-                small.append(placed)
+                few.append(placed)
                 taken += source.tally.size
             else:
                 waiting.append(_left(placed, (source.name, part), count))
@@ -164,11 +200,11 @@ def _portions(
             seen = source.tally.bytes
         if waiting:
             yield pl.concat(waiting)
-        if len(small) >= MOST_SMALL or taken >= BATCH_BYTES:
-            yield _left(pl.concat(small), None, count)
-            small, taken = [], 0
-    if small:
-        yield _left(pl.concat(small), None, count)
+        if len(few) >= MOST_SMALL or taken >= BATCH_BYTES:
+            yield _left(pl.concat(few), None, count)
+            few, taken = [], 0
+    if few:
+        yield _left(pl.concat(few), None, count)
 
 
 def _batched(portions: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -336,6 +372,6 @@ def _read_in(
             by_name[name].tally.refusals.tell(reason, line=line, offset=offset, size=size)
         done.append(batch.counted)
         if len(done) > MOST_COUNTS:
-            done[:] = [together(done).summed()]
-    found = together(done).summed()
+            done[:] = [added(done).summed()]
+    found = added(done).summed()
     return found, estimate([found.marks], {name: source.dialect.name for name, source in by_name.items()})

@@ -28,8 +28,6 @@ from analyzer.tally import Tally
 BLOCK_BYTES = 8 << 20
 #: a block of more lines is halved: what is kept of a line is more than an empty one has
 BLOCK_LINES = 1 << 18
-#: inputs of no more bytes are read together
-SMALL_BYTES = 1 << 16
 #: a longer line is cut here; the rest of it is dropped and counted
 MAX_LINE_CHARS = 1 << 20
 
@@ -306,17 +304,17 @@ def read(
         yield from (_frame(one, tally) for one in few)
 
 
-def small(one: Input, tally: Tally) -> bytes | None:
-    """All lines of an input, where they are few and nothing has to be done to their bytes; else it is to be `read`."""
+def small(one: Input, tally: Tally, most: int) -> bytes | None:
+    """All lines of an input of at most so many bytes, to which nothing has to be done; None: it is to be `read`."""
     try:
-        if one.path is None or one.path.stat().st_size > SMALL_BYTES:
+        if one.path is None or one.path.stat().st_size > most:
             return None
     except OSError:
         return None
     data = b""
     for piece in _taken(one, tally):
         data += piece
-        if len(data) > SMALL_BYTES:
+        if len(data) > most:
             return None
     if tally.pending:
         data = data[: data.rfind(b"\n") + 1]

@@ -29,7 +29,7 @@ from analyzer.events.plan import extract, sift
 from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed as in_order
 from analyzer.inputs import discover
-from analyzer.lines import BLOCK_BYTES, SMALL_BYTES, Trail, read, small, together
+from analyzer.lines import BLOCK_BYTES, Trail, read, small, together
 from analyzer.records import split, split_small
 from analyzer.reductions import WEIGHT, Sources, reduce, relay, relay_sessions, unchanged
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
@@ -62,7 +62,8 @@ BATCH_BYTES = 20 << 20
 WORKERS = 1
 #: counts of so many batches are kept until they are added up
 MOST_COUNTS = 200
-#: records of so many small sources are sifted together
+#: sources of no more bytes are one block, and less than a batch; so many are read together
+SMALL_BYTES = 1 << 16
 MOST_SMALL = 500
 
 
@@ -138,7 +139,8 @@ def _portions(
     waiting: list[tuple[Source, bytes]] = []
     others: list[Source] = []
     for source in sources:
-        text = small(source.input, source.tally) if not (source.is_known or source.start or dialect) else None
+        alone = source.is_known or source.start or dialect
+        text = None if alone else small(source.input, source.tally, SMALL_BYTES)
         if text is not None:
             waiting.append((source, text))
         elif not source.is_known:
@@ -154,10 +156,10 @@ def _portions(
 def _of_small(texts: Sequence[tuple[Source, bytes]], others: list[Source], progress: Progress) -> pl.DataFrame:
     """Records of small sources, which are read together; those of which that cannot be are added to the `others`."""
     records, taken = split_small(together([text for _, text in texts]), [source.zone for source, _ in texts])
-    for of, (source, _) in enumerate(texts):
+    for of, (source, text) in enumerate(texts):
         if of in taken:
             source.dialect, source.tally.refusals = taken[of]
-            source.tally.lines = source.tally.refusals.lines
+            source.tally.lines = text.count(b"\n")
             progress(source.tally.bytes)
         else:
             others.append(source)

@@ -48,10 +48,12 @@ class Account:
 
 
 def _rows_of_each(frame: pl.DataFrame) -> dict[str, list[tuple[Any, ...]]]:
-    """The rows of each source, in order, without its name."""
+    """The rows of each source, in order, without its name; equal rows are one."""
     found: dict[str, list[tuple[Any, ...]]] = {}
-    for source, *row in frame.iter_rows():
-        found.setdefault(source, []).append(tuple(row))
+    alike: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for source, *values in frame.iter_rows():
+        row = tuple(values)
+        found.setdefault(source, []).append(alike.setdefault(row, row))
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 
 import polars as pl
 
@@ -213,11 +213,12 @@ def detect(text: pl.Series) -> Dialect:
         for name, count in _fitting(text, wraps).items()
         if count
     ]
-    return _elected([(outer, name, count) for outer, inner in layers for name, count in _votes(inner).items()])
+    return _elected(tuple((outer, name, count) for outer, inner in layers for name, count in _votes(inner).items()))
 
 
-def _elected(votes: Sequence[tuple[tuple[str, ...], str, int]]) -> Dialect:
-    """The reading of most votes, the first of several; `votes` are of framings and a layout."""
+@lru_cache(maxsize=1024)
+def _elected(votes: tuple[tuple[tuple[str, ...], str, int], ...]) -> Dialect:
+    """The reading of most votes, the first of several; `votes` are of framings and a layout. Many small logs agree."""
     given = [("/".join((*outer, name)), count) for outer, name, count in votes if count]
     outer, record, most = max(votes, key=lambda vote: vote[2], default=((), None, 0))
     ranked = tuple(sorted(given, key=lambda vote: (-vote[1], vote[0])))
@@ -237,7 +238,7 @@ def detect_plain(lines: pl.DataFrame) -> dict[int, Dialect]:
     found: dict[int, Dialect] = {}
     for row in counts.iter_rows(named=True):
         of, framed = row.pop("of"), row.pop("json") or any(row[name] for name in outer)
-        elected = _elected([((), name, count) for name, count in row.items() if name not in outer])
+        elected = _elected(tuple(((), name, count) for name, count in row.items() if name not in outer))
         if elected.record is not None and not framed:
             found[of] = elected
     return found

@@ -7,7 +7,8 @@ as they come; conversations that say something new are then rebuilt from all of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -325,12 +326,15 @@ def ingest(
     zone_given = zones_for([one.name for one in inputs], zones)
     with writing(out) as commit:
         policy = policy_of(commit, addresses, key_file)
-        sources = list(recognise(inputs, zone, zone_given, layout, commit.sources))
+        sources = deque(recognise(inputs, zone, zone_given, layout, commit.sources))
         found, releases = _read_in(commit, policy, sources, layout, progress)
-        accounts, known = found.accounts(), []
-        for source in sources:
-            account = accounts.get(source.name, Account())
-            if not admit(commit, source, account, releases.get(source.name, {}), found):
+        accounts, identities, known = found.accounts(), [], []
+        while sources:
+            # of many small sources what was read must not stay beside what is kept of them
+            source = sources.popleft()
+            identities.append(source.identity)
+            account, release = accounts.pop(source.name, Account()), releases.get(source.name, {})
+            if not admit(commit, source, account, release, found):
                 entry = commit.sources.get(source.identity)
                 known.append((source.input.name, entry["row"]["name"] if entry else source.input.name))
         # as they will be when they are read again: nothing else orders them
@@ -345,7 +349,7 @@ def ingest(
             commit.write(UNMATCHED, unmatched_table(entries))
             commit.write(REFUSALS, refusals_table(entries))
         changed = commit.publish()
-        own = [commit.sources[one] for one in {source.identity: None for source in sources} if one in commit.sources]
+        own = [commit.sources[one] for one in dict.fromkeys(identities) if one in commit.sources]
         return Ingested(
             sources=sources_table(own),
             refusals=refusals_table(own),
@@ -362,7 +366,7 @@ def ingest(
 
 def _read_in(
     commit: Commit, policy: Policy, sources: Sequence[Source], layout: Dialect | None, progress: Progress
-) -> tuple[Counted, dict[str, dict[str, object]]]:
+) -> tuple[Counted, dict[str, Mapping[str, object]]]:
     """Read what is new of the sources: events go to the stage; out come counts, and the estimated releases by name."""
     by_name = {source.name: source for source in sources if not source.is_known}
     done = [source.start.counted.named(source.name) for source in by_name.values() if source.start]

@@ -7,7 +7,6 @@ from a checkpoint: what was found before that stays as it is, and comes out as i
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,10 +26,8 @@ from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
 from analyzer.reductions.refusals import refused, unaccounted
 from analyzer.refusals import Refusals
 from analyzer.tables.dataset import Commit, Staged
-from analyzer.tally import STEM_CHARS, Tally
+from analyzer.tally import NOTHING, STEM_CHARS, Tally
 
-#: identity of no bytes
-_NOTHING = hashlib.sha256().hexdigest()
 #: so many rows become JSON at once
 ROWS_AT_ONCE = 1000
 #: what the manifest has of a source
@@ -229,10 +226,10 @@ def admit(commit: Commit, source: Source, account: Account, release: Mapping[str
     if not source.tally.refused and not source.tally.bytes and source.name != source.input.name:
         # it was truncated, and nothing has been written to it yet
         return False
-    empty = commit.sources.get(_NOTHING)
+    empty = commit.sources.get(NOTHING)
     if source.tally.bytes and empty and empty["row"]["name"] == source.name:
         # what had no line yet
-        del commit.sources[_NOTHING]
+        del commit.sources[NOTHING]
     stem = source.tally.stem or identity[:STEM_CHARS]
     outgrown = [commit.sources.pop(one) for one in {identity, *source.before} if one in commit.sources]
     # the source as it was when last read: what it had is in what it has now

@@ -52,7 +52,6 @@ from analyzer.sources import (
 from analyzer.stored import Part, contents, endpoints, held, outline, whole
 from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
-from analyzer.tally import Tally
 
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
@@ -178,7 +177,7 @@ def _by_blocks(
         start, seen = source.start, 0
         if not start:
             # it may have been looked at
-            source.tally = Tally()
+            source.forget()
         part = start.parts if start else 0
         waiting: list[pl.DataFrame] = []
         trail = Trail()

@@ -79,6 +79,10 @@ class Source:
     #: files of events that were written, by the number of the part
     parts: dict[int, Staged] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """Begin anew: nothing was read of it."""
+        self.tally = Tally()
+
     @property
     def identity(self) -> str:
         """What it is known by: its bytes, or its name where there are none."""

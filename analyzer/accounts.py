@@ -6,8 +6,9 @@ Counts add up in any order, so those of the parts before a checkpoint can be kep
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -33,6 +34,30 @@ def _placed(counted: pl.DataFrame, like: pl.DataFrame) -> pl.DataFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """What the dataset keeps of the counts of one source, as plain values: frames of few rows are large."""
+
+    #: counts, times and levels, as in the table of sources
+    totals: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(("records", *accounting.FATES), 0))
+    #: kinds of secrets that it holds, as there
+    secrets: Sequence[Mapping[str, Any]] = ()
+    #: counts by target, as in the table of coverage: all but the source
+    coverage: Sequence[tuple[Any, ...]] = ()
+    #: shapes of what is unmatched: target, skeleton, count, line of the first
+    unmatched: Sequence[tuple[Any, ...]] = ()
+
+
+def _rows_of_each(frame: pl.DataFrame) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of each source, in order, without its name; equal rows are one."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    alike: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for source, *values in frame.iter_rows():
+        row = tuple(values)
+        found.setdefault(source, []).append(alike.setdefault(row, row))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
     """Counts of `source` and `part`: by target, by shape of what is unmatched, by mark of the release, by secret."""
 
@@ -44,16 +69,6 @@ class Counted:
     def of(self, wanted: pl.Expr) -> Counted:
         """Keep the counts of some sources or parts."""
         return Counted(*(frame.filter(wanted) for frame in self.frames()))
-
-    def by_source(self) -> dict[str, Counted]:
-        """Counts of each source by itself."""
-        parted = [frame.partition_by("source", as_dict=True) for frame in self.frames()]
-        names = {str(name) for frames in parted for (name,) in frames}
-        empty = [frame.clear() for frame in self.frames()]
-        return {
-            name: Counted(*(frames.get((name,), none) for frames, none in zip(parted, empty, strict=True)))
-            for name in names
-        }
 
     def frames(self) -> Iterable[pl.DataFrame]:
         """Its frames, in order."""
@@ -75,27 +90,32 @@ class Counted:
         """All records."""
         return int(self.tallies["records"].sum())
 
-    def totals(self) -> dict[str, Any]:
-        """Counts, times and levels of the one source it is, as in the table of sources."""
-        rows = merge_tallies([self.tallies]).drop("source").to_dicts()
-        return rows[0] if rows else dict.fromkeys(("records", *accounting.FATES), 0)
+    def accounts(self) -> dict[str, Account]:
+        """What is kept of each source, by name; those that nothing was counted of are left out."""
+        totals = json.loads(merge_tallies([self.tallies]).write_json())
+        coverage, unmatched, secrets = (
+            _rows_of_each(frame)
+            for frame in (merge_coverage([self.tallies]), self._unmatched("source"), self._held("source"))
+        )
+        return {
+            name: Account(
+                row,
+                [dict(zip(("secret", "records", "line"), held, strict=True)) for held in secrets.get(name, ())],
+                coverage.get(name, []),
+                unmatched.get(name, []),
+            )
+            for row in totals
+            for name in (row.pop("source"),)
+        }
 
-    def coverage(self) -> pl.DataFrame:
-        """Counts by target, as in the table of coverage."""
-        return merge_coverage([self.tallies])
-
-    def unmatched(self) -> pl.DataFrame:
+    def _unmatched(self, *by: str) -> pl.DataFrame:
         """Shapes of what is unmatched: `target`, `skeleton`, `count`, `line` of the first."""
-        shapes = self.shapes.group_by("target", "skeleton").agg(pl.col("count").sum(), pl.col("line").min())
+        shapes = self.shapes.group_by(*by, "target", "skeleton").agg(pl.col("count").sum(), pl.col("line").min())
         return shapes.sort("target", "skeleton")
 
-    def _held(self) -> pl.DataFrame:
+    def _held(self, *by: str) -> pl.DataFrame:
         order = pl.col("secret").replace_strict({name: place for place, name in enumerate(SECRETS)})
-        return self.secrets.group_by("secret").agg(pl.col("records").sum(), pl.col("line").min()).sort(order)
-
-    def held(self) -> list[dict[str, Any]]:
-        """Kinds of secrets that the source holds, as in the table of sources."""
-        return self._held().to_dicts()
+        return self.secrets.group_by(*by, "secret").agg(pl.col("records").sum(), pl.col("line").min()).sort(order)
 
     def stored(self) -> dict[str, Any]:
         """The same as JSON, the parts taken together, without the name of the source."""
@@ -103,7 +123,7 @@ class Counted:
         marks = self.marks.group_by("mark").agg(pl.col("records").sum())
         named = {
             "tallies": tallies.sort("target"),
-            "shapes": self.unmatched(),
+            "shapes": self._unmatched(),
             "marks": marks.sort("mark"),
             "secrets": self._held(),
         }
@@ -117,6 +137,7 @@ class Counted:
         return Counted(*(frame.select(like.columns) for frame, like in zip(named, none.frames(), strict=True)))
 
 
+@cache
 def nothing() -> Counted:
     """No counts."""
     place = {"source": pl.String(), "part": _COUNT}
@@ -130,7 +151,7 @@ def nothing() -> Counted:
     )
 
 
-def together(parts: Iterable[Counted]) -> Counted:
+def added(parts: Iterable[Counted]) -> Counted:
     """Counts of several batches."""
     return Counted(*map(pl.concat, zip(*(one.frames() for one in (nothing(), *parts)), strict=True)))
 
@@ -161,14 +182,19 @@ def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame] = ()) -> Counted:
     return Counted(*(pl.concat([like, *some]) for some, like in zip(placed, none.frames(), strict=True)))
 
 
-def settled(sifted: pl.DataFrame, source: str, part: int) -> Counted:
-    """Count what `sift` settled of records that are of one part of a source; the marks and secrets of all of them."""
-    known = sifted.filter(pl.col("fate").is_not_null())
-    found = (accounting.tally(known), accounting.shapes(known), releases.worded(sifted), held(sifted))
-    place = {"source": pl.lit(source), "part": pl.lit(part, _COUNT)}
-    none = nothing()
+def settled(sifted: pl.DataFrame, one: tuple[str, int] | None = None) -> Counted:
+    """Count what `sift` settled of records, by their source and part; the marks and secrets of all of them.
+
+    Where all are of `one` source and part, it is told.
+    """
+    by, rows = ((), sifted) if one else (("source",), _by_part(sifted))
+    known = rows.filter(pl.col("fate").is_not_null())
+    found = accounting.tally(known, *by), accounting.shapes(known, *by), releases.worded(rows, *by), held(rows, *by)
+    if one is None:
+        return Counted(*(_placed(some, like) for some, like in zip(found, nothing().frames(), strict=True)))
+    place = {"source": pl.lit(one[0]), "part": pl.lit(one[1], _COUNT)}
     return Counted(
-        *(one.with_columns(**place).select(like.columns) for one, like in zip(found, none.frames(), strict=True))
+        *(some.with_columns(**place).select(like.columns) for some, like in zip(found, nothing().frames(), strict=True))
     )
 
 

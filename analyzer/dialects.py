@@ -6,11 +6,11 @@ are rules of `grammars/prefix.lark`, but for JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 
 import polars as pl
 
@@ -186,12 +186,26 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
     return frame.with_columns(text=inner, wrap_ts=ts, open=cut.fill_null(False))
 
 
+@cache
+def _counts(of: Callable[[], Iterable[EventKind]]) -> tuple[pl.Expr, ...]:
+    """How many lines each layout or framing fits, over `text` and `plain`: all are asked at once."""
+    return tuple(
+        pl.col("plain" if kind.name == tracing.DIALECT else "text")
+        .str.contains(message_regex(kind.sequence).text)
+        .sum()
+        .alias(kind.name)
+        for kind in of()
+    )
+
+
+def _fitting(text: pl.Series, of: Callable[[], Iterable[EventKind]]) -> dict[str, int]:
+    """How many lines each layout or framing fits."""
+    lines = pl.DataFrame({"text": text, "plain": tracing.uncoloured(text) if of is dialects else text})
+    return lines.select(_counts(of)).row(0, named=True)
+
+
 def _votes(text: pl.Series) -> dict[str, int]:
-    plain = {tracing.DIALECT: tracing.uncoloured(text)}
-    votes = {
-        kind.name: int(plain.get(kind.name, text).str.contains(message_regex(kind.sequence).text).sum())
-        for kind in dialects()
-    }
+    votes = _fitting(text, dialects)
     if text.str.starts_with("{").any():
         votes["json"] = int((json_value(text, JSON_KEYS["message"]).is_not_null()).sum())
     return votes
@@ -199,24 +213,43 @@ def _votes(text: pl.Series) -> dict[str, int]:
 
 def detect(text: pl.Series) -> Dialect:
     """Tell the dialect of a source by vote over its lines: the reading that makes the most of them records."""
-    best = Dialect((), None)
     layers: list[tuple[tuple[str, ...], pl.Series]] = [((), text)]
     if text.str.starts_with("{").any() and json_value(text, JSON_LINE_KEYS).is_not_null().any():
         layers.append((("docker_json",), unwrapped("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
     layers += [
-        ((kind.name,), unwrapped(kind.name, pl.DataFrame({"text": text}), "UTC")["text"])
-        for kind in wraps()
-        if text.str.contains(message_regex(kind.sequence).text).any()
+        ((name,), unwrapped(name, pl.DataFrame({"text": text}), "UTC")["text"])
+        for name, count in _fitting(text, wraps).items()
+        if count
     ]
-    all_votes: list[tuple[str, int]] = []
-    for outer, inner in layers:
-        for name, count in _votes(inner).items():
-            if count:
-                all_votes.append(("/".join((*outer, name)), count))
-                if count > max((votes for _, votes in best.votes), default=0):
-                    best = Dialect(outer, name, (("/".join((*outer, name)), count),))
-    ranked = sorted(all_votes, key=lambda vote: (-vote[1], vote[0]))
-    return Dialect(best.wraps, best.record, tuple(ranked))
+    return _elected(tuple((outer, name, count) for outer, inner in layers for name, count in _votes(inner).items()))
+
+
+@lru_cache(maxsize=1024)
+def _elected(votes: tuple[tuple[tuple[str, ...], str, int], ...]) -> Dialect:
+    """The reading of most votes, the first of several; `votes` are of framings and a layout. Many small logs agree."""
+    given = [("/".join((*outer, name)), count) for outer, name, count in votes if count]
+    outer, record, most = max(votes, key=lambda vote: vote[2], default=((), None, 0))
+    ranked = tuple(sorted(given, key=lambda vote: (-vote[1], vote[0])))
+    return Dialect(outer, record, ranked) if most else Dialect((), None)
+
+
+def detect_plain(lines: pl.DataFrame) -> dict[int, Dialect]:
+    """Tell the dialects of several sources at once, whose lines are `text`, `of` the number of a source.
+
+    Those that may be framed, or JSON, and those of no dialect are left out.
+    """
+    asked = lines.select(
+        "of", "text", plain=tracing.uncoloured(lines["text"]), json=pl.col("text").str.starts_with("{")
+    )
+    counts = asked.group_by("of").agg(pl.col("json").any(), *_counts(dialects), *_counts(wraps))
+    outer = {kind.name for kind in wraps()}
+    found: dict[int, Dialect] = {}
+    for row in counts.iter_rows(named=True):
+        of, framed = row.pop("of"), row.pop("json") or any(row[name] for name in outer)
+        elected = _elected(tuple(((), name, count) for name, count in row.items() if name not in outer))
+        if elected.record is not None and not framed:
+            found[of] = elected
+    return found
 
 
 def record_fields(text: pl.Series, record: str, zone: str) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
-from itertools import chain
+from itertools import accumulate, chain
 from typing import BinaryIO, cast
 
 import polars as pl
@@ -302,6 +302,45 @@ def read(
         few = list(_few_lines(block, BLOCK_LINES))
         tally.resumable &= len(few) == 1
         yield from (_frame(one, tally) for one in few)
+
+
+def small(one: Input, tally: Tally, most: int) -> bytes | None:
+    """All lines of an input of at most so many bytes, to which nothing has to be done; None: it is to be `read`."""
+    try:
+        if one.path is None or one.path.stat().st_size > most:
+            return None
+    except OSError:
+        return None
+    data = b""
+    for piece in _taken(one, tally):
+        data += piece
+        if len(data) > most:
+            return None
+    if tally.pending:
+        data = data[: data.rfind(b"\n") + 1]
+    marked = data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data if data.endswith(b"\n") and not marked and tally.problem is None and _is_utf8(data) else None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def together(texts: Sequence[bytes]) -> pl.DataFrame:
+    """The lines of several small inputs as one frame; `of` is the place of the input among them."""
+    data = b"".join(texts)
+    borders = _borders(data)
+    sizes = borders.diff(null_behavior="drop")
+    begins = list(accumulate(map(len, texts), initial=0))[:-1]
+    inputs = pl.DataFrame({"of": range(len(texts)), "begin": begins, "lines": [text.count(b"\n") for text in texts]})
+    numbered = inputs.select("of", "begin", line=pl.int_ranges(1, pl.col("lines") + 1)).explode("line")
+    offsets = sizes.cum_sum() - sizes - numbered["begin"]
+    columns = {"line": numbered["line"], "text": _lines(data, borders), "offset": offsets, "size": sizes}
+    return pl.DataFrame({**columns, "of": numbered["of"]})
 
 
 def stem_of(one: Input) -> str | None:

@@ -7,7 +7,8 @@ as they come; conversations that say something new are then rebuilt from all of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from typing import TypeAlias
 import polars as pl
 import pyarrow as pa
 
-from analyzer.accounts import Counted, counted, located, nothing, settled, together
+from analyzer.accounts import Account, Counted, added, counted, located, settled
 from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS
 from analyzer.dialects import Dialect, forced, zones_for
@@ -29,8 +30,8 @@ from analyzer.events.plan import extract, sift
 from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed as in_order
 from analyzer.inputs import discover
-from analyzer.lines import Trail, read
-from analyzer.records import split
+from analyzer.lines import BLOCK_BYTES, Trail, read, small, together
+from analyzer.records import split, split_small
 from analyzer.reductions import WEIGHT, Sources, reduce, relay, relay_sessions, unchanged
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.conversations import CONVERSATIONS
@@ -61,6 +62,9 @@ BATCH_BYTES = 20 << 20
 WORKERS = 1
 #: counts of so many batches are kept until they are added up
 MOST_COUNTS = 200
+#: sources of no more bytes are one block, and less than a batch; so many are read together
+SMALL_BYTES = 1 << 16
+MOST_SMALL = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,9 @@ def _process(commit: Commit, policy: Policy, sifted: pl.DataFrame) -> _Batch:
     found = counted(extracted.fates, [located(events)])
     # a part of a source lies in one piece, as it was read
     places = events.select("source", "part").with_row_index("first").group_by("source", "part", maintain_order=True)
+    stored = events.drop("part")
     parts = tuple(
-        (name, part, commit.stage_frame(EVENTS, events.drop("part")[first : first + rows]))
+        (name, part, commit.stage_frame(EVENTS, stored[first : first + rows]))
         for name, part, first, rows in places.agg(pl.col("first").first(), rows=pl.len()).rows()
     )
     return _Batch(found, parts, extracted.refused)
@@ -116,6 +121,14 @@ def _by_themselves(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col(pl.String) + pl.lit(""))
 
 
+def _left(records: pl.DataFrame, one: tuple[str, int] | None, count: Callable[[_Batch], None]) -> pl.DataFrame:
+    """The records that are not settled at once; all of them are counted (see `settled`)."""
+    sifted = sift(records)
+    count(_Batch(settled(sifted, one)))
+    left = sifted.filter(pl.col("fate").is_null()).drop("fate")
+    return left if 2 * len(left) > len(sifted) else _by_themselves(left)
+
+
 def _portions(
     sources: Sequence[Source], dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
 ) -> Iterator[pl.DataFrame]:
@@ -123,10 +136,48 @@ def _portions(
 
     Parts of a source depend on nothing but the source, and so do the files of its events.
     """
+    waiting: list[tuple[Source, bytes]] = []
+    others: list[Source] = []
     for source in sources:
-        if source.is_known:
-            continue
+        alone = source.is_known or source.start or dialect
+        text = None if alone else small(source.input, source.tally, SMALL_BYTES)
+        if text is not None:
+            waiting.append((source, text))
+        elif not source.is_known:
+            others.append(source)
+        if len(waiting) == MOST_SMALL or sum(len(text) for _, text in waiting) >= BLOCK_BYTES:
+            yield _left(_of_small(waiting, others, progress), None, count)
+            waiting = []
+    if waiting:
+        yield _left(_of_small(waiting, others, progress), None, count)
+    yield from _by_blocks(others, dialect, progress, count)
+
+
+def _of_small(texts: Sequence[tuple[Source, bytes]], others: list[Source], progress: Progress) -> pl.DataFrame:
+    """Records of small sources, which are read together; those of which that cannot be are added to the `others`."""
+    records, taken = split_small(together([text for _, text in texts]), [source.zone for source, _ in texts])
+    for of, (source, text) in enumerate(texts):
+        if of in taken:
+            source.dialect, source.tally.refusals = taken[of]
+            source.tally.lines = text.count(b"\n")
+            progress(source.tally.bytes)
+        else:
+            others.append(source)
+    names = pl.Series([source.name for source, _ in texts], dtype=pl.String)
+    return records.drop("of").with_columns(names.gather(records["of"]).alias("source"), part=pl.lit(0))
+
+
+def _by_blocks(
+    sources: Sequence[Source], dialect: Dialect | None, progress: Progress, count: Callable[[_Batch], None]
+) -> Iterator[pl.DataFrame]:
+    """The same of sources that are read one by one."""
+    few: list[pl.DataFrame] = []
+    taken = 0
+    for source in sources:
         start, seen = source.start, 0
+        if not start:
+            # it may have been looked at
+            source.forget()
         part = start.parts if start else 0
         waiting: list[pl.DataFrame] = []
         trail = Trail()
@@ -136,10 +187,12 @@ def _portions(
             lines, zone=source.zone, dialect=layout, told=start is not None, refusals=source.tally.refusals
         ):
             source.dialect = found
-            sifted = sift(records.with_columns(source=pl.lit(source.name), part=pl.lit(part)))
-            count(_Batch(settled(sifted, source.name, part)))
-            left = sifted.filter(pl.col("fate").is_null()).drop("fate")
-            waiting.append(left if 2 * len(left) > len(sifted) else _by_themselves(left))
+            placed = records.with_columns(source=pl.lit(source.name), part=pl.lit(part))
+            if source.tally.size is not None and source.tally.size <= SMALL_BYTES:
+                few.append(placed)
+                taken += source.tally.size
+            else:
+                waiting.append(_left(placed, (source.name, part), count))
             if _enough(waiting):
                 yield pl.concat(waiting)
                 waiting, part = [], part + 1
@@ -149,6 +202,11 @@ def _portions(
             seen = source.tally.bytes
         if waiting:
             yield pl.concat(waiting)
+        if len(few) >= MOST_SMALL or taken >= BATCH_BYTES:
+            yield _left(pl.concat(few), None, count)
+            few, taken = [], 0
+    if few:
+        yield _left(pl.concat(few), None, count)
 
 
 def _batched(portions: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -267,11 +325,15 @@ def ingest(
     zone_given = zones_for([one.name for one in inputs], zones)
     with writing(out) as commit:
         policy = policy_of(commit, addresses, key_file)
-        sources = list(recognise(inputs, zone, zone_given, layout, commit.sources))
-        read_in = _read_in(commit, policy, sources, layout, progress)
-        known = []
-        for source in sources:
-            if not admit(commit, source, *read_in.get(source.name, (nothing(), {}))):
+        sources = deque(recognise(inputs, zone, zone_given, layout, commit.sources))
+        found, releases = _read_in(commit, policy, sources, layout, progress)
+        accounts, identities, known = found.accounts(), [], []
+        while sources:
+            # of many small sources what was read must not stay beside what is kept of them
+            source = sources.popleft()
+            identities.append(source.identity)
+            account, release = accounts.pop(source.name, Account()), releases.get(source.name, {})
+            if not admit(commit, source, account, release, found):
                 entry = commit.sources.get(source.identity)
                 same = source.beginning_of.name if source.beginning_of else source.input.name
                 known.append((source.input.name, entry["row"]["name"] if entry else same))
@@ -287,7 +349,7 @@ def ingest(
             commit.write(UNMATCHED, unmatched_table(entries))
             commit.write(REFUSALS, refusals_table(entries))
         changed = commit.publish()
-        own = [commit.sources[one] for one in {source.identity: None for source in sources} if one in commit.sources]
+        own = [commit.sources[one] for one in dict.fromkeys(identities) if one in commit.sources]
         return Ingested(
             sources=sources_table(own),
             refusals=refusals_table(own),
@@ -304,8 +366,8 @@ def ingest(
 
 def _read_in(
     commit: Commit, policy: Policy, sources: Sequence[Source], layout: Dialect | None, progress: Progress
-) -> dict[str, tuple[Counted, dict[str, object]]]:
-    """Read what is new of the sources: events go to the stage, counts and the estimated release come out, by name."""
+) -> tuple[Counted, dict[str, Mapping[str, object]]]:
+    """Read what is new of the sources: events go to the stage; out come counts, and the estimated releases by name."""
     by_name = {source.name: source for source in sources if not source.is_known}
     done = [source.start.counted.named(source.name) for source in by_name.values() if source.start]
     portions = _portions(sources, layout, progress, lambda batch: done.append(batch.counted))
@@ -316,8 +378,6 @@ def _read_in(
             by_name[name].tally.refusals.tell(reason, line=line, offset=offset, size=size)
         done.append(batch.counted)
         if len(done) > MOST_COUNTS:
-            done[:] = [together(done).summed()]
-    found = together(done).summed()
-    releases = estimate([found.marks], {name: source.dialect.name for name, source in by_name.items()})
-    of_each = found.by_source()
-    return {name: (of_each.get(name, nothing()), releases[name]) for name in by_name}
+            done[:] = [added(done).summed()]
+    found = added(done).summed()
+    return found, estimate([found.marks], {name: source.dialect.name for name, source in by_name.items()})

@@ -8,13 +8,13 @@ their own (null target).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import polars as pl
 
 from analyzer import tracing
-from analyzer.dialects import UTC, Dialect, detect, looks_otherwise, record_fields, unwrapped
+from analyzer.dialects import UTC, Dialect, detect, detect_plain, looks_otherwise, record_fields, unwrapped
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.refusals import Refusals
 
@@ -188,6 +188,35 @@ def split(
         done = records.head(-1) if goes_on else records
         if len(done):
             yield chosen, _finished(done, chosen, refusals)
+
+
+def split_small(lines: pl.DataFrame, zones: Sequence[str]) -> tuple[pl.DataFrame, dict[int, tuple[Dialect, Refusals]]]:
+    """Split the lines of several small sources into records at once; `of` is a source, and the place of its zone.
+
+    Out, too: the dialect of each, and what was taken of it. Sources are left out of both where something may be framed,
+    or is refused: they are to be `split` by themselves.
+    """
+    one, none = pl.lit(1, dtype=pl.Int64), pl.lit(0, dtype=pl.Int64)
+    few = lines.filter(pl.len().over("of") <= SAMPLE_LINES).with_columns(lines=one, beyond=none)
+    dialects = detect_plain(few)
+    layouts = {of: (dialect.record, zones[of]) for of, dialect in dialects.items()}
+    found = [empty().with_columns(lines["of"].clear())]
+    taken: dict[int, tuple[Dialect, Refusals]] = {}
+    for layout in dict.fromkeys(layouts.values()):
+        dialect, refusals = Dialect((), layout[0]), Refusals()
+        mine = few.filter(pl.col("of").is_in([of for of, own in layouts.items() if own == layout]))
+        headers = _resumed(_headers(mine, dialect, layout[1]), open_before=False)
+        odd = headers["of"].filter(looks_otherwise(headers["text"], headers["matched"])).unique()
+        # a line that continues nothing must not continue the source before
+        folded = _folded(headers.filter(pl.col("matched").first().over("of"), ~pl.col("of").is_in(odd.implode())))
+        records = _finished(folded, dialect, refusals).with_columns(folded["of"])
+        if any(row["reason"] != "no_logger" for row in refusals.rows):
+            continue
+        found.append(records.filter(pl.col("target").is_not_null().all().over("of")))
+        of_each = folded.group_by("of").agg(pl.col("lines", "size").sum(), pl.len())
+        for of, *sums in of_each.filter(pl.col("of").is_in(found[-1]["of"].unique().implode())).rows():
+            taken[of] = dialects[of], Refusals([], *sums)
+    return pl.concat(found), taken
 
 
 def headed(blocks: Iterable[pl.DataFrame], *, dialect: Dialect | None = None) -> Iterator[tuple[Dialect, pl.DataFrame]]:

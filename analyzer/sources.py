@@ -7,16 +7,17 @@ from a checkpoint: what was found before that stays as it is, and comes out as i
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 import polars as pl
 
-from analyzer.accounts import Counted, restored
+from analyzer.accounts import Account, Counted, restored
 from analyzer.dialects import UTC, Dialect
 from analyzer.errors import AccountingError
 from analyzer.inputs import Input
@@ -25,10 +26,10 @@ from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
 from analyzer.reductions.refusals import refused, unaccounted
 from analyzer.refusals import Refusals
 from analyzer.tables.dataset import Commit, Staged
-from analyzer.tally import STEM_CHARS, Tally
+from analyzer.tally import NOTHING, STEM_CHARS, Tally
 
-#: identity of no bytes
-_NOTHING = hashlib.sha256().hexdigest()
+#: so many rows become JSON at once
+ROWS_AT_ONCE = 1000
 #: what the manifest has of a source
 Entry: TypeAlias = dict[str, Any]
 
@@ -80,6 +81,10 @@ class Source:
     #: files of events that were written, by the number of the part
     parts: dict[int, Staged] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """Begin anew: nothing was read of it."""
+        self.tally = Tally()
+
     @property
     def identity(self) -> str:
         """What it is known by: its bytes, or its name where there are none."""
@@ -127,16 +132,22 @@ def _untaken(name: str, mark: str, taken: Collection[str]) -> str:
     return next(one for one in (name, *numbered) if one not in taken)
 
 
-def _recognised(source: Source, known: Mapping[str, Entry]) -> None:
-    """Find out whether an input is a source that the dataset has, as it was or grown."""
+def _sizes(known: Mapping[str, Entry]) -> dict[str | None, set[int]]:
+    """Sizes of the sources that the dataset has, by their stem."""
+    sizes: dict[str | None, set[int]] = defaultdict(set)
+    for entry in known.values():
+        if entry["row"]["bytes"]:
+            sizes[entry.get("stem")].add(entry["row"]["bytes"])
+    return sizes
+
+
+def _recognised(source: Source, known: Mapping[str, Entry], sizes: Mapping[str | None, set[int]]) -> None:
+    """Find out whether an input is a source that the dataset has, as it was or grown; `sizes` are by stem."""
     if not known or source.input.path is None or source.input.refused:
         # standard input can be read only once
         return
-    stem = stem_of(source.input)
     # of a line that had no end when it was read, more may be there by now
-    alike = {
-        entry["row"]["bytes"] for entry in known.values() if entry["row"]["bytes"] and entry.get("stem") in (stem, None)
-    }
+    alike = sizes.get(stem_of(source.input), set()) | sizes.get(None, set())
     if alike:
         noted, source.is_known = recognised(source.input, sorted(alike))
         source.before = tuple(one for one in noted if one in known)
@@ -175,11 +186,11 @@ def recognise(
     It is read in the zone given for it, else in that for all, else in the one it was read in before.
     """
     taken = {entry["row"]["name"] for entry in known.values() if entry["row"]["bytes"]}
-    sources = [Source(one, one.name) for one in inputs]
+    sources, sizes = [Source(one, one.name) for one in inputs], _sizes(known)
     _beginnings(sources)
     for source in sources:
         if source.beginning_of is None:
-            _recognised(source, known)
+            _recognised(source, known, sizes)
     # of several logs that begin alike one's own name tells
     own = {
         was: source.name
@@ -222,7 +233,8 @@ def _checkpoint(source: Source, found: Counted) -> Entry | None:
     if source.reached is None:
         return source.start.stored() if source.start else None
     place, parts = source.reached
-    return Checkpoint(place, parts, source.dialect, found.of(pl.col("part") < parts)).stored()
+    before = found.of((pl.col("source") == source.name) & (pl.col("part") < parts))
+    return Checkpoint(place, parts, source.dialect, before).stored()
 
 
 def _is_known(commit: Commit, source: Source) -> bool:
@@ -242,8 +254,11 @@ def _forget(commit: Commit, identities: Iterable[str], kept: Iterable[str] = ())
         commit.remove(place)
 
 
-def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, object]) -> bool:
-    """Enter a source in the commit under its identity; false when its bytes are already there."""
+def admit(commit: Commit, source: Source, account: Account, release: Mapping[str, object], found: Counted) -> bool:
+    """Enter a source in the commit under its identity; false when its bytes are already there.
+
+    `found` is what was counted of all sources, of which a checkpoint keeps a part.
+    """
     identity = source.identity
     if not source.tally.refused:
         # what could not be read before, or the folder it lies in
@@ -258,10 +273,10 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
     if not source.tally.refused and not source.tally.bytes and source.name != source.input.name:
         # it was truncated, and nothing has been written to it yet
         return False
-    empty = commit.sources.get(_NOTHING)
+    empty = commit.sources.get(NOTHING)
     if source.tally.bytes and empty and empty["row"]["name"] == source.name:
         # what had no line yet
-        del commit.sources[_NOTHING]
+        del commit.sources[NOTHING]
     stem = source.tally.stem or identity[:STEM_CHARS]
     # the source as it was when last read: what it had is in what it has now
     latest = commit.sources.get(source.before[-1]) if source.before else None
@@ -284,19 +299,19 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
         "lines": source.tally.lines,
         "cut_lines": source.tally.cut_lines,
         "problem": source.tally.problem,
-        "secrets": found.held(),
-        **found.totals(),
+        "secrets": account.secrets,
+        **account.totals,
         **release,
     }
     text_bytes = source.tally.bytes + (source.tally.recoded or 0)
     if missing := unaccounted(row, source.tally.refusals, text_bytes):
         raise AccountingError(f"{source.input.name} is not accounted for ({missing})", "nothing was written; report it")
     commit.sources[identity] = {
-        "row": json.loads(pl.DataFrame([row], schema=SOURCES.schema).write_json())[0],
+        "row": {name: row.get(name) for name in SOURCES.schema},
         "stem": source.tally.stem if source.tally.begun else None,
         "parts": parts,
-        "coverage": found.coverage().drop("source").rows(),
-        "unmatched": found.unmatched().rows(),
+        "coverage": account.coverage,
+        "unmatched": account.unmatched,
         "refusals": source.tally.refusals.rows,
         "checkpoint": _checkpoint(source, found),
     }
@@ -305,8 +320,12 @@ def admit(commit: Commit, source: Source, found: Counted, release: Mapping[str, 
 
 def sources_table(entries: Collection[Entry]) -> pl.DataFrame:
     """Build the table of sources."""
-    rows = json.dumps([entry["row"] for entry in entries])
-    return SOURCES.conform(pl.read_json(rows.encode(), schema=SOURCES.schema)) if entries else SOURCES.empty()
+    frames = [SOURCES.empty()]
+    rest = iter(entries)
+    # the text of many rows is larger than they are
+    while some := [entry["row"] for entry in islice(rest, ROWS_AT_ONCE)]:
+        frames.append(pl.read_json(json.dumps(some).encode(), schema=SOURCES.schema))
+    return SOURCES.conform(pl.concat(frames))
 
 
 def refusals_table(entries: Collection[Entry]) -> pl.DataFrame:

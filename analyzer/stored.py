@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import polars as pl
@@ -26,6 +27,9 @@ from analyzer.reductions.samples import COURSE
 CHUNK_EVENTS = 200_000
 #: so many events are kept in memory between one reading and the next; more are laid aside
 HELD_EVENTS = 400_000
+#: parts are read together as long as they have no more rows, nor are more files
+BUNDLE_ROWS = 5_000
+BUNDLE_PARTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +43,41 @@ class Part:
     scope: int
 
 
-def _outline(number: int, part: Part) -> pl.DataFrame:
-    """What correlation needs of the events of a part, mere repetitions left out.
+def _bundles(parts: Sequence[Part], numbers: Iterable[int]) -> Iterator[Sequence[int]]:
+    """Put small parts together, by their numbers: to read many at once takes a fraction of the time."""
+    bundle: list[int] = []
+    rows = 0
+    for number in numbers:
+        rows += parts[number].rows
+        if bundle and (rows > BUNDLE_ROWS or len(bundle) == BUNDLE_PARTS):
+            yield bundle
+            bundle, rows = [], parts[number].rows
+        bundle.append(number)
+    if bundle:
+        yield bundle
+
+
+def _outline(parts: Sequence[Part], bundle: Sequence[int]) -> pl.DataFrame:
+    """What correlation needs of the events of some parts, mere repetitions left out.
 
     Beside `NEEDED`: whether a row is `in_series` or `series_only`; `part`, a place in the parts, and `at`, a row in its
     file.
     """
     columns = list(dict.fromkeys((*NEEDED, *READ, *(name for names in COURSE.values() for name in names))))
-    return _narrow(
-        pl.read_parquet(part.path, columns=[name for name in columns if name != "scope"]), number, part.scope
+    paths = [parts[number].path for number in bundle]
+    stored = pl.read_parquet(paths, columns=[name for name in columns if name != "scope"])
+    places = pl.DataFrame(
+        [(number, parts[number].scope, parts[number].rows) for number in bundle],
+        schema={"part": pl.UInt32, "scope": pl.UInt32, "rows": pl.UInt32},
+        orient="row",
     )
+    rows = places.with_columns(at=pl.int_ranges("rows", dtype=pl.get_index_type())).explode("at", empty_as_null=False)
+    return _narrow(pl.concat([stored, rows.drop("rows")], how="horizontal"), *(("part",) if len(bundle) > 1 else ()))
 
 
-def _narrow(stored: pl.DataFrame, number: int, scope: int) -> pl.DataFrame:
-    kept = thin(stored.with_columns(scope=pl.lit(scope, pl.UInt32)).with_row_index("at"), COURSE)
+def _narrow(placed: pl.DataFrame, *apart: str) -> pl.DataFrame:
     in_series = pl.col("kind").is_in(list(COURSE))
-    return narrowed(kept.select(*NEEDED, "at", "series_only", in_series=in_series, part=pl.lit(number, pl.UInt32)))
+    return narrowed(thin(placed, COURSE, *apart).select(*NEEDED, "at", "series_only", in_series=in_series, part="part"))
 
 
 def outline(parts: Sequence[Part]) -> Chunks:
@@ -69,15 +92,16 @@ def outline(parts: Sequence[Part]) -> Chunks:
         begun: set[int] = set()
         seq = 0
         if not parts:
-            yield Chunk(_narrow(EVENTS.empty(), 0, 0).with_row_index("seq"), ())
-        for number, part in enumerate(parts):
-            waiting.append(_outline(number, part))
-            begun.add(part.scope)
-            if sum(map(len, waiting)) >= CHUNK_EVENTS or number == len(parts) - 1:
+            place = {"part": pl.lit(0, pl.UInt32), "scope": pl.lit(0, pl.UInt32)}
+            yield Chunk(_narrow(EVENTS.empty().with_row_index("at").with_columns(**place)).with_row_index("seq"), ())
+        for bundle in _bundles(parts, range(len(parts))):
+            waiting.append(_outline(parts, bundle))
+            begun |= {parts[number].scope for number in bundle}
+            if sum(map(len, waiting)) >= CHUNK_EVENTS or bundle[-1] == len(parts) - 1:
                 events = pl.concat(waiting).with_row_index("seq", seq)
                 seq += len(events)
                 waiting = []
-                begun = {scope for scope in begun if last[scope] > number}
+                begun = {scope for scope in begun if last[scope] > bundle[-1]}
                 yield Chunk(events, sorted(begun))
 
     return read
@@ -112,16 +136,31 @@ def contents(parts: Sequence[Part]) -> pl.DataFrame:
     )
 
 
+def _stored(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Columns of what is stored of some events of the outline, which stand in the order of the parts, in frames."""
+    sizes = dict(wanted.group_by("part", maintain_order=True).agg(pl.len()).rows())
+    taken = 0
+    for bundle in _bundles(parts, sizes):
+        at = wanted["at"].slice(taken, sum(sizes[number] for number in bundle))
+        taken += len(at)
+        if len(bundle) == 1:
+            rows = pl.scan_parquet(parts[bundle[0]].path).select(columns).slice(at[0], at[-1] - at[0] + 1)
+            yield rows.collect()[at - at[0]]
+            continue
+        stored = pl.read_parquet([parts[number].path for number in bundle], columns=list(columns))
+        ends = accumulate((parts[number].rows for number in bundle), initial=0)
+        begins = [begin for begin, number in zip(ends, bundle, strict=False) for _ in range(sizes[number])]
+        yield stored[at + pl.Series(begins, dtype=at.dtype)]
+
+
 def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Give some events of the outline `columns` of what is stored, in its order, with the place found for each."""
     kept = [name for name in columns if name not in PLACE]
-    frames = [EVENTS.empty().select(kept)]
-    for (number,), rows in wanted.partition_by("part", as_dict=True, maintain_order=True).items():
-        part, first, last = parts[number], rows["at"][0], rows["at"][-1]
-        stored = pl.scan_parquet(part.path).select(kept).slice(first, last - first + 1).collect()
-        # two inputs may share a name, never their bytes
-        frames.append(stored[rows["at"] - first].with_columns(source=pl.lit(part.identity)))
-    return pl.concat(frames).with_columns(*wanted.select("seq", *PLACE), pl.col("kind").cast(pl.Categorical))
+    found = pl.concat([EVENTS.empty().select(kept), *_stored(parts, wanted, kept)])
+    # two inputs may share a name, never their bytes
+    identities = pl.Series([part.identity for part in parts], dtype=pl.String)
+    source = identities.gather(wanted["part"]).alias("source")
+    return found.with_columns(source, *wanted.select("seq", *PLACE), pl.col("kind").cast(pl.Categorical))
 
 
 #: what of an event tells a candidate or a side
@@ -144,25 +183,32 @@ def endpoints(
     known = pl.col("address").is_not_null() & (
         tells_apart(pl.col("address")) | (pl.col("candidate_type") == "relay").fill_null(False)
     )
+    scopes = pl.Series([part.scope for part in parts], dtype=pl.UInt32)
+    # a tube is looked at in each part by itself
+    part, tube = (pl.col("tube_id").str.splitn(":", 2).struct.field(f"field_{place}") for place in range(2))
+    part = part.cast(pl.UInt32)
     for events in chunks:
         wanted = events.join(tubes, on="tube_id", how="semi", maintain_order="left")
-        for (number,), rows in wanted.partition_by("part", as_dict=True, maintain_order=True).items():
-            part, first, last = parts[number], rows["at"][0], rows["at"][-1]
-            stored = pl.scan_parquet(part.path).select(_TELLING).slice(first, last - first + 1).collect()
-            own = rows.select("seq", pl.col("tube_id").cast(pl.String), "generation", conversation_id=pl.lit(None))
-            telling = pl.concat([stored[rows["at"] - first], own], how="horizontal")
+        in_part = pl.format("{}:{}", "part", pl.col("tube_id").cast(pl.String)).alias("tube_id")
+        taken = 0
+        for stored in _stored(parts, wanted, _TELLING):
+            rows = wanted.slice(taken, len(stored))
+            taken += len(stored)
+            own = rows.select("seq", in_part, "generation", conversation_id=pl.lit(None))
+            telling = pl.concat([stored, own], how="horizontal")
             candidates = candidate_rows(telling).filter(known, pl.col("port") > 0)
+            places = candidates.select(part=part)["part"]
             found.append(
                 candidates.select(
-                    "tube_id",
-                    scope=pl.lit(part.scope, pl.UInt32),
+                    scopes.gather(places).alias("scope"),
+                    tube_id=tube,
                     local=pl.col("direction") == "local",
                     key=pl.struct(_IDENTITY).hash(),
                     endpoint=pl.struct("address", "port").hash(),
                     public=pl.col("address_class") == "public",
                     ts="ts",
-                )
+                ).select(found[0].columns)
             )
-            told.append(sides(telling).drop_nulls("side").select("tube_id", "side"))
+            told.append(sides(telling).drop_nulls("side").sort(part).select(tube_id=tube, side="side"))
     # a hash of the same values is the same in every frame
     return pl.concat(found), pl.concat(told).unique("tube_id", keep="first", maintain_order=True)

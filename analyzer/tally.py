@@ -11,6 +11,8 @@ from analyzer.refusals import REASONS, Refusals
 #: so much of a first line is enough to tell logs apart
 FIRST_BYTES = 4096
 STEM_CHARS = 16
+#: identity of no bytes
+NOTHING = hashlib.sha256().hexdigest()
 #: a longer line without an end is not looked at
 _LONGEST_TAIL = 1 << 16
 
@@ -45,11 +47,15 @@ class Tally:
     marks: tuple[int, ...] = ()
     #: identities of the beginnings noted
     beginnings: list[str] = field(default_factory=list)
-    _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
-    #: the digest of whole lines
-    _whole: hashlib._Hash = field(default_factory=hashlib.sha256)
+    #: digests of all bytes and of whole lines, while there are any and more may come; then the latter is the identity
+    _digest: hashlib._Hash | None = None
+    _whole: hashlib._Hash | None = None
+    _identity: str = NOTHING
     _read: int = 0
     _closed: bool = False
+    _stem: str | None = None
+    _begun: bool = False
+    _open: bool = False
     #: what stands behind the last line end, as far as it is looked at
     _tail: builtins.bytes = b""
 
@@ -61,11 +67,14 @@ class Tally:
         whole = piece.rfind(b"\n") + 1
         self._tail = ((b"" if whole else self._tail) + piece[whole:])[: _LONGEST_TAIL + 1]
         self._add(piece[:whole])
-        if whole:
+        if whole and self._digest:
             self.bytes, self._whole = self._read, self._digest.copy()
         self._add(piece[whole:])
 
     def _add(self, piece: builtins.bytes) -> None:
+        if not piece:
+            return
+        self._digest = self._digest or hashlib.sha256()
         while self.marks and self.marks[0] <= self._read + len(piece):
             size = self.marks[0] - self._read
             self._digest.update(piece[:size])
@@ -80,6 +89,9 @@ class Tally:
         if not self.waits or _closes(self._tail):
             self.bytes, self._whole = self._read, self._digest
         self._closed = True
+        # of many inputs little is kept
+        self._identity, self._stem, self._begun, self._open = self.identity, self.stem, self.begun, self.is_open
+        self._digest, self._whole, self.first, self._tail = None, None, b"", b""
 
     @property
     def pending(self) -> int:
@@ -89,19 +101,26 @@ class Tally:
     @property
     def is_open(self) -> bool:
         """Whether the last line has no end."""
-        return bool(self._tail)
+        return self._open or bool(self._tail)
+
+    @property
+    def size(self) -> int | None:
+        """All of its bytes, those that wait included; None while they are being read, or where reading broke off."""
+        return self._read if self._closed else None
 
     @property
     def begun(self) -> bool:
         """Whether there is enough of the first line to tell logs apart, however it goes on."""
-        return self.first.endswith(b"\n") or len(self.first) == FIRST_BYTES
+        return self._begun or self.first.endswith(b"\n") or len(self.first) == FIRST_BYTES
 
     @property
     def stem(self) -> str | None:
         """What a log is known by however it grows: a digest of its first line; None while that is not whole."""
+        if not self.first:
+            return self._stem
         line = self.first.removesuffix(b"\n")
         whole = self.begun or (self._closed and not self.pending)
-        return hashlib.sha256(line).hexdigest()[:STEM_CHARS] if whole and self.first else None
+        return hashlib.sha256(line).hexdigest()[:STEM_CHARS] if whole else None
 
     def refuse(self, reason: str) -> None:
         """Note that the input was not read at all."""
@@ -116,4 +135,4 @@ class Tally:
     @property
     def identity(self) -> str:
         """SHA-256 of the decompressed bytes, in hex, without those that wait."""
-        return self._whole.hexdigest()
+        return self._whole.hexdigest() if self._whole else self._identity

@@ -368,9 +368,12 @@ def test_what_is_not_accounted_for_is_not_written(tmp_path: Path, monkeypatch: p
             yield frame.head(-1)
 
     monkeypatch.setattr("analyzer.pipeline.read", losing)
-    with pytest.raises(AccountingError, match="lines: 9 and 8") as error:
-        ingest([str(tmp_path / "app.log")], tmp_path / "out")
-    assert error.value.exit_code == 1
+    monkeypatch.setattr("analyzer.pipeline.together", lambda texts: lines.together(texts).head(-1))
+    for small in (0, 1 << 16):
+        monkeypatch.setattr("analyzer.pipeline.SMALL_BYTES", small)
+        with pytest.raises(AccountingError, match="lines: 9 and 8") as error:
+            ingest([str(tmp_path / "app.log")], tmp_path / "out")
+        assert error.value.exit_code == 1
     assert not (tmp_path / "out" / "sources").exists()
 
 

@@ -98,6 +98,7 @@ def test_counts_do_not_depend_on_batches(tmp_path: Path, monkeypatch: pytest.Mon
     logs = [str(path) for path in sorted((CAPTURED / "2.2.9" / "D-relay-client").glob("*.log"))]
     ingest(logs, tmp_path / "whole")
     monkeypatch.setattr(pipeline, "BATCH_RECORDS", 7)
+    monkeypatch.setattr(pipeline, "SMALL_BYTES", 0)
     ingest(logs, tmp_path / "parted")
     for name in ("coverage", "sources", "unmatched"):
         parted, whole = (analyzer.open(tmp_path / out).tables[name].collect() for out in ("parted", "whole"))

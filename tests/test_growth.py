@@ -33,6 +33,7 @@ def smaller(patch: pytest.MonkeyPatch) -> None:
     read = lines.read
     patch.setattr(pipeline, "read", lambda one, tally, start=None: read(one, tally, start=start, block_bytes=8000))
     patch.setattr(pipeline, "BATCH_RECORDS", 40)
+    patch.setattr(pipeline, "SMALL_BYTES", 0)
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -231,6 +232,30 @@ def test_late_lines_rebuild_what_they_touch(tmp_path: Path) -> None:
     assert files(tmp_path / "out") == files(tmp_path / "once")
 
 
+def test_small_logs_are_read_together_as_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [*LINES[:60], b"no header\n", *LINES[60:120]]
+    tiny = [
+        *(b"".join(whole[at : at + 3]) for at in range(0, len(whole), 3)),
+        b"",
+        b"\n",
+        b"\xff\n",
+        b"\xef\xbb\xbf" + LINES[0],
+    ]
+    tiny += [
+        LINES[1] + b" begun",
+        LINES[2][:-1],
+        b'{"message": "x", "name": "y"}\n',
+        LINES[3].decode().encode("utf-16"),
+    ]
+    for number, text in enumerate(tiny):
+        (tmp_path / f"{number:03}.log").write_bytes(text)
+    ingest([str(tmp_path / "*.log")], tmp_path / "together")
+    monkeypatch.setattr("analyzer.stored.BUNDLE_PARTS", 1)
+    monkeypatch.setattr(pipeline, "SMALL_BYTES", 0)
+    ingest([str(tmp_path / "*.log")], tmp_path / "alone")
+    assert files(tmp_path / "together") == files(tmp_path / "alone")
+
+
 def test_many_rows_are_merged_as_few_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logs = [str(path) for path in sorted((CAPTURED / "2.2.9").rglob("*.log*"))][:6]
     ingest(logs, tmp_path / "few")
@@ -238,6 +263,7 @@ def test_many_rows_are_merged_as_few_are(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("analyzer.tables.small.MERGED_ROWS", 150)
     monkeypatch.setattr("analyzer.reductions.BATCH_EVENTS", 300)
     monkeypatch.setattr("analyzer.stored.CHUNK_EVENTS", 300)
+    monkeypatch.setattr("analyzer.stored.BUNDLE_ROWS", 400)
     monkeypatch.setattr("analyzer.stored.HELD_EVENTS", 0)
     ingest(logs, tmp_path / "many")
     assert files(tmp_path / "many") == files(tmp_path / "few")

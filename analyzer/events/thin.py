@@ -35,30 +35,36 @@ _COUNTED = ("bytes_sent", "bytes_received")
 _KEY = ["kind", "source", "conversation_id", "bearer", "channel_label"]
 #: the columns that tell a repetition, beside those of the series
 READ = ("kind", "source", "conversation_id", "tube_id", "channel_label", *_SAID, *_COUNTED)
-#: a counter that names its conversation only is that of the tube last named with it; the next tube's starts anew
-_BEARER = pl.coalesce("tube_id", pl.when(pl.col("conversation_id").is_not_null()).then(
-    pl.col("tube_id").forward_fill().over("conversation_id")
-))  # fmt: skip
-#: a line that names another tube of its conversation than the one before ties to it what names the conversation only
-_TIES = (
-    pl.col("tube_id").is_not_null()
-    & pl.col("conversation_id").is_not_null()
-    & pl.col("tube_id").ne_missing(pl.col("tube_id").forward_fill().shift().over("conversation_id"))
-)
 
 
-def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+def _bearer(*conversation: str) -> pl.Expr:
+    """A counter that names its conversation only is that of the tube last named with it; the next tube's is another."""
+    last = pl.col("tube_id").forward_fill().over(conversation)
+    return pl.coalesce("tube_id", pl.when(pl.col("conversation_id").is_not_null()).then(last))
+
+
+def _ties(*conversation: str) -> pl.Expr:
+    """A line with another tube of its conversation than the one before ties to it what names the conversation only."""
+    return (
+        pl.col("tube_id").is_not_null()
+        & pl.col("conversation_id").is_not_null()
+        & pl.col("tube_id").ne_missing(pl.col("tube_id").forward_fill().shift().over(conversation))
+    )
+
+
+def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]], *apart: str) -> pl.DataFrame:
     """Drop repetitions from the events of one part of a source, in order, and mark those that are `series_only`.
 
-    `series` has the columns of each kind whose course over time is wanted.
+    `series` has the columns of each kind whose course over time is wanted. Where there are several parts, one after the
+    other, the columns `apart` tell them apart.
     """
     repeated = pl.col("kind").is_in(REPEATED)
     cumulative = pl.col("kind").is_in(CUMULATIVE)
     wanted = list(dict.fromkeys(column for columns in series.values() for column in columns))
     periodic = (
-        events.select(list(dict.fromkeys((*READ, *wanted))))
+        events.select(list(dict.fromkeys((*READ, *wanted, *apart))))
         .with_row_index("at")
-        .with_columns(bearer=_BEARER, ties=_TIES)
+        .with_columns(bearer=_bearer(*apart, "conversation_id"), ties=_ties(*apart, "conversation_id"))
         .filter(repeated | cumulative)
     )
     marked = events.with_columns(series_only=pl.lit(False))
@@ -70,7 +76,7 @@ def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]]) -> pl.DataFr
         "ties",
         *_COUNTED,
         repeated=repeated,
-        key=pl.struct(_KEY).hash(),
+        key=pl.struct(*apart, *_KEY).hash(),
         said=pl.struct(_SAID).hash(),
         course=pl.when(pl.col("kind").is_in(list(series))).then(pl.struct(wanted).hash()),
     ).sort("key", maintain_order=True)

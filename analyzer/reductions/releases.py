@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import polars as pl
 
@@ -85,10 +85,10 @@ def _known(marks: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(found.select(pl.col(name).cast(kind) for name, kind in schema.items()).rows(), schema=schema, orient="row")  # fmt: skip
 
 
-def worded(sifted: pl.DataFrame) -> pl.DataFrame:
-    """Count the wordings among the first `words` of records: mark, records; mergeable."""
+def worded(sifted: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Count the wordings among the first `words` of records: mark, records, of each `by`; mergeable."""
     # few messages are different in their first words: what follows is done once for each
-    told = sifted.group_by("target", "words").agg(records=pl.len()).filter(_OWN)
+    told = sifted.group_by(*by, "target", "words").agg(records=pl.len()).filter(_OWN)
     return _known(told.with_columns(mark=pl.col("words").str.strip_chars()))
 
 
@@ -103,7 +103,7 @@ def located(events: pl.DataFrame) -> pl.DataFrame:
     return _known(pl.concat([own.select("source", "records", mark=mark) for mark in marks]))
 
 
-def estimate(parts: Sequence[pl.DataFrame], dialects: Mapping[str, str]) -> dict[str, dict[str, object]]:
+def estimate(parts: Sequence[pl.DataFrame], dialects: Mapping[str, str]) -> dict[str, Mapping[str, object]]:
     """Estimate the release of each source from the marks of all batches: the columns above, by source.
 
     Args:
@@ -119,10 +119,13 @@ def estimate(parts: Sequence[pl.DataFrame], dialects: Mapping[str, str]) -> dict
         for told in DIALECTS.keys() & {dialect.rsplit("/")[-1]} if seen[source] else ():
             # its messages are spelled anew on the way here, and none of the wheels that were looked into wrote it
             seen[source] = {told: sum(seen[source].values())}
-    return {source: _bounded(seen[source]) for source in dialects}
+    return {source: _bounded(tuple(seen[source].items())) for source in dialects}
 
 
-def _bounded(seen: dict[str, int]) -> dict[str, object]:
+@lru_cache(maxsize=1024)
+def _bounded(marks: tuple[tuple[str, int], ...]) -> Mapping[str, object]:
+    """Bound a release by its marks and how many records bear each. Small logs have few, and many have the same."""
+    seen = dict(marks)
     if any(mark.startswith(_FOLDER) for mark in seen):
         seen = {mark: records for mark, records in seen.items() if mark != _BARE}
     held = {mark: spans()[mark] for mark in seen}

@@ -33,9 +33,13 @@ HELD = pl.Struct({"secret": pl.String(), "records": pl.Int64(), "line": pl.Int64
 _SCHEMA = pl.Schema({"secret": pl.String(), "records": pl.Int64(), "line": pl.Int64()})
 
 
-def held(records: pl.DataFrame) -> pl.DataFrame:
-    """Count the records that hold a secret: secret, records, line of the first; mergeable."""
-    few = records.select("line", "message").filter(pl.col("message").str.contains(_WORDS))
-    holding = {name: few.filter(pl.col("message").str.contains(told))["line"] for name, told in SECRETS.items()} if len(few) else {}  # fmt: skip
-    rows = [(name, len(lines), lines.min()) for name, lines in holding.items() if len(lines)]
-    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+def held(records: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Count the records that hold a secret: secret, records, line of the first, of each `by`; mergeable."""
+    few = records.select(*by, "line", "message").filter(pl.col("message").str.contains(_WORDS))
+    schema = pl.Schema({**{name: records.schema[name] for name in by}, **_SCHEMA})
+    found = [pl.DataFrame(schema=schema)]
+    for name, told in SECRETS.items() if len(few) else ():
+        holding = few.filter(pl.col("message").str.contains(told)).with_columns(secret=pl.lit(name))
+        counts = holding.group_by(*by, "secret").agg(records=pl.len().cast(pl.Int64), line=pl.col("line").min())
+        found.append(counts.select(schema.names()))
+    return pl.concat(found)

@@ -98,9 +98,9 @@ def _manifest(out: Path) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A file in the stage: where it lies, whose it is, its digest and rows."""
+    """A file in the stage: its name there, whose it is, its digest and rows."""
 
-    path: Path
+    file: str
     table: str
     sha256: str
     rows: int
@@ -113,15 +113,18 @@ def _relative(table: str, name: str) -> str:
 
 def _groups(table: Table, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Rows spelled out in groups of one size, however they come; at least one group, were it empty."""
-    waiting, given = table.empty(), False
+    waiting: pl.DataFrame | None = None
+    given = False
     for frame in frames:
         for first in range(0, len(frame), ROW_GROUP_ROWS):
             spelled = table.spelled(frame.slice(first, ROW_GROUP_ROWS))
-            waiting = pl.concat([waiting, spelled]) if len(waiting) else spelled
+            waiting = spelled if waiting is None or waiting.is_empty() else pl.concat([waiting, spelled])
             while len(waiting) >= ROW_GROUP_ROWS:
                 yield waiting.head(ROW_GROUP_ROWS)
                 waiting, given = waiting.slice(ROW_GROUP_ROWS), True
-    if len(waiting) or not given:
+    if waiting is None:
+        yield table.empty()
+    elif len(waiting) or not given:
         yield waiting
 
 
@@ -148,17 +151,17 @@ class Commit:
 
     def stage_frames(self, table: Table, frames: Iterable[pl.DataFrame]) -> Staged:
         """Write the frames of one file to the stage; what was kept small is spelled out one group after the other."""
-        path = self.stage / f"{next(self._numbers)}.part"
-        return Staged(path, table.name, *self._write_parquet(path, table, frames))
+        file = f"{next(self._numbers)}.part"
+        return Staged(file, table.name, *self._write_parquet(self.stage / file, table, frames))
 
     def place(self, staged: Staged, name: str) -> str:
         """Give a staged file its name in the commit, and tell where that is. A live file of the same bytes stays."""
         relative = _relative(staged.table, name)
         known = self.before.files.get(relative)
         if known and known["sha256"] == staged.sha256 and (self.out / relative).exists():
-            staged.path.unlink()
+            (self.stage / staged.file).unlink()
         else:
-            self._staged[staged.path.name] = relative
+            self._staged[staged.file] = relative
         self.files[relative] = {"sha256": staged.sha256, "rows": staged.rows, "table": staged.table}
         return relative
 
@@ -175,7 +178,7 @@ class Commit:
         self._staged[path.name] = f"{STATE}/{name}"
 
     def _write_parquet(self, path: Path, table: Table, frames: Iterable[pl.DataFrame]) -> tuple[str, int]:
-        schema, rows = table.arrow_schema(), 0
+        schema, rows = table.arrow_schema, 0
         with create(path) as stream:
             with pq.ParquetWriter(
                 stream,

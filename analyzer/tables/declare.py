@@ -7,6 +7,7 @@ frame conforms, and the printed data dictionary.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import polars as pl
 import pyarrow as pa
@@ -38,16 +39,19 @@ class Metric:
     source: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
-    """A table of the dataset: what a row is, its columns in order, and what sorts its rows (nothing: they stay)."""
+    """A table of the dataset: what a row is, its columns in order, and what sorts its rows (nothing: they stay).
+
+    Its schemas are made once: a file of a few rows is written sooner than they are.
+    """
 
     name: str
     row: str
     columns: tuple[Column | Metric, ...]
     sort: tuple[str, ...]
 
-    @property
+    @cached_property
     def schema(self) -> pl.Schema:
         """Polars schema, in order."""
         return pl.Schema({column.name: column.dtype for column in self.columns})
@@ -101,12 +105,15 @@ class Table:
         """Spell out rows that were kept small: words from codes, `origin` from `source` and `line`."""
         if "origin" in self.schema and "origin" not in frame.columns:
             frame = frame.with_columns(origin=pl.format("{}:{}", pl.col("source").cast(pl.String), "line"))
+        if list(frame.schema.items()) == list(self.schema.items()):
+            return frame
         return frame.select(self.schema.names()).cast(self.schema)
 
     def empty(self) -> pl.DataFrame:
         """A frame of this table without rows."""
         return pl.DataFrame(schema=self.schema)
 
+    @cached_property
     def arrow_schema(self) -> pa.Schema:
         """Arrow schema with units, docs and the schema version in its metadata."""
         bare = self.empty().to_arrow(compat_level=pl.CompatLevel.oldest()).schema

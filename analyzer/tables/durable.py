@@ -74,7 +74,9 @@ def sync(stream: BufferedRandom) -> None:
 def create_json(path: Path, value: object) -> None:
     """Write a new file of JSON that is on the disk before it gets a name that counts."""
     with create(path) as stream:
-        stream.write(json.dumps(value, indent=1, sort_keys=True).encode())
+        # piece by piece: the text of many sources is larger than they are
+        for piece in json.JSONEncoder(indent=1, sort_keys=True).iterencode(value):
+            stream.write(piece.encode())
         sync(stream)
 
 

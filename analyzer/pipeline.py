@@ -215,10 +215,9 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> in
         known,
         placed(chunks(), known),
         Sources(further, contents(parts), resolution, seen),
-        commit.read(FINGERPRINTS),
+        commit.sole(FINGERPRINTS),
         commit.stage,
     )
-    commit.write(FINGERPRINTS, rebuilt.fingerprints)
     for rows in rebuilt.tables:
         commit.place(commit.stage_frames(rows.table, rows.in_order(commit.sole(rows.table), rebuilt.kept)), SOLE)
     relayed = RELAY_SESSIONS.empty()
@@ -227,7 +226,7 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> in
         sides = commit.read_staged(ICE_STATS, ["tube_id", "side"])
         relayed = relay_sessions.reduce(seen, known.links, sides)
     commit.write(RELAY_SESSIONS, relayed)
-    return len(rebuilt.fingerprints) - len(rebuilt.kept)
+    return rebuilt.changed
 
 
 def ingest(

@@ -197,6 +197,7 @@ def test_many_rows_are_merged_as_few_are(tmp_path: Path, monkeypatch: pytest.Mon
     ingest(logs, tmp_path / "few")
     monkeypatch.setattr("analyzer.tables.small.HELD_ROWS", 100)
     monkeypatch.setattr("analyzer.tables.small.MERGED_ROWS", 150)
+    monkeypatch.setattr("analyzer.tables.small.RUN_GROUP_ROWS", 50)
     monkeypatch.setattr("analyzer.reductions.BATCH_EVENTS", 300)
     monkeypatch.setattr("analyzer.stored.CHUNK_EVENTS", 300)
     monkeypatch.setattr("analyzer.stored.HELD_EVENTS", 0)

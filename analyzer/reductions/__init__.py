@@ -207,29 +207,30 @@ def _batches(known: Correlation, chunks: Iterable[pl.DataFrame]) -> Iterator[_Ba
 class Rebuilt:
     """Tables rebuilt, but for the rows of conversations that say what they said before (`kept`).
 
-    `fingerprints` are those of all conversations.
+    `changed` is how many conversations do not; the fingerprints are a table like the others.
     """
 
     tables: tuple[Rows, ...]
-    fingerprints: pl.DataFrame
     kept: pl.Series
+    changed: int
 
 
 def reduce(
     known: Correlation,
     chunks: Iterable[pl.DataFrame],
     sources: Sources,
-    before: pl.DataFrame,
+    before: Path | None,
     folder: Path,
 ) -> Rebuilt:
-    """Rebuild every table of the conversations that have changed since `before`, the fingerprints of then.
+    """Rebuild every table of the conversations that have changed since `before`, the file of fingerprints of then.
 
     `chunks` are events placed; `folder` takes what does not fit into memory.
     """
-    tables = {table.name: Rows(table, folder) for table in REBUILT if table is not relay_sessions.RELAY_SESSIONS}
-    code = unchanged.code()
-    found = [unchanged.FINGERPRINTS.empty()]
+    written = [unchanged.FINGERPRINTS, *(table for table in REBUILT if table is not relay_sessions.RELAY_SESSIONS)]
+    tables = {table.name: Rows(table, folder) for table in written}
+    code, known_before = unchanged.code(), unchanged.known(before)
     kept = [pl.Series("conversation_id", [], pl.String)]
+    rebuilt = 0
 
     def one(batch: _Batch) -> dict[str, pl.DataFrame]:
         events, links = batch.streams.events, batch.streams.links
@@ -246,23 +247,22 @@ def reduce(
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[dict[str, pl.DataFrame]]] = []
         for batch in _batches(known, chunks):
-            prints = unchanged.fingerprints(batch.streams, sources.content, sources.relay, code)
-            named = batch.conversations.with_columns(pl.col("conversation_id").cast(pl.String)).join(
-                prints, on="component"
-            )
-            found.append(named.select("conversation_id", "fingerprint"))
-            same = named.join(before, on=["conversation_id", "fingerprint"], how="semi")
-            kept.append(same["conversation_id"])
+            told = unchanged.fingerprints(batch.streams, sources.content, sources.relay, code)
+            named = batch.conversations.join(told, on="component")
+            same = unchanged.same(named, known_before)
+            kept.append(same["conversation_id"].cast(pl.String))
             changed = named.join(same, on="component", how="anti")
             if changed.is_empty():
                 continue
+            rebuilt += len(changed)
+            tables[unchanged.FINGERPRINTS.name].add(small.coded(changed.drop("component")))
             running.append(pool.submit(one, batch.of(changed)))
             # batches are made as they are needed: all at once they are another copy of the streams
             if len(running) > WORKERS:
                 take(running.pop(0).result())
         for future in running:
             take(future.result())
-    return Rebuilt(tuple(tables.values()), unchanged.FINGERPRINTS.conform(pl.concat(found)), pl.concat(kept))
+    return Rebuilt(tuple(tables.values()), pl.concat(kept), rebuilt)
 
 
 def _reduce(

@@ -200,6 +200,7 @@ def test_many_rows_are_merged_as_few_are(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("analyzer.tables.small.RUN_GROUP_ROWS", 50)
     monkeypatch.setattr("analyzer.reductions.BATCH_EVENTS", 300)
     monkeypatch.setattr("analyzer.stored.CHUNK_EVENTS", 300)
+    monkeypatch.setattr("analyzer.events.portions.PORTION_ROWS", 5)
     monkeypatch.setattr("analyzer.stored.HELD_EVENTS", 0)
     ingest(logs, tmp_path / "many")
     assert files(tmp_path / "many") == files(tmp_path / "few")

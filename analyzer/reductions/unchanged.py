@@ -29,7 +29,7 @@ _SEEDS = (0, 1)
 #: a number instead of a fingerprint, where a million of them are in memory
 _PRINT = pl.col("fingerprint").hash()
 _PLACED = ("at", "generation", "series_only", "in_series")
-_LINKED = ("link_method", "restarted", "other_id")
+_WORDS = ("tube_id", "conversation_id", "link_method", "other_id")
 
 
 def _summed(rows: pl.DataFrame, said: pl.Expr) -> pl.DataFrame:
@@ -41,7 +41,7 @@ def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | No
     """Fingerprint of each component of a batch: `component`, `fingerprint`. `code` is what rebuilds it."""
     texts = pl.col("tube_id", "conversation_id").cast(pl.String)
     events = batch.events.join(content, on="part", how="left")
-    links = batch.links.select("component", *_LINKED, texts)
+    links = batch.links.select("component", "restarted", pl.col(_WORDS).cast(pl.String))
     # of a tube that writes two logs it matters which of them stands first
     parts = events.select("component", "part", "digest").unique()
     order = parts.with_columns(pl.col("part").rank("dense").over("component"))

@@ -58,7 +58,7 @@ def in_order(table: Table, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A file of rows in order, the conversations of every `RUN_GROUP_ROWS`th row, and those that are `kept`, if not all."""
+    """A file of rows in order, the conversation of every `RUN_GROUP_ROWS`th row, and the `kept` ones, if not all."""
 
     path: Path
     firsts: Sequence[str]
@@ -108,6 +108,11 @@ class Rows:
         """How many of its rows are in memory."""
         return sum(map(len, self._held))
 
+    @property
+    def is_laid_aside(self) -> bool:
+        """Whether some of its rows are in runs."""
+        return bool(self._runs)
+
     def lay_aside(self) -> None:
         """Put the rows that are in memory into a run."""
         path = self.folder / f"{self.table.name}-{len(self._runs)}.run"
@@ -125,7 +130,6 @@ class Rows:
             alike = self._held if not before else [coded(self.table.spelled(rows)) for rows in self._held]
             yield in_order(self.table, [*alike, *(run.rows("", None) for run in before)])
             return
-        # nothing that is in memory is to keep the words of all conversations there
         if self._held:
             self.lay_aside()
         for begin, end in _ranges([*before, *self._runs]):
@@ -139,3 +143,11 @@ def lay_aside(tables: Collection[Rows]) -> None:
     """Lay the rows of the largest tables aside, until those that stay are few enough to be kept."""
     while sum(rows.held for rows in tables) >= HELD_ROWS:
         max(tables, key=lambda rows: rows.held).lay_aside()
+
+
+def lay_all_aside(tables: Collection[Rows]) -> None:
+    """Lay all rows aside where some are: while any is in memory, so are the words of all that ever were."""
+    if any(rows.is_laid_aside for rows in tables):
+        for rows in tables:
+            if rows.held:
+                rows.lay_aside()

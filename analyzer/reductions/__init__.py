@@ -187,27 +187,31 @@ class _Batch:
         return _Batch(Streams(events, links), conversations)
 
 
+def _numbered(plan: Plan, events: pl.DataFrame) -> pl.DataFrame:
+    """Events that are in a batch, each with its `component` and `batch`."""
+    tubes = near(plan.tubes, events, "tube_id").drop("restarted")
+    conversations = near(plan.conversations, events, "conversation_id")
+    return (
+        events.join(tubes, on="tube_id", how="left", maintain_order="left")
+        .join(conversations, on="conversation_id", how="left", maintain_order="left")
+        .with_columns(component=pl.coalesce("component", "component_right"), batch=pl.coalesce("batch", "batch_right"))
+        .drop("component_right", "batch_right")
+        .filter(pl.col("batch").is_not_null())
+    )
+
+
 def _batches(plan: Plan, chunks: Iterable[pl.DataFrame]) -> Iterator[_Batch]:
     """Split events that are placed into some that share no conversation and no tube, as soon as all have come."""
     waiting: dict[int, list[pl.DataFrame]] = {}
     for events in chunks:
-        tubes = near(plan.tubes, events, "tube_id").drop("restarted")
-        conversations = near(plan.conversations, events, "conversation_id")
-        rows = (
-            events.join(tubes, on="tube_id", how="left", maintain_order="left")
-            .join(conversations, on="conversation_id", how="left", maintain_order="left")
-            .with_columns(
-                component=pl.coalesce("component", "component_right"), batch=pl.coalesce("batch", "batch_right")
-            )
-            .drop("component_right", "batch_right")
-            .filter(pl.col("batch").is_not_null())
-        )
-        parts = rows.partition_by("batch", as_dict=True, maintain_order=True, include_key=False)
-        for (number,), mine in parts.items():
-            waiting.setdefault(number, []).append(mine)
+        rows = _numbered(plan, events)
+        for mine in rows.partition_by("batch", maintain_order=True):
+            waiting.setdefault(mine["batch"][0], []).append(mine.drop("batch"))
+        # while batches are reduced, they alone are needed
+        del rows
         if events.is_empty():
             continue
-        reached = events["seq"].to_list()[-1]
+        reached = events["seq"][-1]
         for number in sorted(number for number in waiting if plan.last[number] <= reached):
             tubes, conversations = (
                 some.filter(pl.col("batch") == number).drop("batch") for some in (plan.tubes, plan.conversations)

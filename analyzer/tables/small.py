@@ -109,9 +109,9 @@ class Rows:
         return sum(map(len, self._held))
 
     @property
-    def is_laid_aside(self) -> bool:
-        """Whether some of its rows are in runs."""
-        return bool(self._runs)
+    def runs(self) -> int:
+        """How many runs its rows were laid aside in."""
+        return len(self._runs)
 
     def lay_aside(self) -> None:
         """Put the rows that are in memory into a run."""
@@ -146,8 +146,8 @@ def lay_aside(tables: Collection[Rows]) -> None:
 
 
 def lay_all_aside(tables: Collection[Rows]) -> None:
-    """Lay all rows aside where some are: while any is in memory, so are the words of all that ever were."""
-    if any(rows.is_laid_aside for rows in tables):
+    """Lay all rows aside where many are: while any is in memory, so are the words of all that ever were."""
+    if sum(rows.runs for rows in tables) > len(tables):
         for rows in tables:
             if rows.held:
                 rows.lay_aside()

@@ -32,7 +32,7 @@ from analyzer.events.rotation import placed as in_order
 from analyzer.inputs import discover
 from analyzer.lines import BLOCK_BYTES, Trail, read, small, together
 from analyzer.records import split, split_small
-from analyzer.reductions import WEIGHT, Sources, reduce, relay, relay_sessions, unchanged
+from analyzer.reductions import WEIGHT, Plan, Sources, planned, reduce, relay, relay_sessions, unchanged
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
@@ -254,12 +254,10 @@ def _stored(commit: Commit) -> list[Part]:
     ]
 
 
-def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> int:
-    """Write the tables of all conversations, from all events: how many of these were rebuilt."""
-    # what writing events has needed is not needed any more
-    pa.default_memory_pool().release_unused()
-    resolution = sources.select(source="identity", resolution_ms="resolution_ms")
-    further = partial(whole, parts)
+def _correlated(
+    commit: Commit, parts: Sequence[Part], resolution: pl.DataFrame
+) -> tuple[Plan, Iterator[pl.DataFrame], pl.DataFrame | None]:
+    """What is reduced together, all events in their places, and the sessions of the relay's own log, were there one."""
     links, chunks = tied(held(outline(parts), parts, commit.stage, "outline"))
     chunks = held(chunks, parts, commit.stage, "tied")
     known = correlate(links, chunks, WEIGHT)
@@ -268,24 +266,35 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> in
         known = joined(known, meetings(*endpoints(parts, lone, placed(chunks(), known))))
     seen = None
     if known.kinds & set(relay.KINDS):
-        seen = relay.witnessed(placed(chunks(), known), further, resolution)
+        seen = relay.witnessed(placed(chunks(), known), partial(whole, parts), resolution)
+    return planned(known), placed(chunks(), known), seen
+
+
+def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> int:
+    """Write the tables of all conversations, from all events: how many of these were rebuilt."""
+    # what writing events has needed is not needed any more
+    pa.default_memory_pool().release_unused()
+    resolution = sources.select(source="identity", resolution_ms="resolution_ms")
+    plan, events, seen = _correlated(commit, parts, resolution)
+    links = None if seen is None else plan.links
     rebuilt = reduce(
-        known,
-        placed(chunks(), known),
-        Sources(further, contents(parts), resolution, seen),
-        commit.read(FINGERPRINTS),
+        plan,
+        events,
+        Sources(partial(whole, parts), contents(parts), resolution, seen),
+        commit.sole(FINGERPRINTS),
         commit.stage,
     )
-    commit.write(FINGERPRINTS, rebuilt.fingerprints)
+    # with it go the words of all conversations: tables are merged from those of a few at a time
+    del plan
     for rows in rebuilt.tables:
         commit.place(commit.stage_frames(rows.table, rows.in_order(commit.sole(rows.table), rebuilt.kept)), SOLE)
     relayed = RELAY_SESSIONS.empty()
-    if seen is not None:
+    if seen is not None and links is not None:
         # a session may belong to no conversation, so it is rebuilt with none
         sides = commit.read_staged(ICE_STATS, ["tube_id", "side"])
-        relayed = relay_sessions.reduce(seen, known.links, sides)
+        relayed = relay_sessions.reduce(seen, links, sides)
     commit.write(RELAY_SESSIONS, relayed)
-    return len(rebuilt.fingerprints) - len(rebuilt.kept)
+    return rebuilt.changed
 
 
 def ingest(

@@ -15,11 +15,13 @@ import polars as pl
 
 from analyzer.events import links as linking
 from analyzer.events.links import Chunk, Links
+from analyzer.events.portions import in_portions, near
 from analyzer.events.windows import ANONYMOUS_KINDS, WINDOWS, generations, marks, owners
 
 #: the columns of events that correlation reads, and those it finds
 NEEDED = ("scope", "kind", "tube_id", "conversation_id", "channel_label", "state")
 PLACE = ("scope", "tube_id", "conversation_id", "generation")
+_TUBE = pl.col("tube_id")
 #: the same chunks each time it is called
 Chunks: TypeAlias = Callable[[], Iterable[Chunk]]
 
@@ -90,11 +92,14 @@ class _Keys:
 
 
 def _keys(links: Links) -> _Keys:
+    key = ["scope", "key"]
     # a tube that this log never names is another process's, perhaps the peer's
-    known = links.tubes.join(links.links.select("tube_id", key="conversation_id"), on="tube_id").sort("seq")
-    several = known.filter(pl.len().over("scope", "key") > 1).select("scope", "key", "tube_id")
-    first = known.unique(["scope", "key"], keep="first", maintain_order=True)
-    return _Keys(first.select("scope", "key", found="tube_id"), several)
+    known = in_portions(
+        links.tubes, _TUBE, lambda some: some.join(links.links.select("tube_id", key="conversation_id"), on="tube_id")
+    ).sort("seq")
+    several = in_portions(known, pl.col("key"), lambda some: some.filter(pl.struct(key).is_duplicated()))
+    first = in_portions(known, pl.col("key"), lambda some: some.filter(pl.struct(key).is_first_distinct()))
+    return _Keys(first.select(*key, found="tube_id"), several.select(*key, "tube_id"))
 
 
 def _by_conversation(
@@ -142,12 +147,23 @@ def _extent(events: pl.DataFrame, weight: pl.Expr) -> pl.DataFrame:
     )
 
 
+def _together(extents: pl.DataFrame) -> pl.DataFrame:
+    by_id = ("scope", "tube_id", "conversation_id")
+    return in_portions(
+        extents,
+        pl.coalesce("tube_id", "conversation_id"),
+        lambda some: some.group_by(by_id).agg(pl.col("first").min(), pl.col("last").max(), pl.col("weight").sum()),
+    )
+
+
 def _outlived(extent: pl.DataFrame, begun: pl.DataFrame) -> pl.DataFrame:
     """Tubes after whose last line another process began to write their log: their own is gone."""
-    last = extent.filter(pl.col("tube_id").is_not_null()).group_by("scope", "tube_id").agg(pl.col("last").max())
-    outlived = last.join(begun, on="scope", how="left").select("tube_id", restarted=pl.col("begun") > pl.col("last"))
+    last = extent.filter(pl.col("tube_id").is_not_null()).select("scope", "tube_id", "last")
+    gone = last.join(begun, on="scope", how="left").select(
+        "tube_id", restarted=(pl.col("begun") > pl.col("last")).fill_null(False)
+    )
     # a tube that writes several logs is gone when it is gone from all
-    return outlived.group_by("tube_id").agg(pl.col("restarted").fill_null(False).all())
+    return in_portions(gone, _TUBE, lambda some: some.group_by("tube_id").agg(pl.col("restarted").all()))
 
 
 def tied(chunks: Chunks) -> tuple[Links, Chunks]:
@@ -173,17 +189,13 @@ def correlate(links: Links, chunks: Chunks, weight: pl.Expr) -> Correlation:
         kinds.update(events["kind"].unique().cast(pl.String).drop_nulls())
     together = pl.concat(marked)
     until = pl.concat(anonymous).group_by("scope").agg(pl.col("until").max())
-    extent = (
-        pl.concat(extents)
-        .group_by("scope", "tube_id", "conversation_id")
-        .agg(pl.col("first").min(), pl.col("last").max(), pl.col("weight").sum())
-    )
+    extent = _together(pl.concat(extents))
     last_begun = pl.concat(begun).group_by("scope").agg(pl.col("begun").max())
     # a line without any id may still come to a tube of its log
     reach = pl.when(pl.col("tube_id").is_not_null()).then(pl.max_horizontal("last", "until")).otherwise("last")
     return Correlation(
-        links=links.links.with_columns(other_id=pl.lit(None, pl.String)),
-        named=pl.concat(named).unique(),
+        links=links.links.with_columns(other_id=pl.lit(None, pl.Categorical)),
+        named=in_portions(pl.concat(named), _TUBE, pl.DataFrame.unique),
         tubes=links.tubes,
         extent=extent.join(until, on="scope", how="left").with_columns(last=reach).drop("until"),
         outlived=_outlived(extent, last_begun),
@@ -201,29 +213,45 @@ def _owned(events: pl.DataFrame, kinds: tuple[str, ...], owner: pl.DataFrame) ->
     return found.filter(pl.col("found").is_not_null()).select("seq", "found")
 
 
+def renamed(rows: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+    """Rows with their conversations as the peer's log names them (`Correlation.names`)."""
+    if names.is_empty():
+        return rows
+    told = pl.coalesce("told", "conversation_id")
+    named = rows.join(names, on="conversation_id", how="left", maintain_order="left")
+    return named.with_columns(conversation_id=told).drop("told")
+
+
 def placed(chunks: Iterable[Chunk], known: Correlation) -> Iterator[pl.DataFrame]:
     """Give every event of chunks that are `tied` its tube, conversation and generation."""
     # the first conversation that was tied to the tube
-    original = (
-        known.links.sort("seq")
-        .unique("tube_id", keep="first", maintain_order=True)
-        .select("tube_id", original="conversation_id")
-    )
+    first = pl.col("tube_id").is_first_distinct()
+    tied = known.links.select("tube_id", "seq", original="conversation_id").sort("seq").drop("seq")
+    original = in_portions(tied, _TUBE, lambda some: some.filter(first))
+    # of all that is known no more is kept than is needed
+    return _placed(chunks, original, known.generations, known.owners, known.names)
+
+
+def _placed(
+    chunks: Iterable[Chunk],
+    original: pl.DataFrame,
+    generations: pl.DataFrame,
+    owners: tuple[pl.DataFrame, ...],
+    names: pl.DataFrame,
+) -> Iterator[pl.DataFrame]:
     for chunk in chunks:
         events = chunk.events
-        for window, owner in zip(WINDOWS, known.owners, strict=False):
+        for window, owner in zip(WINDOWS, owners, strict=False):
             events = _attributed(events, _owned(events, window.kinds, owner))
+        begun = near(generations, events, "tube_id")
         numbered = events.join_asof(
-            known.generations, on="seq", by="tube_id", strategy="backward", check_sortedness=False
+            begun, on="seq", by="tube_id", strategy="backward", check_sortedness=False
         ).with_columns(
             # what came before a first start is in the first
             generation=pl.when(pl.col("tube_id").is_not_null()).then(pl.col("generation").fill_null(1))
         )
-        named = numbered.join(original, on="tube_id", how="left", maintain_order="left").with_columns(
+        own = near(original, events, "tube_id")
+        named = numbered.join(own, on="tube_id", how="left", maintain_order="left").with_columns(
             conversation_id=pl.coalesce("conversation_id", "original")
         )
-        if len(known.names):
-            named = named.join(known.names, on="conversation_id", how="left", maintain_order="left").with_columns(
-                conversation_id=pl.coalesce("told", "conversation_id")
-            )
-        yield named.drop("original", "told", "label", "state", strict=False)
+        yield renamed(named, names).drop("original", "label", "state", strict=False)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from analyzer.events.portions import in_portions, near
+
 #: the family of evidence that is no line: the candidates that two tubes exchanged (`meetings`)
 CANDIDATES = "candidates"
 #: families of evidence that a tube carries a conversation, the strongest first: name, event kinds
@@ -27,6 +29,7 @@ LINK_FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (CANDIDATES, ()),
 )
 LINK_METHODS = tuple(name for name, _ in LINK_FAMILIES)
+METHOD = pl.Enum(LINK_METHODS)
 _RANK = {name: rank for rank, name in enumerate(LINK_METHODS)}
 _FAMILY = {kind: _RANK[name] for name, kinds in LINK_FAMILIES for kind in kinds}
 #: what the collector reports on behalf of the line just before it: (reported kind, kinds it may follow)
@@ -35,6 +38,7 @@ ADJACENT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gathering_completed_reported", ("gathering_completed", "gathering_reported")),
 )
 _NEIGHBOURS = [kind for kinds in ADJACENT for kind in (kinds[0], *kinds[1])]
+_TUBE = pl.col("tube_id")
 #: a label that names no conversation
 CONTROL = "control"
 
@@ -54,7 +58,7 @@ class Chunk:
 class Links:
     """What ties tubes and conversations.
 
-    `links`: conversation_id, tube_id, seq, rank, link_method. `tubes`: scope, tube_id, seq of the first line that
+    `links`: conversation_id, tube_id, seq, link_method. `tubes`: scope, tube_id, seq of the first line that
     names it. `adjacent`: seq of a collector's line and the tube it stands next to.
     """
 
@@ -120,47 +124,63 @@ def _adjacent(chunk: Chunk, carried: pl.DataFrame | None) -> tuple[pl.DataFrame,
 
 def _named_together(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
     """Tubes and conversations named together: by the best rank, and where first."""
-    rank = pl.col("kind").cast(pl.String).replace_strict(_FAMILY, default=_RANK["keyed"], return_dtype=pl.Int64)
+    rank = pl.col("kind").cast(pl.String).replace_strict(_FAMILY, default=_RANK["keyed"], return_dtype=pl.UInt8)
     named = events.filter(pl.col("tube_id").is_not_null())
     by_id = named.filter(pl.col("conversation_id").is_not_null()).select(
         "scope", "conversation_id", "tube_id", "seq", rank=rank
     )
     by_label = named.filter(pl.col("label").is_not_null()).select(
-        "scope", "tube_id", "seq", conversation_id="label", rank=pl.lit(_RANK["channel_label"], pl.Int64)
+        "scope", "tube_id", "seq", conversation_id="label", rank=pl.lit(_RANK["channel_label"], pl.UInt8)
     )
     by_place = adjacent.filter(pl.col("conversation_id").is_not_null()).with_columns(
-        rank=pl.lit(_RANK["adjacency"], pl.Int64)
+        rank=pl.lit(_RANK["adjacency"], pl.UInt8)
     )
     return _best(pl.concat([by_id, by_label, by_place], how="diagonal"))
 
 
 def _best(pairs: pl.DataFrame) -> pl.DataFrame:
-    return pairs.group_by("scope", "conversation_id", "tube_id").agg(pl.col("rank", "seq").min())
+    return in_portions(
+        pairs, _TUBE, lambda some: some.group_by("scope", "conversation_id", "tube_id").agg(pl.col("rank", "seq").min())
+    )
+
+
+def _first(tubes: pl.DataFrame) -> pl.DataFrame:
+    """Where each tube is first named in each scope."""
+    return in_portions(tubes, _TUBE, lambda some: some.group_by("scope", "tube_id").agg(pl.col("seq").min()))
+
+
+def _with_best(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with the best rank of their tube, of their conversation, and of that in their scope."""
+    # over all logs: a tube is of one process, whoever tells of it, and only the peer may know a label as a conversation
+    of_tube = pl.col("rank").min().over("tube_id").alias("of_tube")
+    of_conversation = pl.col("rank").min().over("conversation_id").alias("of_conversation")
+    # in one log: that the peer's, perhaps of another release, names its own tube says nothing of the tube in this one
+    in_scope = pl.col("rank").min().over("scope", "conversation_id").alias("in_scope")
+    by_tube = in_portions(pairs, _TUBE, lambda some: some.with_columns(of_tube))
+    return in_portions(by_tube, pl.col("conversation_id"), lambda some: some.with_columns(of_conversation, in_scope))
 
 
 def _kept(pairs: pl.DataFrame, tubes: pl.DataFrame) -> pl.DataFrame:
     """The links that hold."""
     # the library itself passes a tube id where a conversation id belongs: no conversation
-    found = pairs.join(tubes.select(conversation_id="tube_id").unique(), on="conversation_id", how="anti")
-    found = found.with_columns(pl.col("conversation_id", "tube_id").cast(pl.String))
+    found = _with_best(pairs.join(tubes.select(conversation_id="tube_id"), on="conversation_id", how="anti"))
     label, place = _RANK["channel_label"], _RANK["adjacency"]
-    # over all logs: a tube is of one process, whoever tells of it, and only the peer may know a label as a conversation
-    best_of_tube = pl.col("rank").min().over("tube_id")
-    best_of_conversation = pl.col("rank").min().over("conversation_id")
-    # in one log: that the peer's, perhaps of another release, names its own tube says nothing of the tube in this one
-    best_in_scope = pl.col("rank").min().over("scope", "conversation_id")
     kept = found.filter(
         # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's
-        ~((pl.col("rank") == label) & (best_of_tube < label) & (best_of_conversation >= label)),
+        ~((pl.col("rank") == label) & (pl.col("of_tube") < label) & (pl.col("of_conversation") >= label)),
         # what only stands next to a tube's line counts where its own log tells no better
-        ~((pl.col("rank") == place) & ((best_of_tube < place) | (best_in_scope < place))),
+        ~((pl.col("rank") == place) & ((pl.col("of_tube") < place) | (pl.col("in_scope") < place))),
     )
-    return (
-        kept.group_by("conversation_id", "tube_id")
-        .agg(pl.col("rank", "seq").min())
-        .with_columns(link_method=pl.col("rank").replace_strict(dict(enumerate(LINK_METHODS)), return_dtype=pl.String))
-        .sort("conversation_id", "tube_id")
-        .with_columns(pl.col("conversation_id", "tube_id").cast(pl.Categorical))
+    best = in_portions(
+        kept, _TUBE, lambda some: some.group_by("conversation_id", "tube_id").agg(pl.col("rank", "seq").min())
+    )
+    methods = dict(enumerate(LINK_METHODS))
+    # codes are in the order of their words
+    return best.sort("conversation_id", "tube_id").select(
+        "conversation_id",
+        "tube_id",
+        "seq",
+        link_method=pl.col("rank").replace_strict(methods, return_dtype=METHOD),
     )
 
 
@@ -172,14 +192,13 @@ def find(chunks: Iterable[Chunk]) -> Links:
     pairs, tubes, places = [], [], []
     carried: pl.DataFrame | None = None
     for chunk in chunks:
-        near, carried = _adjacent(chunk, carried)
-        pairs.append(_named_together(chunk.events, near))
-        tubes.append(
-            chunk.events.filter(pl.col("tube_id").is_not_null()).group_by("scope", "tube_id").agg(pl.col("seq").min())
-        )
-        places.append(near)
-    first = pl.concat(tubes).group_by("scope", "tube_id").agg(pl.col("seq").min())
+        adjacent, carried = _adjacent(chunk, carried)
+        pairs.append(_named_together(chunk.events, adjacent))
+        tubes.append(_first(chunk.events.filter(pl.col("tube_id").is_not_null())))
+        places.append(adjacent)
+    first = _first(pl.concat(tubes))
     links = _kept(_best(pl.concat(pairs)), first)
     # next to a line of another conversation's tube a report only happens to stand
-    apt = pl.concat(places).join(links, on=["conversation_id", "tube_id"], how="semi")
+    beside = pl.concat(places)
+    apt = beside.join(near(links, beside, "tube_id"), on=["conversation_id", "tube_id"], how="semi")
     return Links(links, first, apt.select("seq", found="tube_id"))

@@ -13,7 +13,8 @@ from datetime import timedelta
 import polars as pl
 
 from analyzer.events.correlate import Correlation
-from analyzer.events.links import CANDIDATES
+from analyzer.events.links import CANDIDATES, METHOD
+from analyzer.events.portions import in_portions
 
 #: two local zones may be so far apart, and no further (UTC-12 to UTC+14), beside the time that signalling takes
 APART = timedelta(hours=27)
@@ -35,7 +36,8 @@ def unmet(known: Correlation) -> pl.DataFrame:
     if known.tubes["scope"].n_unique() < 2:
         return none
     placed = known.links.select("conversation_id", "tube_id").join(known.tubes, on="tube_id")
-    meeting = placed.filter(pl.col("scope").n_unique().over("conversation_id") > 1)
+    several = pl.col("scope").n_unique().over("conversation_id") > 1
+    meeting = in_portions(placed, pl.col("conversation_id"), lambda some: some.filter(several))
     alone = known.tubes.join(meeting, on="tube_id", how="anti")
     return none if alone["scope"].n_unique() < 2 else alone.select("tube_id").unique()
 
@@ -77,7 +79,7 @@ def _lent(links: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     without = both.join(links, left_on="one", right_on="tube_id", how="anti")
     return (
         links.join(without, left_on="tube_id", right_on="other")
-        .with_columns(tube_id="one", link_method=pl.lit(CANDIDATES))
+        .with_columns(tube_id="one", link_method=pl.lit(CANDIDATES, METHOD))
         .select(links.columns)
     )
 
@@ -106,8 +108,7 @@ def joined(known: Correlation, pairs: pl.DataFrame) -> Correlation:
     """Let tubes that met be of one conversation; links know its name in their own log as `other_id`."""
     if pairs.is_empty():
         return known
-    texts = pl.col("conversation_id", "tube_id").cast(pl.String)
-    links = known.links.with_columns(texts)
+    links = known.links.with_columns(pl.col("conversation_id", "tube_id", "other_id").cast(pl.String))
     names = _renamed(links, pairs)
     both = (
         pl.concat([links, _lent(links, pairs)])
@@ -115,10 +116,10 @@ def joined(known: Correlation, pairs: pl.DataFrame) -> Correlation:
         .with_columns(
             conversation_id=pl.coalesce("told", "conversation_id"),
             other_id=pl.when(pl.col("told").is_not_null()).then("conversation_id"),
-            link_method=pl.when(pl.col("told").is_not_null()).then(pl.lit(CANDIDATES)).otherwise("link_method"),
+            link_method=pl.when(pl.col("told").is_not_null()).then(pl.lit(CANDIDATES, METHOD)).otherwise("link_method"),
         )
         .drop("told")
         .sort("conversation_id", "tube_id")
-        .with_columns(texts.cast(pl.Categorical))
+        .with_columns(pl.col("conversation_id", "tube_id", "other_id").cast(pl.Categorical))
     )
     return replace(known, links=both, names=names.with_columns(pl.all().cast(pl.Categorical)))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from analyzer.events.portions import in_portions
+
 GATHERING_KINDS = (
     "allocation_failed",
     "stun_failed",
@@ -99,7 +101,8 @@ def owners(marked: pl.DataFrame, window: Window) -> pl.DataFrame:
 
     Open windows are counted by running sums over the places; while one is open, the sum of their numbers names it.
     """
-    spans = _spans(marked, window).with_row_index("number", 1).with_columns(pl.col("number").cast(pl.Int64))
+    spans = in_portions(marked, pl.col("tube_id"), lambda some: _spans(some, window))
+    spans = spans.with_row_index("number", 1).with_columns(pl.col("number").cast(pl.Int64))
     opened = spans.select("scope", seq="begin", count=pl.lit(1), number="number")
     closed = spans.filter(pl.col("end").is_not_null()).select(
         "scope", seq="end", count=pl.lit(-1), number=-pl.col("number")

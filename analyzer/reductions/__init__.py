@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 import polars as pl
 
-from analyzer.events.correlate import Correlation, Streams, coded
+from analyzer.events.correlate import Correlation, Streams, coded, renamed
+from analyzer.events.portions import in_portions, near
 from analyzer.reductions import (
     candidate_pairs,
     candidates,
@@ -86,22 +87,28 @@ class Sources:
 
 def _components(links: pl.DataFrame) -> pl.DataFrame:
     """Number what belongs together: conversations that share a tube, tubes that share a conversation."""
+
+    def spread(pairs: pl.DataFrame, key: str) -> pl.DataFrame:
+        least = pl.col("component").min().over(key)
+        return in_portions(pairs, pl.col(key), lambda some: some.with_columns(least))
+
     found = links.select("conversation_id", "tube_id").with_row_index("component")
+    # numbers only ever become less
+    total = pl.col("component").cast(pl.UInt64).sum()
     while True:
-        least = pl.min_horizontal(
-            pl.col("component").min().over("tube_id"), pl.col("component").min().over("conversation_id")
-        )
-        spread = found.with_columns(component=least)
-        if spread.equals(found):
+        further = spread(spread(found, "tube_id"), "conversation_id")
+        if further.select(total).item() == found.select(total).item():
             return found
-        found = spread
+        found = further
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """Which batch each tube and conversation is in, those that began together side by side, and where each batch ends."""
 
-    #: tube_id, component, batch
+    #: as in `Correlation`
+    links: pl.DataFrame
+    #: tube_id, component, batch, restarted
     tubes: pl.DataFrame
     #: conversation_id, component, batch
     conversations: pl.DataFrame
@@ -109,47 +116,57 @@ class _Plan:
     last: dict[int, int]
 
 
-def _planned(known: Correlation) -> _Plan:
+def _once(rows: pl.DataFrame, key: str) -> pl.DataFrame:
+    return in_portions(rows, pl.col(key), lambda some: some.unique(key))
+
+
+def _matched(rows: pl.DataFrame, found: pl.DataFrame, key: str) -> pl.DataFrame:
+    return in_portions(rows, pl.col(key), lambda some: some.join(found, on=key))
+
+
+def planned(known: Correlation) -> Plan:
+    """Say what is reduced together."""
     pair = ["conversation_id", "tube_id"]
-    told = known.names.rename({"conversation_id": "own", "told": "conversation_id"})
-    named = known.named.rename({"conversation_id": "own"}).join(told, on="own", how="left")
+    component = pl.col("component")
     # what lines name together is reduced together, tied or not; a tube that no link ties is in no table
-    tied = named.with_columns(pl.coalesce("conversation_id", "own")).join(known.links, on="tube_id", how="semi")
-    linked = _components(pl.concat([known.links.select(pair), tied.select(pair)]).unique(maintain_order=True))
-    tubes = linked.select("tube_id", "component").unique("tube_id")
-    conversations = linked.select("conversation_id", "component").unique("conversation_id")
-    extent = known.extent.join(known.names, on="conversation_id", how="left").with_columns(
-        conversation_id=pl.coalesce("told", "conversation_id")
+    tied = renamed(known.named, known.names).join(known.links, on="tube_id", how="semi")
+    linked = _components(
+        in_portions(pl.concat([known.links.select(pair), tied.select(pair)]), pl.col("tube_id"), pl.DataFrame.unique)
     )
+    tubes, conversations = (_once(linked.select(key, "component"), key) for key in ("tube_id", "conversation_id"))
+    extent = renamed(known.extent, known.names)
+    of_tubes = extent.filter(pl.col("tube_id").is_not_null())
+    others = extent.filter(pl.col("tube_id").is_null())
     # a conversation without a tube is on its own; a tube without a conversation is in no table
     alone = (
-        extent.filter(pl.col("tube_id").is_null())
-        .select("conversation_id")
+        others.select("conversation_id")
         .unique(maintain_order=True)
         .join(conversations, on="conversation_id", how="anti", maintain_order="left")
         .with_row_index("component", len(linked))
         .select(conversations.columns)
     )
     conversations = pl.concat([conversations, alone])
+    extents = pl.concat([_matched(of_tubes, tubes, "tube_id"), _matched(others, conversations, "conversation_id")])
     batches = (
-        extent.join(tubes, on="tube_id", how="left")
-        .join(conversations, on="conversation_id", how="left")
-        .with_columns(component=pl.coalesce("component", "component_right"))
-        .filter(pl.col("component").is_not_null())
-        .group_by("component")
-        .agg(
-            pl.col("weight").sum() + CONVERSATION_EVENTS * SERIES_PER_EVENT,
-            pl.col("first").min(),
-            pl.col("last").max(),
+        in_portions(
+            extents,
+            component,
+            lambda some: some.group_by("component").agg(
+                pl.col("weight").sum() + CONVERSATION_EVENTS * SERIES_PER_EVENT,
+                pl.col("first").min(),
+                pl.col("last").max(),
+            ),
         )
         .sort("first")
         .with_columns(batch=pl.col("weight").cum_sum() // (BATCH_EVENTS * SERIES_PER_EVENT))
     )
     last = batches.group_by("batch").agg(pl.col("last").max())
     number = batches.select("component", "batch")
-    return _Plan(
-        tubes.join(number, on="component"),
-        conversations.join(number, on="component"),
+    told = _matched(tubes, known.outlived, "tube_id")
+    return Plan(
+        known.links,
+        _matched(told, number, "component"),
+        _matched(conversations, number, "component"),
         dict(last.iter_rows()),
     )
 
@@ -170,66 +187,67 @@ class _Batch:
         return _Batch(Streams(events, links), conversations)
 
 
-def _batches(known: Correlation, chunks: Iterable[pl.DataFrame]) -> Iterator[_Batch]:
-    """Split events that are placed into some that share no conversation and no tube, as soon as all have come."""
-    plan = _planned(known)
-    links = (
-        known.links.join(known.outlived, on="tube_id", how="left", maintain_order="left")
-        .with_columns(pl.col("restarted").fill_null(False))
-        .join(plan.tubes, on="tube_id", how="left", maintain_order="left")
+def _numbered(plan: Plan, events: pl.DataFrame) -> pl.DataFrame:
+    """Events that are in a batch, each with its `component` and `batch`."""
+    tubes = near(plan.tubes, events, "tube_id").drop("restarted")
+    conversations = near(plan.conversations, events, "conversation_id")
+    return (
+        events.join(tubes, on="tube_id", how="left", maintain_order="left")
+        .join(conversations, on="conversation_id", how="left", maintain_order="left")
+        .with_columns(component=pl.coalesce("component", "component_right"), batch=pl.coalesce("batch", "batch_right"))
+        .drop("component_right", "batch_right")
+        .filter(pl.col("batch").is_not_null())
     )
+
+
+def _batches(plan: Plan, chunks: Iterable[pl.DataFrame]) -> Iterator[_Batch]:
+    """Split events that are placed into some that share no conversation and no tube, as soon as all have come."""
     waiting: dict[int, list[pl.DataFrame]] = {}
     for events in chunks:
-        rows = (
-            events.join(plan.tubes, on="tube_id", how="left", maintain_order="left")
-            .join(plan.conversations, on="conversation_id", how="left", maintain_order="left")
-            .with_columns(
-                component=pl.coalesce("component", "component_right"), batch=pl.coalesce("batch", "batch_right")
-            )
-            .drop("component_right", "batch_right")
-            .filter(pl.col("batch").is_not_null())
-        )
-        parts = rows.partition_by("batch", as_dict=True, maintain_order=True, include_key=False)
-        for (number,), mine in parts.items():
-            waiting.setdefault(number, []).append(mine)
+        rows = _numbered(plan, events)
+        for mine in rows.partition_by("batch", maintain_order=True):
+            waiting.setdefault(mine["batch"][0], []).append(mine.drop("batch"))
+        # while batches are reduced, they alone are needed
+        del rows
         if events.is_empty():
             continue
-        reached = events["seq"].to_list()[-1]
+        reached = events["seq"][-1]
         for number in sorted(number for number in waiting if plan.last[number] <= reached):
-            own = pl.col("batch") == number
-            yield _Batch(
-                Streams(pl.concat(waiting.pop(number)), links.filter(own).drop("batch")),
-                plan.conversations.filter(own).drop("batch"),
+            tubes, conversations = (
+                some.filter(pl.col("batch") == number).drop("batch") for some in (plan.tubes, plan.conversations)
             )
+            links = plan.links.join(tubes, on="tube_id", maintain_order="left")
+            yield _Batch(Streams(pl.concat(waiting.pop(number)), links), conversations)
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """Tables rebuilt, but for the rows of conversations that say what they said before (`kept`).
 
-    `fingerprints` are those of all conversations.
+    `changed` is how many conversations do not; the fingerprints are a table like the others.
     """
 
     tables: tuple[Rows, ...]
-    fingerprints: pl.DataFrame
     kept: pl.Series
+    changed: int
 
 
 def reduce(
-    known: Correlation,
+    plan: Plan,
     chunks: Iterable[pl.DataFrame],
     sources: Sources,
-    before: pl.DataFrame,
+    before: Path | None,
     folder: Path,
 ) -> Rebuilt:
-    """Rebuild every table of the conversations that have changed since `before`, the fingerprints of then.
+    """Rebuild every table of the conversations that have changed since `before`, the file of fingerprints of then.
 
     `chunks` are events placed; `folder` takes what does not fit into memory.
     """
-    tables = {table.name: Rows(table, folder) for table in REBUILT if table is not relay_sessions.RELAY_SESSIONS}
-    code = unchanged.code()
-    found = [unchanged.FINGERPRINTS.empty()]
+    written = [unchanged.FINGERPRINTS, *(table for table in REBUILT if table is not relay_sessions.RELAY_SESSIONS)]
+    tables = {table.name: Rows(table, folder) for table in written}
+    code, known_before = unchanged.code(), unchanged.known(before)
     kept = [pl.Series("conversation_id", [], pl.String)]
+    rebuilt = 0
 
     def one(batch: _Batch) -> dict[str, pl.DataFrame]:
         events, links = batch.streams.events, batch.streams.links
@@ -245,24 +263,24 @@ def reduce(
 
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[dict[str, pl.DataFrame]]] = []
-        for batch in _batches(known, chunks):
-            prints = unchanged.fingerprints(batch.streams, sources.content, sources.relay, code)
-            named = batch.conversations.with_columns(pl.col("conversation_id").cast(pl.String)).join(
-                prints, on="component"
-            )
-            found.append(named.select("conversation_id", "fingerprint"))
-            same = named.join(before, on=["conversation_id", "fingerprint"], how="semi")
-            kept.append(same["conversation_id"])
+        for batch in _batches(plan, chunks):
+            told = unchanged.fingerprints(batch.streams, sources.content, sources.relay, code)
+            named = batch.conversations.join(told, on="component")
+            same = unchanged.same(named, known_before)
+            kept.append(same["conversation_id"].cast(pl.String))
             changed = named.join(same, on="component", how="anti")
             if changed.is_empty():
                 continue
+            rebuilt += len(changed)
+            tables[unchanged.FINGERPRINTS.name].add(small.coded(changed.drop("component")))
             running.append(pool.submit(one, batch.of(changed)))
             # batches are made as they are needed: all at once they are another copy of the streams
             if len(running) > WORKERS:
                 take(running.pop(0).result())
         for future in running:
             take(future.result())
-    return Rebuilt(tuple(tables.values()), unchanged.FINGERPRINTS.conform(pl.concat(found)), pl.concat(kept))
+    small.lay_all_aside(tables.values())
+    return Rebuilt(tuple(tables.values()), pl.concat(kept), rebuilt)
 
 
 def _reduce(

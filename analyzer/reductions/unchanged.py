@@ -26,8 +26,10 @@ FINGERPRINTS = Table(
     sort=("conversation_id",),
 )
 _SEEDS = (0, 1)
+#: a number instead of a fingerprint, where a million of them are in memory
+_PRINT = pl.col("fingerprint").hash()
 _PLACED = ("at", "generation", "series_only", "in_series")
-_LINKED = ("link_method", "restarted", "other_id")
+_WORDS = ("tube_id", "conversation_id", "link_method", "other_id")
 
 
 def _summed(rows: pl.DataFrame, said: pl.Expr) -> pl.DataFrame:
@@ -39,7 +41,7 @@ def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | No
     """Fingerprint of each component of a batch: `component`, `fingerprint`. `code` is what rebuilds it."""
     texts = pl.col("tube_id", "conversation_id").cast(pl.String)
     events = batch.events.join(content, on="part", how="left")
-    links = batch.links.select("component", *_LINKED, texts)
+    links = batch.links.select("component", "restarted", pl.col(_WORDS).cast(pl.String))
     # of a tube that writes two logs it matters which of them stands first
     parts = events.select("component", "part", "digest").unique()
     order = parts.with_columns(pl.col("part").rank("dense").over("component"))
@@ -54,6 +56,17 @@ def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | No
     total = pl.concat(sums).group_by("component").agg(pl.col(f"sum{seed}").sum() for seed in _SEEDS)
     hexadecimal = [pl.col(f"sum{seed}").cast(pl.String) for seed in _SEEDS]
     return total.select("component", fingerprint=pl.concat_str(pl.lit(code), *hexadecimal, separator="-"))
+
+
+def known(path: Path | None) -> pl.DataFrame:
+    """Fingerprints as they were written, each as `print`: `conversation_id`, its words as codes."""
+    told = FINGERPRINTS.empty() if path is None else pl.read_parquet(path)
+    return told.select(pl.col("conversation_id").cast(pl.Categorical), print=_PRINT)
+
+
+def same(named: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
+    """Those of `named`, conversations and their fingerprints, that `before` (`known`) has as they are."""
+    return named.with_columns(print=_PRINT).join(before, on=["conversation_id", "print"], how="semi").drop("print")
 
 
 def is_of_now(path: Path | None) -> bool:

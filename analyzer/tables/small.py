@@ -7,8 +7,10 @@ as a whole.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -21,7 +23,7 @@ MERGED_ROWS = 100_000
 #: a run is read in groups of so many rows, of which a range of conversations is a part
 RUN_GROUP_ROWS = 5_000
 #: what is different in nearly every row
-_UNALIKE = ("origin", "address")
+_UNALIKE = ("origin", "address", "fingerprint")
 #: first of what sorts a table
 _KEY = "conversation_id"
 
@@ -56,33 +58,36 @@ def in_order(table: Table, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A file of rows in order, and of the conversations in it that count: `rows`, how many, and `at`, from where on."""
+    """A file of rows in order, the conversation of every `RUN_GROUP_ROWS`th row, and the `kept` ones, if not all."""
 
     path: Path
-    counts: pl.DataFrame
+    firsts: Sequence[str]
+    kept: pl.Series | None = None
 
-    def rows(self, wanted: pl.DataFrame) -> pl.DataFrame:
-        """Rows of some conversations that stand side by side among all, coded."""
-        mine = self.counts.join(wanted, on=_KEY, how="semi", maintain_order="left")
-        first, size = (mine["at"][0], mine["at"][-1] + mine["rows"][-1] - mine["at"][0]) if len(mine) else (0, 0)
-        found = pl.scan_parquet(self.path).slice(first, size).collect()
-        if mine["rows"].sum() < len(found):
-            found = found.join(
-                mine.select(pl.col(_KEY).cast(found.schema[_KEY])), on=_KEY, how="semi", maintain_order="left"
-            )
+    def rows(self, begin: str, end: str | None) -> pl.DataFrame:
+        """Rows of the conversations from `begin` on, up to `end`, coded."""
+        first = max(bisect_left(self.firsts, begin) - 1, 0)
+        last = len(self.firsts) if end is None else bisect_left(self.firsts, end)
+        key = pl.col(_KEY).cast(pl.String)
+        within = (key >= begin) & (pl.lit(True) if end is None else key < end)
+        groups = pl.scan_parquet(self.path).slice(first * RUN_GROUP_ROWS, (last - first) * RUN_GROUP_ROWS)
+        found = groups.collect().filter(within)
+        if self.kept is not None:
+            mine = self.kept.to_frame(_KEY).filter(within)
+            found = found.join(mine.cast({_KEY: found.schema[_KEY]}), on=_KEY, how="semi", maintain_order="left")
         return coded(found)
 
 
-def _counts(rows: pl.DataFrame) -> pl.DataFrame:
-    """How many rows there are of each conversation, in their order."""
-    counts = rows.group_by(_KEY, maintain_order=True).agg(rows=pl.len().cast(pl.Int64))
-    return counts.with_columns(pl.col(_KEY).cast(pl.String))
+def _firsts(rows: pl.DataFrame) -> list[str]:
+    return rows[_KEY].gather_every(RUN_GROUP_ROWS).cast(pl.String).to_list()
 
 
-def _run(path: Path, kept: pl.Series | None = None) -> _Run:
-    counts = _counts(pl.read_parquet(path, columns=[_KEY]))
-    counts = counts.with_columns(at=pl.col("rows").cum_sum() - pl.col("rows"))
-    return _Run(path, counts if kept is None else counts.filter(pl.col(_KEY).is_in(kept.implode())))
+def _ranges(runs: Sequence[_Run]) -> Iterator[tuple[str, str | None]]:
+    """Ranges of conversations of some `MERGED_ROWS` rows each, as far as `firsts` tell."""
+    firsts = sorted(chain.from_iterable(run.firsts for run in runs))
+    step = max(MERGED_ROWS // RUN_GROUP_ROWS, 1)
+    borders = list(dict.fromkeys(["", *firsts[step::step]]))
+    return zip(borders, [*borders[1:], None], strict=True)
 
 
 @dataclass(slots=True)
@@ -92,7 +97,7 @@ class Rows:
     table: Table
     folder: Path
     _held: list[pl.DataFrame] = field(default_factory=list)
-    _runs: list[Path] = field(default_factory=list)
+    _runs: list[_Run] = field(default_factory=list)
 
     def add(self, rows: pl.DataFrame) -> None:
         """Take some rows, coded."""
@@ -103,41 +108,46 @@ class Rows:
         """How many of its rows are in memory."""
         return sum(map(len, self._held))
 
+    @property
+    def runs(self) -> int:
+        """How many runs its rows were laid aside in."""
+        return len(self._runs)
+
     def lay_aside(self) -> None:
         """Put the rows that are in memory into a run."""
         path = self.folder / f"{self.table.name}-{len(self._runs)}.run"
         ordered = in_order(self.table, self._held)
         self._held.clear()
         ordered.write_parquet(path, compression="lz4", statistics=False, row_group_size=RUN_GROUP_ROWS)
-        self._runs.append(path)
+        self._runs.append(_Run(path, _firsts(ordered)))
 
     def in_order(self, old: Path | None = None, kept: pl.Series | None = None) -> Iterator[pl.DataFrame]:
         """All rows in the order of the table, with those of `kept` conversations of `old`, in bounded frames."""
-        before = [] if old is None or kept is None or kept.is_empty() else [_run(old, kept)]
-        if not self._runs and sum(run.counts["rows"].sum() for run in before) < HELD_ROWS:
+        before = []
+        if old is not None and kept is not None and len(kept):
+            before = [_Run(old, _firsts(pl.read_parquet(old, columns=[_KEY])), kept)]
+        if not self._runs and sum(len(run.firsts) for run in before) * RUN_GROUP_ROWS < HELD_ROWS:
             alike = self._held if not before else [coded(self.table.spelled(rows)) for rows in self._held]
-            yield in_order(self.table, [*alike, *(run.rows(run.counts) for run in before)])
+            yield in_order(self.table, [*alike, *(run.rows("", None) for run in before)])
             return
-        laid = [_run(path) for path in self._runs]
-        held = [in_order(self.table, self._held)] if self._held else []
-        self._held.clear()
-        counts = pl.concat([*(run.counts.select(_KEY, "rows") for run in (*before, *laid)), *map(_counts, held)])
-        ranges = (
-            counts.group_by(_KEY)
-            .agg(pl.col("rows").sum())
-            .sort(_KEY)
-            .with_columns(number=pl.col("rows").cum_sum() // MERGED_ROWS)
-        )
-        for wanted in ranges.partition_by("number", maintain_order=True):
-            keys = wanted.select(pl.col(_KEY).cast(pl.Categorical))
-            mine = [rows.join(keys, on=_KEY, how="semi", maintain_order="left") for rows in held]
-            own = [*mine, *(run.rows(wanted) for run in laid)]
+        if self._held:
+            self.lay_aside()
+        for begin, end in _ranges([*before, *self._runs]):
+            own = [run.rows(begin, end) for run in self._runs]
             # what the dataset has is spelled in another way
             alike = own if not before else [coded(self.table.spelled(rows)) for rows in own]
-            yield in_order(self.table, [*alike, *(run.rows(wanted) for run in before)])
+            yield in_order(self.table, [*alike, *(run.rows(begin, end) for run in before)])
 
 
 def lay_aside(tables: Collection[Rows]) -> None:
     """Lay the rows of the largest tables aside, until those that stay are few enough to be kept."""
     while sum(rows.held for rows in tables) >= HELD_ROWS:
         max(tables, key=lambda rows: rows.held).lay_aside()
+
+
+def lay_all_aside(tables: Collection[Rows]) -> None:
+    """Lay all rows aside where many are: while any is in memory, so are the words of all that ever were."""
+    if sum(rows.runs for rows in tables) > len(tables):
+        for rows in tables:
+            if rows.held:
+                rows.lay_aside()

@@ -1,0 +1,39 @@
+"""Memory stays within its bound. Sizes that take longer are measured by hand (SECURITY.md)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import bench, synthetic
+
+MIB = 1 << 20
+BOUND = 512 * MIB
+
+
+def usual(path: Path) -> None:
+    """A log as they come: many conversations, most lines inform nothing."""
+    synthetic.write(path, 60 * MIB)
+
+
+def counters(path: Path) -> None:
+    """One conversation that counts its bytes for hours: every line is an event of it, and says something new."""
+    said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.metrics.collector: {}\n"
+    with path.open("w") as stream:
+        stream.write(said.format(0, 0, 0, 0, "Registered connection (conversation_id: c-1, tube_id: t-1)"))
+        for number in range(300_000):
+            s, ms = divmod(number * 40, 1000)
+            counted = f"(conversation_id: c-1, bytes_sent: {6531 + 2 * number}, bytes_received: {6584 + 3 * number})"
+            text = f"Recording transport-level data activity {counted}"
+            stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
+
+
+@pytest.mark.parametrize("written", [usual, counters])
+def test_memory_is_bounded(written: object, tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    assert callable(written)
+    written(log)
+    command = [sys.executable, "-m", "analyzer", "ingest", str(log), "--out", str(tmp_path / "out")]
+    assert bench.measure(command).peak <= BOUND

@@ -30,6 +30,8 @@ from analyzer.tally import NOTHING, STEM_CHARS, Tally
 
 #: so many rows become JSON at once
 ROWS_AT_ONCE = 1000
+#: so many inputs that begin alike are held against one another: each of them is read to the sizes of all
+MOST_ALIKE = 100
 #: what the manifest has of a source
 Entry: TypeAlias = dict[str, Any]
 
@@ -160,7 +162,7 @@ def _beginnings(sources: Sequence[Source]) -> None:
     for source in sources if len(sources) > 1 else ():
         if source.input.path is not None and not source.input.refused and (stem := stem_of(source.input)):
             alike.setdefault(stem, []).append(source)
-    for group in (group for group in alike.values() if len(group) > 1):
+    for group in (group for group in alike.values() if 1 < len(group) <= MOST_ALIKE):
         wholes = [whole(source.input) for source in group]
         sizes = sorted({size for size, _ in wholes if size})
         noted = [set(recognised(source.input, sizes)[0]) for source in group]

@@ -167,23 +167,25 @@ def _joined(text: str, address: str, port: str | None, policy: Policy) -> str:
 
 #: a sign behind it is none of it
 _WORD = r"[0-9A-Za-z:.%_\[\]-]*[0-9A-Za-z%_\]-]"
+#: an address or a name where nothing else can stand: a full stop or two colons at its end are its own
+_HOST = r"[0-9A-Za-z:.%_\[\]-]+"
 _V4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 #: what may hold an address, the surest first: a relay's own stays, and a server's; in a candidate a name is an address,
 #: too; elsewhere numbers between dots are one, and words of several colons may be
 _TOKEN = (
-    rf"{_WORD} [0-9]+ (?i:typ) relay\b|\brelay_ip: {_WORD}|\btype: relay, ip: {_WORD}|\b(?:udp|tcp)[46] relay {_WORD}"
+    rf"{_HOST} [0-9]+ (?i:typ) relay\b|\brelay_ip: {_HOST}|\btype: relay, ip: {_HOST}|\b(?:udp|tcp)[46] relay {_WORD}"
     rf"|\b[Rr]elay addr: {_WORD}|\b(?:stuns?|turns?):{_WORD}|\bturn\.Client {_WORD}|\bstun host: {_WORD}"
-    rf"|, local {_WORD}, remote "
-    rf"|{_WORD} [0-9]+ (?i:typ) |\b(?i:raddr) {_WORD}|\btype: (?:host|srflx|prflx), ip: {_WORD}"
+    rf"|\b(?:(?:turn_|stun_)?url|turnServ|stunServ): {_WORD}|\bbytes of udp from {_WORD}|, local {_WORD}, remote "
+    rf"|{_HOST} [0-9]+ (?i:typ) |\b(?i:raddr) {_HOST}|\btype: (?:host|srflx|prflx), ip: {_HOST}"
     rf"|\b(?:udp|tcp)[46] (?:host|srflx|prflx) {_WORD}|\brelated {_WORD}:[0-9]+"
     rf"|[0-9A-Za-z_.]*(?::[0-9A-Za-z_.]*){{2,}}(?:%[0-9A-Za-z]+)?|{_V4}"
 )
 _KEPT = re.compile(
     r"(?i:typ) relay$|^relay_ip: |^type: relay, ip: |^(?:udp|tcp)[46] relay |^[Rr]elay addr: |^(?:stuns?|turns?):"
-    r"|^turn\.Client |^stun host: |, remote $"
+    r"|^turn\.Client |^stun host: |^(?:(?:turn_|stun_)?url|turnServ|stunServ): |^bytes of udp from |, remote $"
 )
-_CANDIDATES = re.compile(rf"({_WORD})( [0-9]+ (?i:typ) )|((?i:raddr) )({_WORD})")
-_TYPED = re.compile(rf"(type: (?:host|srflx|prflx), ip: )({_WORD})")
+_CANDIDATES = re.compile(rf"({_HOST})( [0-9]+ (?i:typ) )|((?i:raddr) )({_HOST})")
+_TYPED = re.compile(rf"(type: (?:host|srflx|prflx), ip: )({_HOST})")
 _PAIRS = re.compile(rf"((?:udp|tcp)[46] (?:host|srflx|prflx) |related )({_WORD})")
 #: a text without any of these names no address
 _HINT = (

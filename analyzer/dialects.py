@@ -158,7 +158,11 @@ def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
             "target": json_value(text, JSON_KEYS["target"]),
             "message": json_value(text, JSON_KEYS["message"]),
         }
-    ).with_columns(matched=pl.col("message").is_not_null())
+    ).with_columns(
+        matched=pl.col("message").is_not_null(),
+        # a level is a word: what else stands there is nobody's business
+        level=pl.when(pl.col("level").str.contains(r"^(?:[A-Za-z]{1,20}|[0-9]{1,3})$")).then("level"),
+    )
 
 
 def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:

@@ -155,6 +155,8 @@ def test_a_pseudonym_is_of_the_address_not_of_its_spelling() -> None:
          "(type: srflx, ip: public-v6) (type: host, ip: fqdn) (type: relay, ip: 2001:db8::1)"),
         ("text", "origin <>, local 203.0.113.5:3478, remote 203.0.113.6:7, at 64:ff9b:1::cb00:7105",
          "origin <>, local 203.0.113.5:3478, remote public:7, at public-v6"),
+        ("text", "candidate:1 1 udp 1 a.example. 5 typ host raddr 2001:db8:1:: rport 5) (type: host, ip: b.example.)",
+         "candidate:1 1 udp 1 fqdn 5 typ host raddr public-v6 rport 5) (type: host, ip: fqdn)"),
         ("server", "203.0.113.5:80", "203.0.113.5:80"),
     ],
 )  # fmt: skip

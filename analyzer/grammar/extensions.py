@@ -12,8 +12,12 @@ import re
 import polars as pl
 
 #: what stands before the extensions: a text may go before it, and six fields at most
-_HEAD = r"^((?s:.*[ =])?candidate:[^ ]*(?: [^ ]+){0,5} (?:typ|TYP) [0-9A-Za-z!%'*+.`_~-]+)"
-_BEGINS, _IS_ONE = r"^((?s:.*?)candidate:)", "candidate:[^ ]"
+_HEAD = r"^((?s:.*[ =])?candidate:[^ ]*(?: [^ ]+){0,5} (?:typ|TYP) (?:[A-Z]?[a-z]{1,15}|[A-Z]{1,15}))"
+#: a type that goes on with these is no word
+_TYPE_GOES_ON = r"^[0-9A-Za-z!%'*+.`_~-]"
+_BEGINS = r"^((?s:.*?)candidate:)"
+#: a key of that name may stand before what is none
+_IS_ONE = r"^candidate:.|candidate:[^ ]|candidate: +candidate:|a=candidate:.|candidate: .*\b(?:typ|TYP|ufrag|pwd)\b"
 _NUMBERED = "generation|network-id|network-cost"
 _KNOWN = rf"raddr [0-9A-Za-z:.%_-]{{1,255}}|rport [0-9]{{1,5}}|tcptype [A-Za-z]{{1,16}}|(?:{_NUMBERED}) [0-9]{{1,20}}"
 _NAME = r"[a-z][a-z-]{0,30}"
@@ -42,6 +46,7 @@ def kept(text: pl.Expr, mask: str = "") -> pl.Expr:
     asked = pl.when(text.str.contains(_IS_ONE) & ~text.str.contains(_CLEAN)).then(text)
     plain = asked.str.replace_all(f"[{_END}{_DONE}]", " ")
     head = plain.str.extract(_HEAD, 1)
+    head = pl.when(~plain.str.strip_prefix(head).str.contains(_TYPE_GOES_ON)).then(head)
     pairs = plain.str.strip_prefix(head).str.extract(f"^((?:{_PAIR})*)", 1).str.replace_all(_PAIR, f"${{1}}{_END}")
     looked_at = pairs.str.replace_all(_KEPT, "".join(f"${{{group}}}" for group in _GROUPS) + _DONE)
     extensions = looked_at.str.replace_all(f" {_DONE}", f" {mask}").str.replace_all(_DONE, "")
@@ -53,7 +58,8 @@ def kept_value(text: str, mask: str = "") -> str:
     if not re.search(_IS_ONE, text) or re.search(_CLEAN.removesuffix("$") + r"\Z", text):
         return text
     plain = re.sub(f"[{_END}{_DONE}]", " ", text)
-    if not (found := re.search(_HEAD, plain)):
+    found = re.search(_HEAD, plain)
+    if not found or re.search(_TYPE_GOES_ON, plain[found.end() :]):
         return re.sub(f"{_BEGINS}(?s:.*)", rf"\1{mask}", plain)
     rest = re.match(f"(?:{_PAIR})*", plain[found.end() :])
     pairs = re.sub(_PAIR, rf"\1{_END}", rest[0] if rest else "")

@@ -14,7 +14,7 @@ MASK = "<*>"
 #: words that name a secret, in the syntax of both engines
 NAMED = (
     "passw|passphrase|pwd|ufrag|token|secret|credential|private|ksm_config|ksmconfig|api_?key|app_?key|"
-    "bearer|authorization|cookie|fingerprint|signature"
+    r"bearer|authorization|cookie|fingerprint|signature|mismatchusername|passcode|\bpass\b|\bcreds?\b|\botp\b"
 )
 #: a word of a key: of one case, but for its first letter, as no random text is
 _WORD = r"(?:[A-Z]?[a-z]{1,24}|[A-Z]{1,6}|(?:ip|IP)?v[46])"

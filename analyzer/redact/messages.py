@@ -176,7 +176,7 @@ def _unknown(message: pl.Series) -> pl.DataFrame:
     frame, text = pl.DataFrame({"message": message}), pl.col("message")
     lines = pl.lit(f"\n{MASK}").repeat_by(text.str.count_matches("\n")).list.join("")
     # a message that begins or ends with a blank is another one than that without
-    blanks = [text.str.extract(blank, 1) for blank in ("^( *)", "( *)$")]
+    blanks = [text.str.extract(blank, 1).fill_null("") for blank in (r"^([^\S\r\n]*)", r"^[^\r\n]*?([^\S\r\n]*)$")]
     shape = skeleton(text)
     around = pl.when(shape != "").then(blanks[0] + shape + blanks[1]).otherwise(shape)
     distinct = frame.unique().with_columns(begun=around + lines)

@@ -40,14 +40,16 @@ def _steps() -> tuple[tuple[str, str], ...]:
     mask = MASK.replace("*", r"\*")
     return (
         # quotes and the sign of a number stay: a rule is drafted from the shape
-        (_GOES_ON, " "),
+        (_GOES_ON, "\0"),
         (r"\"(?:[^\"\\]|\\.)*(\"?)", f'"{MASK}${{1}}'),
         (r"'(?:[^'\\]|\\.)*('?)", f"'{MASK}${{1}}"),
         (r"\{.*|\[[^\]]{12,}\]?", MASK),
         (r"(: ?|=)[^,()|]+", f"${{1}}{MASK}"),
         # a value may hold what ends one: without a key of its own it goes on
-        (rf"((?:: ?|=){mask})(?:\([^,()|:=]*(?:\)[^,()|:=]*|$))+", "${1}"),
+        (r"(: ?|=)\([^():=]*(?:\)[^,()|:=]*|$)", f"${{1}}{MASK}"),
+        (rf"((?:: ?|=){mask})(?:\([^():=]*(?:\)[^,()|:=]*|$))+", "${1}"),
         (rf"((?:: ?|=){mask})(?:[,|][^,()|:=]*)+([,()|]|$)", "${1}${2}"),
+        (rf"((?:: ?|=){mask})(?:\([^():=]*(?:\)[^,()|:=]*|$))+", "${1}"),
         (rf"(?i)((?:{NAMED})\w*)((?: (?:{_BETWEEN}|{mask})){{0,6}} \({KEY})", f"${{1}}{_GOES_ON}${{2}}"),
         (rf"(?i)((?:{NAMED})\w*[^\w{_GOES_ON}<]{{1,3}}).+", f"${{1}}{MASK}"),
         # behind the keys there is no telling

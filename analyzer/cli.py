@@ -384,8 +384,8 @@ def _terminated(number: int, frame: object) -> None:
 
 def main() -> None:
     """Run the command; an error meant for the user is one line on standard error, and its exit code."""
-    # memory that Polars' allocator keeps for later adds to the peak; what it gives back at once it soon asks for again;
-    # whoever has loaded Polars hands on what that sets for itself, so nothing is said of what stands there
+    # memory that Polars' allocator keeps for later adds to the peak; what it gives back at once it soon asks for again.
+    # What stands there already is no user's word: a process that has loaded Polars hands on what Polars sets
     os.environ["_RJEM_MALLOC_CONF"] = "narenas:1,dirty_decay_ms:500,muzzy_decay_ms:0"
     signal.signal(signal.SIGTERM, _terminated)
     try:

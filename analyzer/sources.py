@@ -143,26 +143,24 @@ def _sizes(known: Mapping[str, Entry]) -> dict[str | None, set[int]]:
     return sizes
 
 
-def _recognised(source: Source, known: Mapping[str, Entry], sizes: Mapping[str | None, set[int]]) -> None:
+def _recognised(
+    source: Source, stem: str | None, known: Mapping[str, Entry], sizes: Mapping[str | None, set[int]]
+) -> None:
     """Find out whether an input is a source that the dataset has, as it was or grown; `sizes` are by stem."""
-    if not known or source.input.path is None or source.input.refused:
-        # standard input can be read only once
-        return
     # of a line that had no end when it was read, more may be there by now
-    alike = sizes.get(stem_of(source.input), set()) | sizes.get(None, set())
+    alike = sizes.get(stem, set()) | sizes.get(None, set())
     if alike:
         noted, source.is_known = recognised(source.input, sorted(alike))
         source.before = tuple(one for one in noted if one in known)
         source.is_known &= noted[-1:] == list(source.before[-1:])
 
 
-def _beginnings(sources: Sequence[Source]) -> None:
+def _beginnings(stems: Iterable[tuple[Source, str | None]]) -> None:
     """Find the inputs that are but the beginning of another one: whatever they hold is in that."""
-    alike: dict[str, list[Source]] = {}
-    for source in sources if len(sources) > 1 else ():
-        if source.input.path is not None and not source.input.refused and (stem := stem_of(source.input)):
-            alike.setdefault(stem, []).append(source)
-    for group in (group for group in alike.values() if 1 < len(group) <= MOST_ALIKE):
+    alike: dict[str | None, list[Source]] = defaultdict(list)
+    for source, stem in stems:
+        alike[stem].append(source)
+    for group in (group for stem, group in alike.items() if stem and 1 < len(group) <= MOST_ALIKE):
         wholes = [whole(source.input) for source in group]
         sizes = sorted({size for size, _ in wholes if size})
         noted = [set(recognised(source.input, sizes)[0]) for source in group]
@@ -189,10 +187,13 @@ def recognise(
     """
     taken = {entry["row"]["name"] for entry in known.values() if entry["row"]["bytes"]}
     sources, sizes = [Source(one, one.name) for one in inputs], _sizes(known)
-    _beginnings(sources)
-    for source in sources:
+    # standard input can be read only once; a sole input of an empty dataset is held against nothing
+    asked_of = [one for one in sources if one.input.path is not None and not one.input.refused]
+    stems = [(one, stem_of(one.input)) for one in asked_of] if known or len(asked_of) > 1 else []
+    _beginnings(stems)
+    for source, stem in stems:
         if source.beginning_of is None:
-            _recognised(source, known, sizes)
+            _recognised(source, stem, known, sizes)
     # of several logs that begin alike one's own name tells
     own = {
         was: source.name
@@ -252,7 +253,9 @@ def _forget(commit: Commit, identities: Iterable[str], kept: Iterable[str] = ())
     """Take sources out of a commit, and their files, but for those that are `kept` or that another source has, too."""
     gone = [commit.sources.pop(one) for one in dict.fromkeys(identities) if one in commit.sources]
     places = {place for entry in gone for place in entry["parts"].values()} - set(kept)
-    for place in places - {place for entry in commit.sources.values() for place in entry["parts"].values()}:
+    # of many sources hardly any is forgotten: only then are the files of all others looked through
+    shared = {place for entry in commit.sources.values() for place in entry["parts"].values()} if places else set()
+    for place in places - shared:
         commit.remove(place)
 
 

@@ -52,6 +52,7 @@ from analyzer.sources import (
 from analyzer.stored import Part, contents, endpoints, held, outline, whole
 from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
+from analyzer.tables.words import Words
 
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
@@ -255,10 +256,10 @@ def _stored(commit: Commit) -> list[Part]:
 
 
 def _correlated(
-    commit: Commit, parts: Sequence[Part], resolution: pl.DataFrame
+    commit: Commit, parts: Sequence[Part], words: Words, resolution: pl.DataFrame
 ) -> tuple[Plan, Iterator[pl.DataFrame], pl.DataFrame | None]:
     """What is reduced together, all events in their places, and the sessions of the relay's own log, were there one."""
-    links, chunks = tied(held(outline(parts), parts, commit.stage, "outline"))
+    links, chunks = tied(held(outline(parts, words), parts, commit.stage, "outline"))
     chunks = held(chunks, parts, commit.stage, "tied")
     known = correlate(links, chunks, WEIGHT)
     lone = unmet(known)
@@ -275,16 +276,17 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> in
     # what writing events has needed is not needed any more
     pa.default_memory_pool().release_unused()
     resolution = sources.select(source="identity", resolution_ms="resolution_ms")
-    plan, events, seen = _correlated(commit, parts, resolution)
+    words = Words(commit.stage)
+    plan, events, seen = _correlated(commit, parts, words, resolution)
     links = None if seen is None else plan.links
     rebuilt = reduce(
         plan,
         events,
-        Sources(partial(whole, parts), contents(parts), resolution, seen),
+        Sources(partial(whole, parts), words, contents(parts), resolution, seen),
         commit.sole(FINGERPRINTS),
         commit.stage,
     )
-    # with it go the words of all conversations: tables are merged from those of a few at a time
+    # tables are merged from those of a few conversations at a time
     del plan
     for rows in rebuilt.tables:
         commit.place(commit.stage_frames(rows.table, rows.in_order(commit.sole(rows.table), rebuilt.kept)), SOLE)
@@ -292,7 +294,7 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> in
     if seen is not None and links is not None:
         # a session may belong to no conversation, so it is rebuilt with none
         sides = commit.read_staged(ICE_STATS, ["tube_id", "side"])
-        relayed = relay_sessions.reduce(seen, links, sides)
+        relayed = relay_sessions.reduce(seen, links, sides, words)
     commit.write(RELAY_SESSIONS, relayed)
     return rebuilt.changed
 

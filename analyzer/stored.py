@@ -16,12 +16,14 @@ import polars as pl
 
 from analyzer.addresses import tells_apart
 from analyzer.catalogue import EVENTS
-from analyzer.events.correlate import NEEDED, PLACE, Chunks, narrowed
+from analyzer.events.correlate import IDS, NEEDED, PLACE, Chunks, narrowed
+from analyzer.events.ids import NUMBER, numbered, worded
 from analyzer.events.links import Chunk
 from analyzer.events.meetings import ENDPOINTS
 from analyzer.events.thin import READ, thin
 from analyzer.reductions.facts import candidate_rows, sides
 from analyzer.reductions.samples import COURSE
+from analyzer.tables.words import Words
 
 #: events looked at together while they are correlated
 CHUNK_EVENTS = 200_000
@@ -80,10 +82,10 @@ def _narrow(placed: pl.DataFrame, *apart: str) -> pl.DataFrame:
     return narrowed(thin(placed, COURSE, *apart).select(*NEEDED, "at", "series_only", in_series=in_series, part="part"))
 
 
-def outline(parts: Sequence[Part]) -> Chunks:
+def outline(parts: Sequence[Part], words: Words) -> Chunks:
     """Give what correlation needs of all events, in chunks; `parts` stand in the order in which they were written.
 
-    There is at least one chunk, were it empty.
+    There is at least one chunk, were it empty. The ids of its events go to `words`, and are numbers from there on.
     """
     last = {part.scope: number for number, part in enumerate(parts)}
 
@@ -93,16 +95,18 @@ def outline(parts: Sequence[Part]) -> Chunks:
         seq = 0
         if not parts:
             place = {"part": pl.lit(0, pl.UInt32), "scope": pl.lit(0, pl.UInt32)}
-            yield Chunk(_narrow(EVENTS.empty().with_row_index("at").with_columns(**place)).with_row_index("seq"), ())
+            none = _narrow(EVENTS.empty().with_row_index("at").with_columns(**place)).with_row_index("seq")
+            yield Chunk(none.with_columns(numbered(pl.col(IDS))), ())
         for bundle in _bundles(parts, range(len(parts))):
             waiting.append(_outline(parts, bundle))
             begun |= {parts[number].scope for number in bundle}
             if sum(map(len, waiting)) >= CHUNK_EVENTS or bundle[-1] == len(parts) - 1:
                 events = pl.concat(waiting).with_row_index("seq", seq)
+                words.add(seq, worded(*events.select(IDS)))
                 seq += len(events)
                 waiting = []
                 begun = {scope for scope in begun if last[scope] > bundle[-1]}
-                yield Chunk(events, sorted(begun))
+                yield Chunk(events.with_columns(numbered(pl.col(IDS))), sorted(begun))
 
     return read
 
@@ -178,18 +182,20 @@ def endpoints(
 
     Out: `ENDPOINTS`, and `tube_id`, `side`.
     """
-    found, told = [pl.DataFrame(schema=ENDPOINTS)], [pl.DataFrame(schema={"tube_id": pl.String, "side": pl.String})]
+    found, told = [pl.DataFrame(schema=ENDPOINTS)], [pl.DataFrame(schema={"tube_id": NUMBER, "side": pl.String})]
     # an address of which a class or a network is left is no evidence of who was met
     known = pl.col("address").is_not_null() & (
         tells_apart(pl.col("address")) | (pl.col("candidate_type") == "relay").fill_null(False)
     )
     scopes = pl.Series([part.scope for part in parts], dtype=pl.UInt32)
     # a tube is looked at in each part by itself
-    part, tube = (pl.col("tube_id").str.splitn(":", 2).struct.field(f"field_{place}") for place in range(2))
-    part = part.cast(pl.UInt32)
+    part, tube = (
+        pl.col("tube_id").str.splitn(":", 2).struct.field(f"field_{place}").cast(dtype)
+        for place, dtype in enumerate((pl.UInt32(), NUMBER))
+    )
     for events in chunks:
         wanted = events.join(tubes, on="tube_id", how="semi", maintain_order="left")
-        in_part = pl.format("{}:{}", "part", pl.col("tube_id").cast(pl.String)).alias("tube_id")
+        in_part = pl.format("{}:{}", "part", "tube_id").alias("tube_id")
         taken = 0
         for stored in _stored(parts, wanted, _TELLING):
             rows = wanted.slice(taken, len(stored))

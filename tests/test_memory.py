@@ -22,7 +22,9 @@ def counters(path: Path) -> None:
     """One conversation that counts its bytes for hours: every line is an event of it, and says something new."""
     said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.metrics.collector: {}\n"
     with path.open("w") as stream:
-        stream.write(said.format(0, 0, 0, 0, "Registered connection (conversation_id: c-1, tube_id: t-1)"))
+        stream.write(
+            said.format(0, 0, 0, 0, "Registered connection for metrics tracking (conversation_id: c-1, tube_id: t-1)")
+        )
         for number in range(300_000):
             s, ms = divmod(number * 40, 1000)
             counted = f"(conversation_id: c-1, bytes_sent: {6531 + 2 * number}, bytes_received: {6584 + 3 * number})"

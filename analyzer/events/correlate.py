@@ -14,6 +14,7 @@ from typing import TypeAlias
 import polars as pl
 
 from analyzer.events import links as linking
+from analyzer.events.ids import NUMBER
 from analyzer.events.links import Chunk, Links
 from analyzer.events.portions import in_portions, near
 from analyzer.events.windows import ANONYMOUS_KINDS, WINDOWS, generations, marks, owners
@@ -21,6 +22,8 @@ from analyzer.events.windows import ANONYMOUS_KINDS, WINDOWS, generations, marks
 #: the columns of events that correlation reads, and those it finds
 NEEDED = ("scope", "kind", "tube_id", "conversation_id", "channel_label", "state")
 PLACE = ("scope", "tube_id", "conversation_id", "generation")
+#: ids in what is `narrowed`; in the events of chunks they are numbers
+IDS = ("tube_id", "conversation_id", "label")
 _TUBE = pl.col("tube_id")
 #: the same chunks each time it is called
 Chunks: TypeAlias = Callable[[], Iterable[Chunk]]
@@ -60,17 +63,12 @@ class Correlation:
     kinds: frozenset[str]
 
 
-def coded(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with its ids as codes: a word that stands in a million rows is one word, and compared as a number."""
-    return frame.with_columns(pl.col("conversation_id", "tube_id").cast(pl.Categorical))
-
-
 def narrowed(events: pl.DataFrame) -> pl.DataFrame:
-    """What correlation itself looks at of `NEEDED`, words as codes; further columns stay."""
+    """What correlation itself looks at of `NEEDED`, words as codes, ids still as words; further columns stay."""
     label = linking.spelled_once(events["channel_label"].cast(pl.String)).alias("label")
     ids = pl.col("conversation_id", "label")
     named = events.drop("channel_label").with_columns(label).with_columns(pl.when(ids != linking.CONTROL).then(ids))
-    return named.with_columns(pl.col(pl.String).cast(pl.Categorical))
+    return named.with_columns(pl.col(pl.String).exclude(IDS).cast(pl.Categorical))
 
 
 def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
@@ -194,14 +192,14 @@ def correlate(links: Links, chunks: Chunks, weight: pl.Expr) -> Correlation:
     # a line without any id may still come to a tube of its log
     reach = pl.when(pl.col("tube_id").is_not_null()).then(pl.max_horizontal("last", "until")).otherwise("last")
     return Correlation(
-        links=links.links.with_columns(other_id=pl.lit(None, pl.Categorical)),
+        links=links.links.with_columns(other_id=pl.lit(None, NUMBER)),
         named=in_portions(pl.concat(named), _TUBE, pl.DataFrame.unique),
         tubes=links.tubes,
         extent=extent.join(until, on="scope", how="left").with_columns(last=reach).drop("until"),
         outlived=_outlived(extent, last_begun),
         generations=generations(together),
         owners=tuple(owners(together, window) for window in WINDOWS) if len(until) else (),
-        names=pl.DataFrame(schema={"conversation_id": pl.Categorical(), "told": pl.Categorical()}),
+        names=pl.DataFrame(schema={"conversation_id": NUMBER, "told": NUMBER}),
         kinds=frozenset(kinds),
     )
 

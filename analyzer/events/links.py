@@ -175,7 +175,6 @@ def _kept(pairs: pl.DataFrame, tubes: pl.DataFrame) -> pl.DataFrame:
         kept, _TUBE, lambda some: some.group_by("conversation_id", "tube_id").agg(pl.col("rank", "seq").min())
     )
     methods = dict(enumerate(LINK_METHODS))
-    # codes are in the order of their words
     return best.sort("conversation_id", "tube_id").select(
         "conversation_id",
         "tube_id",
@@ -187,7 +186,7 @@ def _kept(pairs: pl.DataFrame, tubes: pl.DataFrame) -> pl.DataFrame:
 def find(chunks: Iterable[Chunk]) -> Links:
     """Find which tubes carry which conversations, by the strongest evidence of all logs, and where it was first seen.
 
-    Chunks hold `seq`, `scope`, `kind`, `tube_id`, `conversation_id` and `label`, words as codes.
+    Chunks hold `seq`, `scope`, `kind`, `tube_id`, `conversation_id` and `label`, ids as numbers.
     """
     pairs, tubes, places = [], [], []
     carried: pl.DataFrame | None = None

@@ -13,6 +13,7 @@ from datetime import timedelta
 import polars as pl
 
 from analyzer.events.correlate import Correlation
+from analyzer.events.ids import NUMBER
 from analyzer.events.links import CANDIDATES, METHOD
 from analyzer.events.portions import in_portions
 
@@ -24,7 +25,7 @@ ENOUGH = 2
 #: (`key`), its address and port alone (`endpoint`), whether the address is public, and when it was told
 ENDPOINTS = pl.Schema(
     {
-        "tube_id": pl.String(), "scope": pl.UInt32(), "local": pl.Boolean(), "key": pl.UInt64(),
+        "tube_id": NUMBER, "scope": pl.UInt32(), "local": pl.Boolean(), "key": pl.UInt64(),
         "endpoint": pl.UInt64(), "public": pl.Boolean(), "ts": pl.Datetime("us", "UTC"),
     }
 )  # fmt: skip
@@ -108,10 +109,9 @@ def joined(known: Correlation, pairs: pl.DataFrame) -> Correlation:
     """Let tubes that met be of one conversation; links know its name in their own log as `other_id`."""
     if pairs.is_empty():
         return known
-    links = known.links.with_columns(pl.col("conversation_id", "tube_id", "other_id").cast(pl.String))
-    names = _renamed(links, pairs)
+    names = _renamed(known.links, pairs)
     both = (
-        pl.concat([links, _lent(links, pairs)])
+        pl.concat([known.links, _lent(known.links, pairs)])
         .join(names, on="conversation_id", how="left")
         .with_columns(
             conversation_id=pl.coalesce("told", "conversation_id"),
@@ -120,6 +120,5 @@ def joined(known: Correlation, pairs: pl.DataFrame) -> Correlation:
         )
         .drop("told")
         .sort("conversation_id", "tube_id")
-        .with_columns(pl.col("conversation_id", "tube_id", "other_id").cast(pl.Categorical))
     )
-    return replace(known, links=both, names=names.with_columns(pl.all().cast(pl.Categorical)))
+    return replace(known, links=both, names=names)

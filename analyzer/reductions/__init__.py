@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 import polars as pl
 
-from analyzer.events.correlate import Correlation, Streams, coded, renamed
+from analyzer.events.correlate import Correlation, Streams, renamed
+from analyzer.events.ids import NUMBER
 from analyzer.events.portions import in_portions, near
 from analyzer.reductions import (
     candidate_pairs,
@@ -37,7 +38,9 @@ from analyzer.reductions import (
 )
 from analyzer.reductions.facts import COLUMNS, gather
 from analyzer.tables import small
+from analyzer.tables.declare import ID
 from analyzer.tables.small import Rows
+from analyzer.tables.words import Words, spelled
 
 REBUILT = (
     conversations.CONVERSATIONS,
@@ -74,12 +77,13 @@ Whole: TypeAlias = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 class Sources:
     """What is known beside the outline of events.
 
-    `whole` gives rows of it further columns; `content` is what each part of the events holds (`stored.contents`);
+    `whole` gives rows of it further columns; `words` are those of its ids; `content` is what each part of the events holds (`stored.contents`);
     `resolution` has `source` and `resolution_ms` of its times; `relay` the sessions of the relay's own log, joined to
     tubes, None without one.
     """
 
     whole: Whole
+    words: Words
     content: pl.DataFrame
     resolution: pl.DataFrame
     relay: pl.DataFrame | None
@@ -178,11 +182,11 @@ class _Batch:
     streams: Streams
     conversations: pl.DataFrame
 
-    def of(self, components: pl.DataFrame) -> _Batch:
-        """Keep only some components."""
-        frames = (self.streams.events, self.streams.links, self.conversations)
-        events, links, conversations = (
-            frame.join(components, on="component", how="semi", maintain_order="left") for frame in frames
+    def of(self, conversations: pl.DataFrame) -> _Batch:
+        """Keep only the components of some conversations."""
+        events, links = (
+            frame.join(conversations, on="component", how="semi", maintain_order="left")
+            for frame in (self.streams.events, self.streams.links)
         )
         return _Batch(Streams(events, links), conversations)
 
@@ -220,6 +224,20 @@ def _batches(plan: Plan, chunks: Iterable[pl.DataFrame]) -> Iterator[_Batch]:
             yield _Batch(Streams(pl.concat(waiting.pop(number)), links), conversations)
 
 
+def _spelled(batch: _Batch, sources: Sources) -> tuple[Streams, pl.DataFrame | None, pl.DataFrame]:
+    """The streams of a batch, the sessions of the relay that are joined to it, and its conversations, ids as words."""
+    ids = ("tube_id", "conversation_id")
+    events, links = batch.streams.events, batch.streams.links
+    of_links = [*ids, "other_id"]
+    named = pl.concat([events.select(ids), links.select(ids), links.select("other_id")], how="diagonal")
+    words = sources.words.near(events, named)
+    streams = Streams(spelled(events, words, *ids), spelled(links, words, *of_links).sort("conversation_id", "tube_id"))
+    relayed = sources.relay
+    if relayed is not None:
+        relayed = spelled(relayed.join(links, on="tube_id", how="semi", maintain_order="left"), words, "tube_id")
+    return streams, relayed, spelled(batch.conversations, words, "conversation_id")
+
+
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """Tables rebuilt, but for the rows of conversations that say what they said before (`kept`).
@@ -246,14 +264,15 @@ def reduce(
     written = [unchanged.FINGERPRINTS, *(table for table in REBUILT if table is not relay_sessions.RELAY_SESSIONS)]
     tables = {table.name: Rows(table, folder) for table in written}
     code, known_before = unchanged.code(), unchanged.known(before)
-    kept = [pl.Series("conversation_id", [], pl.String)]
+    kept = [pl.Series("conversation_id", [], NUMBER)]
     rebuilt = 0
 
     def one(batch: _Batch) -> dict[str, pl.DataFrame]:
-        events, links = batch.streams.events, batch.streams.links
-        told = Streams(sources.whole(events.filter(~pl.col("series_only")), COLUMNS), links)
-        series = sources.whole(events.filter("in_series"), samples.COLUMNS)
-        reduced = _reduce(told, series, sources.resolution, sources.relay)
+        streams, relayed, changed = _spelled(batch, sources)
+        told = Streams(sources.whole(streams.events.filter(~pl.col("series_only")), COLUMNS), streams.links)
+        series = sources.whole(streams.events.filter("in_series"), samples.COLUMNS)
+        reduced = _reduce(told, series, sources.resolution, relayed)
+        reduced[unchanged.FINGERPRINTS.name] = changed.select("conversation_id", "fingerprint")
         return {name: small.coded(rows) for name, rows in reduced.items()}
 
     def take(rows: dict[str, pl.DataFrame]) -> None:
@@ -267,12 +286,11 @@ def reduce(
             told = unchanged.fingerprints(batch.streams, sources.content, sources.relay, code)
             named = batch.conversations.join(told, on="component")
             same = unchanged.same(named, known_before)
-            kept.append(same["conversation_id"].cast(pl.String))
+            kept.append(same["conversation_id"])
             changed = named.join(same, on="component", how="anti")
             if changed.is_empty():
                 continue
             rebuilt += len(changed)
-            tables[unchanged.FINGERPRINTS.name].add(small.coded(changed.drop("component")))
             running.append(pool.submit(one, batch.of(changed)))
             # batches are made as they are needed: all at once they are another copy of the streams
             if len(running) > WORKERS:
@@ -280,7 +298,7 @@ def reduce(
         for future in running:
             take(future.result())
     small.lay_all_aside(tables.values())
-    return Rebuilt(tuple(tables.values()), pl.concat(kept), rebuilt)
+    return Rebuilt(tuple(tables.values()), unchanged.words(before, pl.concat(kept)), rebuilt)
 
 
 def _reduce(
@@ -304,7 +322,7 @@ def _reduce(
         "ice_stats": stats,
         "connection_legs": connection_legs.reduce(legs),
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.loose(connection_legs.with_derived(measurements, legs)),
-        "links": links.reduce(facts, coded(restarts)),
+        "links": links.reduce(facts, restarts.with_columns(pl.col("conversation_id", "tube_id").cast(ID))),
         "generations": restarts,
         "states": states.reduce(facts),
         "candidates": candidates.reduce(facts),

@@ -10,7 +10,7 @@ from analyzer.reductions.dropped import LOST_REASONS
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.life import close_reasons
 from analyzer.reductions.spans import spans
-from analyzer.tables.declare import Column, Metric, Table
+from analyzer.tables.declare import ID, Column, Metric, Table
 
 _connected, _closed, _never = pl.col("any_connected"), pl.col("any_closed"), pl.col("any_never")
 _lost = pl.col("any_lost") | pl.col("close_reason").is_in(LOST_REASONS).fill_null(False)
@@ -70,7 +70,7 @@ def _traffic(channels: pl.DataFrame) -> pl.DataFrame:
     return (
         channels.group_by("conversation_id")
         .agg(total(side, name) for side in ("client", "gateway") for name in VALUES)
-        .with_columns(pl.col("conversation_id").cast(pl.Categorical))
+        .with_columns(pl.col("conversation_id").cast(ID))
     )
 
 

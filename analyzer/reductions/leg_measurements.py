@@ -35,7 +35,7 @@ from analyzer.reductions.checks import transactions
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, SETUP_MS, Estimator, estimates
 from analyzer.reductions.facts import Facts, elapsed_ms
 from analyzer.reductions.leg_names import BEYOND, DURATIONS, END_TO_END, LEGS, OWN_LEG
-from analyzer.tables.declare import Column, Table
+from analyzer.tables.declare import ID, Column, Table
 
 #: the kernel repeats an unanswered SYN after a second (RFC 6298 section 2): a longer connect holds that wait
 SYN_REPEATED_MS = 1000.0
@@ -155,7 +155,7 @@ def _backends(facts: Facts) -> pl.DataFrame:
     connected = (
         facts.streams.events.filter(pl.col("kind") == "backend_connected")
         # of several conversations on one tube the label says whose connection it is
-        .with_columns(label=canonical(pl.col("channel_label")).cast(pl.Categorical))
+        .with_columns(label=canonical(pl.col("channel_label")).cast(ID))
         .join(
             conversations.with_columns(label="conversation_id", own="conversation_id"),
             on="label",

@@ -13,6 +13,7 @@ import polars as pl
 
 from analyzer.events.links import CONTROL
 from analyzer.reductions.facts import Facts
+from analyzer.tables.declare import ID
 
 METHOD = "relay_bytes"
 #: ways to know, the surest first
@@ -33,7 +34,7 @@ def _sessions(relay: pl.DataFrame) -> pl.DataFrame:
     }
     rows = relay.filter(pl.col("tube_id").is_not_null(), pl.col("allocations") > 0).with_columns(**total)
     ended = pl.col("ended_us").is_not_null()
-    return rows.group_by(pl.col("tube_id").cast(pl.Categorical), "is_remote").agg(
+    return rows.group_by(pl.col("tube_id").cast(ID), "is_remote").agg(
         granted=pl.len(),
         # only what is counted at the end is all of it
         closed=(ended & pl.col("all_bytes").is_not_null()).sum(),
@@ -68,7 +69,7 @@ def _tubes(facts: Facts, channels: pl.DataFrame) -> pl.DataFrame:
     known = pl.all_horizontal(pl.col("bytes_sent", "bytes_received").is_not_null().all())
     counted = (
         channels.filter(pl.col("channel").ne_missing(CONTROL))
-        .group_by(pl.col("tube_id").cast(pl.Categorical))
+        .group_by(pl.col("tube_id").cast(ID))
         .agg(by_channels=pl.when(known).then(pl.col("bytes_sent").sum() + pl.col("bytes_received").sum()))
     )
     own = pl.col("transport_bytes_sent") + pl.col("transport_bytes_received")

@@ -154,7 +154,6 @@ def join(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
         candidates.filter(pl.col("address").is_not_null(), pl.col("port").is_not_null())
         # one of which a class or a network is left is no evidence; what is related to it may be
         .with_columns(pl.when(_RELAY | tells_apart(pl.col("address"))).then("address"))
-        .with_columns(pl.col("tube_id").cast(pl.String))
         .rename({"ts": "candidate_at"})
         .drop("address_class", "origin", strict=False)
         .with_row_index("candidate")

@@ -12,6 +12,7 @@ import polars as pl
 
 from analyzer.reductions.artefacts import WHOLE_SECOND_TIMES
 from analyzer.reductions.facts import Facts
+from analyzer.tables.declare import ID
 
 #: what ends the span → method
 METHODS = {"relay_allocated": "relay_challenge_to_allocation", "relay_refused": "relay_challenge_to_refusal"}
@@ -32,7 +33,7 @@ def estimates(facts: Facts, sessions: pl.DataFrame, own_leg: dict[str, str]) -> 
     `own_leg` is the leg to the relay by side. Columns as in leg_measurements, and `standing`.
     """
     links = facts.streams.links.select("conversation_id", "tube_id")
-    mine = sessions.filter(pl.col("asked_us").is_not_null()).with_columns(pl.col("tube_id").cast(pl.Categorical))
+    mine = sessions.filter(pl.col("asked_us").is_not_null()).with_columns(pl.col("tube_id").cast(ID))
     placed = mine.join(links, on="tube_id", how="inner").join(facts.tubes.select("tube_id", "side"), on="tube_id")
     remote, fine, span = pl.col("is_remote"), pl.col("sub_second"), pl.col("span")
     side = pl.when(remote).then(pl.col("side").replace_strict(_OTHER, default=None, return_dtype=pl.String))

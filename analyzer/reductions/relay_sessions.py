@@ -7,6 +7,7 @@ import polars as pl
 from analyzer.addresses import address_class
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.tables.declare import Column, Metric, Table
+from analyzer.tables.words import Words, spelled
 
 _TOLD = ("relay_usage_counted",)
 _PEER = ("relay_peer_usage_counted",)
@@ -57,14 +58,22 @@ RELAY_SESSIONS = Table(
 _OTHER = {"client": "gateway", "gateway": "client"}
 
 
-def reduce(sessions: pl.DataFrame, links: pl.DataFrame, sides: pl.DataFrame) -> pl.DataFrame:
-    """List the joined sessions. `links` has `tube_id`, `conversation_id` and `seq`; `sides` has `tube_id` and `side`."""
+def reduce(sessions: pl.DataFrame, links: pl.DataFrame, sides: pl.DataFrame, words: Words) -> pl.DataFrame:
+    """List the joined sessions.
+
+    `links` has `tube_id`, `conversation_id` and `seq`, ids as numbers, as they are in `sessions`; `sides` has
+    `tube_id`, a word, and `side`.
+    """
     first = (
-        links.sort("seq")
-        .select(pl.col("tube_id", "conversation_id").cast(pl.String))
+        links.join(sessions, on="tube_id", how="semi")
+        .sort("seq")
+        .select("tube_id", "conversation_id")
         .unique("tube_id", keep="first", maintain_order=True)
     )
-    placed = sessions.join(first, on="tube_id", how="left").join(sides.unique("tube_id"), on="tube_id", how="left")
+    named = sessions.join(first, on="tube_id", how="left")
+    ids = ("tube_id", "conversation_id")
+    told = spelled(named, words.anywhere(named.select(ids)), *ids).with_columns(pl.col(ids).cast(pl.String))
+    placed = told.join(sides.unique("tube_id"), on="tube_id", how="left")
     remote = pl.col("is_remote")
     return RELAY_SESSIONS.select(
         placed.with_columns(

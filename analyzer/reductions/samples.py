@@ -16,7 +16,7 @@ from analyzer.events.links import canonical
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, sole_tubes
 from analyzer.reductions.query import collected
-from analyzer.tables.declare import Column, Table
+from analyzer.tables.declare import ID, Column, Table
 
 COUNTER, GAUGE, STATE = "counter", "gauge", "state"
 #: counters of a data channel whose lines do not say which channel they count
@@ -165,7 +165,7 @@ def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataF
         .join(linked.lazy(), on=["tube_id", "channel"], how="left", maintain_order="left")
         .with_columns(
             conversation_id=pl.coalesce("own", "conversation_id"),
-            channel=pl.col("channel").cast(pl.Categorical),
+            channel=pl.col("channel").cast(ID),
             # the name of the source stands in a million rows: it is one word
             source=pl.col("origin").str.replace(":[0-9]+$", "").cast(pl.Categorical),
             line=pl.col("line").cast(pl.UInt32),

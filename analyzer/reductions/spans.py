@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.own_ends import within
+from analyzer.tables.declare import ID
 
 #: clocks whose offset may be zero, and is known this well, count as one
 AGREE_MS = 10_000.0
@@ -19,7 +20,7 @@ def _agreeing(offsets: pl.DataFrame) -> pl.DataFrame:
         agree=((low <= 0) & (high >= 0) & (high - low <= AGREE_MS)).fill_null(False)
         & pl.col("refused_reason").is_null().all()
     )
-    return found.with_columns(pl.col("conversation_id").cast(pl.Categorical))
+    return found.with_columns(pl.col("conversation_id").cast(ID))
 
 
 def _ended() -> pl.Expr:

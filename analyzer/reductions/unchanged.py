@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from analyzer.events.correlate import Streams
+from analyzer.events.ids import numbered
 from analyzer.tables.dataset import STATE
 from analyzer.tables.declare import Column, Table
 
@@ -29,7 +30,7 @@ _SEEDS = (0, 1)
 #: a number instead of a fingerprint, where a million of them are in memory
 _PRINT = pl.col("fingerprint").hash()
 _PLACED = ("at", "generation", "series_only", "in_series")
-_WORDS = ("tube_id", "conversation_id", "link_method", "other_id")
+_IDS = ("tube_id", "conversation_id")
 
 
 def _summed(rows: pl.DataFrame, said: pl.Expr) -> pl.DataFrame:
@@ -39,15 +40,14 @@ def _summed(rows: pl.DataFrame, said: pl.Expr) -> pl.DataFrame:
 
 def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | None, code: str) -> pl.DataFrame:
     """Fingerprint of each component of a batch: `component`, `fingerprint`. `code` is what rebuilds it."""
-    texts = pl.col("tube_id", "conversation_id").cast(pl.String)
     events = batch.events.join(content, on="part", how="left")
-    links = batch.links.select("component", "restarted", pl.col(_WORDS).cast(pl.String))
+    links = batch.links.select("component", "restarted", *_IDS, "other_id", pl.col("link_method").cast(pl.String))
     # of a tube that writes two logs it matters which of them stands first
     parts = events.select("component", "part", "digest").unique()
     order = parts.with_columns(pl.col("part").rank("dense").over("component"))
     sums = [
         _summed(order, pl.struct(pl.exclude("component"))),
-        _summed(events.select("component", "digest", "log", *_PLACED, texts), pl.struct(pl.exclude("component"))),
+        _summed(events.select("component", "digest", "log", *_PLACED, *_IDS), pl.struct(pl.exclude("component"))),
         _summed(links, pl.struct(pl.exclude("component"))),
     ]
     if relay is not None:
@@ -58,10 +58,19 @@ def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | No
     return total.select("component", fingerprint=pl.concat_str(pl.lit(code), *hexadecimal, separator="-"))
 
 
+def _written(path: Path | None) -> pl.DataFrame:
+    return FINGERPRINTS.empty() if path is None else pl.read_parquet(path)
+
+
 def known(path: Path | None) -> pl.DataFrame:
-    """Fingerprints as they were written, each as `print`: `conversation_id`, its words as codes."""
-    told = FINGERPRINTS.empty() if path is None else pl.read_parquet(path)
-    return told.select(pl.col("conversation_id").cast(pl.Categorical), print=_PRINT)
+    """Fingerprints as they were written, each as `print`: `conversation_id`, as a number."""
+    return _written(path).select(numbered(pl.col("conversation_id")), print=_PRINT)
+
+
+def words(path: Path | None, ids: pl.Series) -> pl.Series:
+    """Conversations of those fingerprints, which `ids` are the numbers of."""
+    named = _written(path)["conversation_id"]
+    return named.filter(named.to_frame().select(numbered(pl.all()))["conversation_id"].is_in(ids.implode()))
 
 
 def same(named: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:

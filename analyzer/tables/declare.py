@@ -13,6 +13,8 @@ import polars as pl
 import pyarrow as pa
 
 SCHEMA_VERSION = "3"
+#: ids while rows are made: words of a dictionary of their own, which goes when nothing holds a word of it
+ID = pl.Categorical(pl.Categories("id", "analyzer"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Table:
         Raises:
             ValueError: the frame has a column the table does not declare.
         """
-        return self._shaped(frame, (pl.Categorical(),))
+        return self._shaped(frame, (pl.Categorical(), ID))
 
     def _shaped(self, frame: pl.DataFrame, allowed: tuple[pl.DataType, ...]) -> pl.DataFrame:
         schema, given = self.schema, frame.schema

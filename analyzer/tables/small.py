@@ -15,25 +15,27 @@ from pathlib import Path
 
 import polars as pl
 
-from analyzer.tables.declare import Table
+from analyzer.tables.declare import ID, Table
 
 #: rows of all tables that are kept in memory until some are laid aside, and rows that are merged at a time
 HELD_ROWS = 250_000
 MERGED_ROWS = 100_000
 #: a run is read in groups of so many rows, of which a range of conversations is a part
 RUN_GROUP_ROWS = 5_000
-#: what is different in nearly every row
-_UNALIKE = ("origin", "address", "fingerprint")
+#: ids, of which there may be more than may be remembered
+_IDS = ("_id", "channel")
+#: what is no code: it is different in nearly every row, or an id
+_UNALIKE = ("origin", "address", "fingerprint", *_IDS)
 #: first of what sorts a table
 _KEY = "conversation_id"
 
 
 def coded(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows with their words as codes; `Table.spelled` is the way back."""
-    words = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+    words = [name for name, dtype in frame.schema.items() if dtype in (pl.String, ID)]
     alike = [name for name in words if not name.endswith(_UNALIKE)]
     # what stays text is copied: a few texts would keep all those in memory that they once stood among
-    own = [pl.col(name) + pl.lit("") for name in words if name.endswith(_UNALIKE)]
+    own = [pl.col(name).cast(pl.String) + pl.lit("") for name in words if name.endswith(_UNALIKE)]
     return frame.with_columns(pl.col(alike).cast(pl.Categorical), *own)
 
 
@@ -45,7 +47,7 @@ def in_order(table: Table, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     rows = pl.concat(parts)
 
     def rank(name: str) -> pl.Series:
-        if not isinstance(rows.schema[name], pl.Categorical):
+        if not (isinstance(rows.schema[name], pl.Categorical) or name.endswith(_IDS)):
             return rows[name]
         words = rows.select(pl.col(name).unique()).drop_nulls().sort(pl.col(name).cast(pl.String))
         ranks = words.with_row_index("rank")

@@ -1,0 +1,60 @@
+"""What a dataset knows of each source, kept as the text it has in the manifest: as values it takes four times as much."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, TypeAlias
+
+#: what the manifest has of one source
+Entry: TypeAlias = dict[str, Any]
+#: what tells the entry of a source among the objects of a manifest
+_KEYS = {"row", "parts"}
+
+
+def _text(entry: Entry) -> bytes:
+    return json.dumps(entry, sort_keys=True, separators=(",", ":")).encode()
+
+
+def packed(value: Entry) -> Entry | bytes:
+    """An object of a manifest as it is read: the entry of a source as its text."""
+    return _text(value) if value.keys() >= _KEYS else value
+
+
+class Entries(MutableMapping[str, Entry]):
+    """Entries by identity, in its order. An entry that is looked up is a copy: to change one, set it."""
+
+    def __init__(self, texts: Mapping[str, bytes] | None = None) -> None:
+        self._texts = dict(texts or {})
+
+    def copy(self) -> Entries:
+        """The same entries, to be changed apart."""
+        return Entries(self._texts)
+
+    def alike(self, other: Entries, identity: str) -> bool:
+        """Whether both know the same of a source."""
+        return self._texts.get(identity) == other._texts.get(identity)
+
+    def __getitem__(self, identity: str) -> Entry:
+        entry: Entry = json.loads(self._texts[identity])
+        return entry
+
+    def __setitem__(self, identity: str, entry: Entry) -> None:
+        self._texts[identity] = _text(entry)
+
+    def __delitem__(self, identity: str) -> None:
+        del self._texts[identity]
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._texts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._texts))
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Entries) and self._texts == other._texts
+
+    __hash__ = None  # type: ignore[assignment] # it changes

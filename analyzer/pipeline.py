@@ -333,23 +333,23 @@ def ingest(
     """
     layout = forced(dialect) if dialect else None
     inputs = discover(given, skip=out, follow_symlinks=follow_symlinks, trust_archives=trust_archives, final=final)
-    zone_given = zones_for([one.name for one in inputs], zones)
+    zone_given, count = zones_for([one.name for one in inputs], zones), len(inputs)
     with writing(out) as commit:
         policy = policy_of(commit, addresses, key_file)
         sources = deque(recognise(inputs, zone, zone_given, layout, commit.sources))
+        del inputs
         found, releases = _read_in(commit, policy, sources, layout, progress)
         accounts, identities, known = found.accounts(), [], []
         while sources:
             # of many small sources what was read must not stay beside what is kept of them
             source = sources.popleft()
             identities.append(source.identity)
-            account, release = accounts.pop(source.name, Account()), releases.get(source.name, {})
+            account, release = accounts.pop(source.name, Account()), releases.pop(source.name, {})
             if not admit(commit, source, account, release, found):
                 entry = commit.sources.get(source.identity)
                 same = source.beginning_of.name if source.beginning_of else source.input.name
                 known.append((source.input.name, entry["row"]["name"] if entry else same))
-        # as they will be when they are read again: nothing else orders them
-        commit.sources = dict(sorted(commit.sources.items()))
+        del found
         entries = commit.sources.values()
         table, rebuilt = sources_table(entries), 0
         if commit.sources != commit.before.sources or not unchanged.is_of_now(commit.sole(FINGERPRINTS)):
@@ -368,7 +368,7 @@ def ingest(
             - sum(one["row"]["records"] for one in commit.before.sources.values()),
             conversations=commit.rows(CONVERSATIONS),
             rebuilt=rebuilt,
-            given=len(inputs),
+            given=count,
             known=tuple(known),
             changed=changed,
             addresses=policy.name,

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, TypeAlias
 
 import polars as pl
 
@@ -26,14 +25,13 @@ from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
 from analyzer.reductions.refusals import refused, unaccounted
 from analyzer.refusals import Refusals
 from analyzer.tables.dataset import Commit, Staged
+from analyzer.tables.entries import Entry
 from analyzer.tally import NOTHING, STEM_CHARS, Tally
 
 #: so many rows become JSON at once
 ROWS_AT_ONCE = 1000
 #: so many inputs that begin alike are held against one another: each of them is read to the sizes of all
 MOST_ALIKE = 100
-#: what the manifest has of a source
-Entry: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +243,7 @@ def _is_known(commit: Commit, source: Source) -> bool:
     entry = commit.sources.get(source.identity)
     if entry is None or source.is_known or source.tally.refused:
         return entry is not None and (source.is_known or entry["refusals"] == source.tally.refusals.rows)
-    is_new = entry is not commit.before.sources.get(source.identity)
+    is_new = not commit.sources.alike(commit.before.sources, source.identity)
     return is_new or not source.zone_given or _is_in(entry, source.zone)
 
 

@@ -38,7 +38,7 @@ BUNDLE_PARTS = 200
 class Part:
     """One file of events: where it is, what it says (`digest`), its rows, its source, and the log that is a part of."""
 
-    path: Path
+    path: str
     digest: str
     rows: int
     identity: str
@@ -158,13 +158,17 @@ def _stored(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str])
 
 
 def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Give some events of the outline `columns` of what is stored, in its order, with the place found for each."""
-    kept = [name for name in columns if name not in PLACE]
+    """Give some events of the outline `columns` of what is stored, in its order, with the place found for each.
+
+    `source` is the identity of it; `name` is what it is called.
+    """
+    kept = [name for name in columns if name not in (*PLACE, "name")]
     found = pl.concat([EVENTS.empty().select(kept), *_stored(parts, wanted, kept)])
     # two inputs may share a name, never their bytes
     identities = pl.Series([part.identity for part in parts], dtype=pl.String)
     source = identities.gather(wanted["part"]).alias("source")
-    return found.with_columns(source, *wanted.select("seq", *PLACE), pl.col("kind").cast(pl.Categorical))
+    named = [pl.col("source").cast(pl.Categorical).alias("name")] if "name" in columns else []
+    return found.with_columns(source, *named, *wanted.select("seq", *PLACE), pl.col("kind").cast(pl.Categorical))
 
 
 #: what of an event tells a candidate or a side

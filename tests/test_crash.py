@@ -186,7 +186,7 @@ def test_a_manifest_that_the_disk_does_not_give_is_not_called_damaged(
     out = tmp_path / "metrics"
     ingest([str(OTHER)], out)
 
-    def failing(path: Path) -> dict[str, object]:
+    def failing(path: Path, *_: object) -> dict[str, object]:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     with monkeypatch.context() as patched:

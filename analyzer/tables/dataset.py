@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from analyzer.errors import BusyError, DatasetError, OutputError
 from analyzer.tables.declare import SCHEMA_VERSION, Table
 from analyzer.tables.durable import PRIVATE_FILE, create, make_folder, make_root, read_json, sync, sync_folder
+from analyzer.tables.entries import Entries, packed
 from analyzer.tables.publish import COMMIT, MANIFEST, STAGE, STATE, finish, seal
 
 __all__ = ["COMMIT", "MANIFEST", "STAGE", "STATE", "Commit", "Manifest", "Staged", "read_manifest", "writing"]
@@ -51,7 +52,7 @@ class Manifest:
     #: relative path → {"sha256": …, "rows": …, "table": …}
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: identity → what is known of the source
-    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sources: Entries = field(default_factory=Entries)
     #: the policy of addresses, fixed when the dataset is made: {"policy": …, "key_check": …}
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -79,7 +80,7 @@ def _manifest(out: Path) -> Manifest:
     """The manifest of a dataset; an error of the disk is its own."""
     path = out / STATE / MANIFEST
     try:
-        raw = read_json(path)
+        raw = read_json(path, packed)
     except FileNotFoundError:
         raise DatasetError(
             f"{out} holds no dataset", "write one with `analyzer ingest LOGS --out` that folder"
@@ -90,10 +91,12 @@ def _manifest(out: Path) -> Manifest:
         raise DatasetError(f"{path} is no manifest", "ingest into a new folder")
     if raw.get("format") != FORMAT or raw.get("schema_version") != SCHEMA_VERSION:
         raise DatasetError(f"{out} was written by another version of analyzer", "ingest into a new folder")
-    if {"snapshot", "files", "sources"} - set(raw):
+    if not isinstance(raw["sources"], dict) or not all(
+        isinstance(one, dict | bytes) for one in raw["sources"].values()
+    ):
         raise DatasetError(f"{path} cannot be read (it is not whole)", "ingest into a new folder")
     # datasets of before had no policy
-    return Manifest(raw["snapshot"], raw["files"], raw["sources"], raw.get("addresses") or {"policy": "raw"})
+    return Manifest(raw["snapshot"], raw["files"], Entries(raw["sources"]), raw.get("addresses") or {"policy": "raw"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,8 @@ def _groups(table: Table, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFra
             while len(waiting) >= ROW_GROUP_ROWS:
                 yield waiting.head(ROW_GROUP_ROWS)
                 waiting, given = waiting.slice(ROW_GROUP_ROWS), True
+        # while the next is made, nothing of it is needed
+        del frame
     if waiting is None:
         yield table.empty()
     elif len(waiting) or not given:
@@ -135,7 +140,7 @@ class Commit:
         self.out = out
         self.before = manifest
         self.files: dict[str, dict[str, Any]] = dict(manifest.files)
-        self.sources: dict[str, dict[str, Any]] = dict(manifest.sources)
+        self.sources: Entries = manifest.sources.copy()
         self.addresses: dict[str, str] = dict(manifest.addresses)
         self._staged: dict[str, str] = {}
         self._numbers = itertools.count()
@@ -218,10 +223,11 @@ class Commit:
         """How many rows a table has."""
         return sum(entry["rows"] for entry in self.files.values() if entry["table"] == table.name)
 
-    def places(self) -> dict[str, Path]:
+    def places(self) -> dict[str, str]:
         """Where each file of the dataset to be lies now: staged ones in the stage, kept ones in place."""
-        staged = {relative: self.stage / name for name, relative in self._staged.items()}
-        return {relative: staged.get(relative, self.out / relative) for relative in self.files}
+        stage, out = str(self.stage), str(self.out)
+        staged = {relative: f"{stage}/{name}" for name, relative in self._staged.items()}
+        return {relative: staged.get(relative) or f"{out}/{relative}" for relative in self.files}
 
     def publish(self) -> bool:
         """Seal and publish; false when nothing changed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from io import BufferedRandom
 from pathlib import Path
@@ -71,24 +72,39 @@ def sync(stream: BufferedRandom) -> None:
     os.fsync(stream.fileno())
 
 
-def create_json(path: Path, value: object) -> None:
-    """Write a new file of JSON that is on the disk before it gets a name that counts."""
+def _pieces(value: Mapping[str, object]) -> Iterator[str]:
+    """The text of an object, whose members of members have a line each: of many it is larger than they are."""
+    members = ("{", *("," for _ in range(len(value) - 1)))
+    for before, name in zip(members, sorted(value), strict=True):
+        yield f"{before}\n{json.dumps(name)}: "
+        inner = value[name]
+        if not isinstance(inner, Mapping):
+            yield json.dumps(inner)
+            continue
+        yield "{"
+        for number, key in enumerate(sorted(inner)):
+            yield f"{',' if number else ''}\n {json.dumps(key)}: {json.dumps(inner[key], sort_keys=True)}"
+        yield "\n}"
+    yield "\n}\n"
+
+
+def create_json(path: Path, value: Mapping[str, object]) -> None:
+    """Write a new file of a JSON object that is on the disk before it gets a name that counts."""
     with create(path) as stream:
-        # piece by piece: the text of many sources is larger than they are
-        for piece in json.JSONEncoder(indent=1, sort_keys=True).iterencode(value):
+        for piece in _pieces(value):
             stream.write(piece.encode())
         sync(stream)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file of one JSON object.
+def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
+    """Read a file of one JSON object; each object in it becomes what the `hook` makes of it.
 
     Raises:
         OSError: it cannot be read, or is a link.
         ValueError: it does not hold one.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
-        value = json.loads(stream.read())
+        value = json.loads(stream.read(), object_hook=hook)
     if not isinstance(value, dict):
         raise ValueError("it holds no object")  # noqa: TRY004 - of the data's type, not of an argument's
     return value

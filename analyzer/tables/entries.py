@@ -1,4 +1,4 @@
-"""What a dataset knows of each source, kept as the text it has in the manifest: as values it takes four times as much."""
+"""What a dataset knows of each source, kept as the text that the manifest has: as values it is four times as large."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def packed(value: Entry) -> Entry | bytes:
 class Entries(MutableMapping[str, Entry]):
     """Entries by identity, in its order. An entry that is looked up is a copy: to change one, set it."""
 
-    def __init__(self, texts: Mapping[str, bytes] | None = None) -> None:
-        self._texts = dict(texts or {})
+    def __init__(self, entries: Mapping[str, Entry | bytes] | None = None) -> None:
+        given = (entries or {}).items()
+        self._texts = {one: entry if isinstance(entry, bytes) else _text(entry) for one, entry in given}
 
     def copy(self) -> Entries:
         """The same entries, to be changed apart."""

@@ -12,7 +12,7 @@ import polars as pl
 
 from analyzer.events.correlate import Correlation, Streams, renamed
 from analyzer.events.ids import NUMBER
-from analyzer.events.portions import in_portions, near
+from analyzer.events.portions import PORTION_ROWS, in_portions, near
 from analyzer.reductions import (
     candidate_pairs,
     candidates,
@@ -68,6 +68,8 @@ CONVERSATION_EVENTS = 8
 SERIES_PER_EVENT = 4
 #: what an event weighs in a batch
 WEIGHT = pl.when("series_only").then(1).otherwise(SERIES_PER_EVENT)
+#: rows of so many conversations are in memory, then all are laid aside, and their ids forgotten
+NAMED_CONVERSATIONS = 40_000
 #: one thread reduces while another one puts together what comes next: two batches would take twice the memory
 WORKERS = 1
 Whole: TypeAlias = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
@@ -270,7 +272,7 @@ def reduce(
     def one(batch: _Batch) -> dict[str, pl.DataFrame]:
         streams, relayed, changed = _spelled(batch, sources)
         told = Streams(sources.whole(streams.events.filter(~pl.col("series_only")), COLUMNS), streams.links)
-        series = sources.whole(streams.events.filter("in_series"), samples.COLUMNS)
+        series = _series(streams.events.filter("in_series"), sources.whole)
         reduced = _reduce(told, series, sources.resolution, relayed)
         reduced[unchanged.FINGERPRINTS.name] = changed.select("conversation_id", "fingerprint")
         return {name: small.coded(rows) for name, rows in reduced.items()}
@@ -280,6 +282,7 @@ def reduce(
             tables[name].add(frame)
         small.lay_aside(tables.values())
 
+    reduced = 0
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[dict[str, pl.DataFrame]]] = []
         for batch in _batches(plan, chunks):
@@ -293,23 +296,36 @@ def reduce(
             rebuilt += len(changed)
             running.append(pool.submit(one, batch.of(changed)))
             # batches are made as they are needed: all at once they are another copy of the streams
-            if len(running) > WORKERS:
+            reduced += len(changed)
+            while len(running) > (WORKERS if reduced < NAMED_CONVERSATIONS else 0):
                 take(running.pop(0).result())
-        for future in running:
-            take(future.result())
-    small.lay_all_aside(tables.values())
+            if not running:
+                small.lay_all_aside(tables.values())
+                reduced = 0
+        while running:
+            take(running.pop(0).result())
+    if any(rows.runs for rows in tables.values()):
+        small.lay_all_aside(tables.values())
     return Rebuilt(tuple(tables.values()), unchanged.words(before, pl.concat(kept)), rebuilt)
 
 
+def _series(rows: pl.DataFrame, whole: Whole) -> Iterator[pl.DataFrame]:
+    """The events of samples, a portion at a time: of one conversation there may be more than of a whole batch."""
+    for first in range(0, max(len(rows), 1), PORTION_ROWS):
+        yield whole(rows.slice(first, PORTION_ROWS), samples.COLUMNS)
+
+
 def _reduce(
-    streams: Streams, series: pl.DataFrame, resolution: pl.DataFrame, relay: pl.DataFrame | None
+    streams: Streams, series: Iterable[pl.DataFrame], resolution: pl.DataFrame, relay: pl.DataFrame | None
 ) -> dict[str, pl.DataFrame]:
     facts = gather(streams, resolution)
     measurements = durations.measure(facts, relay)
     fits = nomination.fitting_waits(facts, measurements)
     told = channels.labelled(facts)
     owners = channels.owners(told)
-    counted = channels.reduce(facts, series, told, owners)
+    portions = [(channels.counters(some), samples.values(facts, some, owners)) for some in series]
+    counters, values = (pl.concat(some) for some in zip(*portions, strict=True))
+    counted = channels.reduce(facts, counters, told, owners)
     selected = relay_bytes.settle(facts, selected_pair.resolve(facts, fits), counted, relay)
     attempts = turn_attempts.attempts(facts)
     waits = nomination.nomination_waits(fits, selected)
@@ -332,5 +348,5 @@ def _reduce(
         "setup_phases": setup_phases.reduce(facts, waits),
         "clock_offsets": offsets,
         "reported": reported.reduce(facts),
-        "samples": samples.reduce(facts, series, owners),
+        "samples": samples.reduce(facts, values),
     }

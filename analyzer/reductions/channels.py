@@ -25,6 +25,11 @@ _ROUNDED_KIB = 0.005 + 1e-9
 WAYS = ("sent", "received")
 #: what is counted of each channel
 VALUES = tuple(f"{what}_{way}" for way in WAYS for what in ("messages", "bytes"))
+_COUNTERS = (
+    "seq", "kind", "scope", "tube_id", "conversation_id", "channel_label", *VALUES, *(f"kilobytes_{way}" for way in WAYS),
+    "name", "line",
+)  # fmt: skip
+_LAST = pl.format("{}:{}", pl.col("name").last().cast(pl.String), pl.col("line").last()).alias("origin")
 
 CHANNELS = Table(
     "channels",
@@ -96,6 +101,11 @@ def owners(channels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def counters(series: pl.DataFrame) -> pl.DataFrame:
+    """What some events of samples count of channels."""
+    return series.filter(pl.col("kind").is_in(_COUNTED)).select(_COUNTERS)
+
+
 def _unnamed(facts: Facts, series: pl.DataFrame) -> pl.DataFrame:
     """Counters that name no channel, each with its tube."""
     # a counter that no tube can be told for is nobody's where several could have written it
@@ -119,7 +129,7 @@ def _of_sole(unnamed: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
         .agg(
             pl.col("conversation_id").drop_nulls().first(),
             *(pl.col(name).filter(pl.col("kind") == f"bytes_{way}_counted").max() for way in WAYS for name in (f"messages_{way}", f"bytes_{way}")),
-            origin=pl.col("origin").last(),
+            _LAST,
             fell=fell,
         )
         .filter(~pl.col("fell"))
@@ -136,7 +146,7 @@ def _of_named(series: pl.DataFrame, unnamed: pl.DataFrame) -> pl.DataFrame:
         .group_by("tube_id", "channel", maintain_order=True)
         .agg(
             *(pl.col(f"{what}_{way}").max() for way in WAYS for what in ("messages", "kilobytes")),
-            pl.col("origin").last(),
+            _LAST,
         )
         .filter(pl.col("channel").is_not_null())
     )
@@ -166,7 +176,7 @@ def _of_named(series: pl.DataFrame, unnamed: pl.DataFrame) -> pl.DataFrame:
 
 
 def reduce(facts: Facts, series: pl.DataFrame, told: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """List the channels; `told` is what `labelled` gives, `found` what `owners` does, `series` the events of samples."""
+    """List the channels; `told` is what `labelled` gives, `found` what `owners` does, `series` the `counters`."""
     unnamed = _unnamed(facts, series)
     sole, named = _of_sole(unnamed, found), _of_named(series, unnamed)
     key = ["tube_id", "channel"]

@@ -67,7 +67,7 @@ KINDS = tuple(dict.fromkeys(one.kind for one in SERIES))
 COURSE = {kind: tuple(one.column for one in SERIES if one.kind == kind) for kind in KINDS}
 #: the columns of events that samples are read from
 COLUMNS = tuple(dict.fromkeys((
-    "kind", "ts", "source", "line", "origin", "tube_id", "conversation_id", "channel_label", *(one.column for one in SERIES),
+    "kind", "ts", "source", "name", "line", "tube_id", "conversation_id", "channel_label", *(one.column for one in SERIES),
 )))  # fmt: skip
 _UNITS = tuple(dict.fromkeys(one.unit for one in SERIES if one.unit))
 
@@ -97,7 +97,7 @@ def _w3c(state: pl.Expr) -> pl.Expr:
     return state.str.replace_all("([a-z])([A-Z])", "$1-$2").str.to_lowercase()
 
 
-def _rows(events: pl.LazyFrame) -> Iterable[pl.LazyFrame]:
+def _values(events: pl.LazyFrame) -> Iterable[pl.LazyFrame]:
     for one in SERIES:
         mine = events.filter(pl.col("kind") == one.kind, pl.col(one.column).is_not_null())
         if one.zero_means_unknown:
@@ -106,7 +106,7 @@ def _rows(events: pl.LazyFrame) -> Iterable[pl.LazyFrame]:
         # a product of a printed decimal has digits that were never printed
         value = pl.lit(None, pl.Float64) if stated else (pl.col(one.column).cast(pl.Float64) * one.scale).round(3)
         yield mine.select(
-            "seq", "ts", "tube_id", "conversation_id", "channel", "shared", "source", "line",
+            "seq", "ts", "tube_id", "conversation_id", "channel", "shared", "name", "line",
             metric=pl.lit(one.metric).cast(pl.Categorical),
             form=pl.lit(one.form, pl.Enum([COUNTER, GAUGE, STATE])),
             unit=pl.lit(one.unit or None, pl.Enum(_UNITS)),
@@ -140,8 +140,8 @@ def _in_series(rows: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:
-    """List the samples of a batch, small: words as codes, `source` and `line` for `origin`.
+def values(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:
+    """Every value that some events tell, each in its series.
 
     `events` are of the `KINDS`, with their place; `owners` has for each tube with data channels `owner`, the only
     one, and `shared`, whether there are several.
@@ -166,15 +166,22 @@ def reduce(facts: Facts, events: pl.DataFrame, owners: pl.DataFrame) -> pl.DataF
         .with_columns(
             conversation_id=pl.coalesce("own", "conversation_id"),
             channel=pl.col("channel").cast(ID),
-            # the name of the source stands in a million rows: it is one word
-            source=pl.col("origin").str.replace(":[0-9]+$", "").cast(pl.Categorical),
             line=pl.col("line").cast(pl.UInt32),
         )
     )
+    return collected(pl.concat(_values(placed.lazy())))
+
+
+def reduce(facts: Facts, told: pl.DataFrame) -> pl.DataFrame:
+    """List the samples among all `values` told, small: words as codes, `source` and `line` for `origin`."""
     sides = facts.tubes.select("tube_id", pl.col("side").cast(pl.Enum(["client", "gateway"])))
-    rows = _in_series(pl.concat(_rows(placed.lazy())))
-    return collected(
-        rows.join(sides.lazy(), on="tube_id", how="left", maintain_order="left").select(
-            *(name for name in SAMPLES.schema if name != "origin"), "source", "line"
+    # no series is of two metrics: to sort one of them after the other takes less memory than to sort all
+    series = [
+        collected(
+            _in_series(told.lazy().filter(pl.col("metric") == metric))
+            .join(sides.lazy(), on="tube_id", how="left", maintain_order="left")
+            .select(*(name for name in SAMPLES.schema if name != "origin"), "line", source="name")
         )
-    )
+        for metric in (told["metric"].unique().sort() if len(told) else [""])
+    ]
+    return pl.concat(series)

@@ -22,21 +22,24 @@ HELD_ROWS = 250_000
 MERGED_ROWS = 100_000
 #: a run is read in groups of so many rows, of which a range of conversations is a part
 RUN_GROUP_ROWS = 5_000
-#: ids, of which there may be more than may be remembered
+#: what is different in nearly every row
+_UNALIKE = ("origin", "address", "fingerprint")
+#: ids, which have a dictionary of their own: of all others there are few
 _IDS = ("_id", "channel")
-#: what is no code: it is different in nearly every row, or an id
-_UNALIKE = ("origin", "address", "fingerprint", *_IDS)
 #: first of what sorts a table
 _KEY = "conversation_id"
 
 
 def coded(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows with their words as codes; `Table.spelled` is the way back."""
-    words = [name for name, dtype in frame.schema.items() if dtype in (pl.String, ID)]
-    alike = [name for name in words if not name.endswith(_UNALIKE)]
+    words = [name for name, dtype in frame.schema.items() if dtype == pl.String]
     # what stays text is copied: a few texts would keep all those in memory that they once stood among
-    own = [pl.col(name).cast(pl.String) + pl.lit("") for name in words if name.endswith(_UNALIKE)]
-    return frame.with_columns(pl.col(alike).cast(pl.Categorical), *own)
+    return frame.with_columns(
+        pl.col(name) + pl.lit("")
+        if name.endswith(_UNALIKE)
+        else pl.col(name).cast(ID if name.endswith(_IDS) else pl.Categorical())
+        for name in words
+    )
 
 
 def in_order(table: Table, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -47,7 +50,7 @@ def in_order(table: Table, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     rows = pl.concat(parts)
 
     def rank(name: str) -> pl.Series:
-        if not (isinstance(rows.schema[name], pl.Categorical) or name.endswith(_IDS)):
+        if not isinstance(rows.schema[name], pl.Categorical):
             return rows[name]
         words = rows.select(pl.col(name).unique()).drop_nulls().sort(pl.col(name).cast(pl.String))
         ranks = words.with_row_index("rank")
@@ -103,7 +106,9 @@ class Rows:
 
     def add(self, rows: pl.DataFrame) -> None:
         """Take some rows, coded."""
-        self._held.append(rows)
+        # no rows would hold all ids as well
+        if len(rows):
+            self._held.append(rows)
 
     @property
     def held(self) -> int:
@@ -139,6 +144,8 @@ class Rows:
             # what the dataset has is spelled in another way
             alike = own if not before else [coded(self.table.spelled(rows)) for rows in own]
             yield in_order(self.table, [*alike, *(run.rows(begin, end) for run in before)])
+            # ids are forgotten only when no row of a range is left
+            del own, alike
 
 
 def lay_aside(tables: Collection[Rows]) -> None:
@@ -148,8 +155,7 @@ def lay_aside(tables: Collection[Rows]) -> None:
 
 
 def lay_all_aside(tables: Collection[Rows]) -> None:
-    """Lay all rows aside where many are: while any is in memory, so are the words of all that ever were."""
-    if sum(rows.runs for rows in tables) > len(tables):
-        for rows in tables:
-            if rows.held:
-                rows.lay_aside()
+    """Lay all rows aside: while any is in memory, so are the ids of all that ever were."""
+    for rows in tables:
+        if rows.held:
+            rows.lay_aside()

@@ -79,7 +79,7 @@ class Counted:
         lines = (pl.col("line").min(),)
         found = (
             accounting.added(self.tallies, *_PLACE, "target"),
-            self.shapes.group_by(*_PLACE, "target", "skeleton").agg(pl.col("count").sum(), *lines),
+            accounting.added_shapes(self.shapes, *_PLACE),
             self.marks.group_by(*_PLACE, "mark").agg(pl.col("records").sum()),
             self.secrets.group_by(*_PLACE, "secret").agg(pl.col("records").sum(), *lines),
         )
@@ -110,8 +110,7 @@ class Counted:
 
     def _unmatched(self, *by: str) -> pl.DataFrame:
         """Shapes of what is unmatched: `target`, `skeleton`, `count`, `line` of the first."""
-        shapes = self.shapes.group_by(*by, "target", "skeleton").agg(pl.col("count").sum(), pl.col("line").min())
-        return shapes.sort("target", "skeleton")
+        return accounting.added_shapes(self.shapes, *by).sort("target", "skeleton")
 
     def _held(self, *by: str) -> pl.DataFrame:
         order = pl.col("secret").replace_strict({name: place for place, name in enumerate(SECRETS)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from analyzer.events.targets import stem
@@ -10,6 +12,11 @@ from analyzer.reductions.releases import COLUMNS as RELEASE
 from analyzer.reductions.secrets import HELD
 from analyzer.reductions.shapes import skeleton
 from analyzer.tables.declare import Column, Table
+
+#: so many loggers and shapes of one input are told apart; no release has a tenth of them
+MOST_LOGGERS, MOST_SHAPES = 1_000, 5_000
+#: what all others are counted as
+FURTHER = "keeper_pam_webrtc_rs.\N{HORIZONTAL ELLIPSIS}"
 
 SOURCES = Table(
     "sources",
@@ -68,7 +75,11 @@ UNMATCHED = Table(
     row="One shape of record of the library's own targets that no rule takes.",
     columns=(
         Column("target", pl.String(), "Logger."),
-        Column("skeleton", pl.String(), "The message with every value masked."),
+        Column(
+            "skeleton",
+            pl.String(),
+            f"The message with every value masked; `{FURTHER}`, as its logger, stands for all beyond {MOST_SHAPES:,} of an input.",
+        ),
         Column("count", pl.Int64(), "Records of this shape.", unit="{record}"),
         Column("origin", pl.String(), "`source:line` of the first."),
     ),
@@ -80,7 +91,10 @@ COVERAGE = Table(
     columns=(
         Column("source", pl.String(), "Name of the input, as in `sources`."),
         Column(
-            "target", pl.String(), "Logger of the library or of its WebRTC crates; null stands for all other programs."
+            "target",
+            pl.String(),
+            "Logger of the library or of its WebRTC crates; null stands for all other programs,"
+            f" `{FURTHER}` for all loggers of an input beyond the {MOST_LOGGERS:,} of the shortest names.",
         ),
         Column("records", pl.Int64(), "events + noise + unmatched.", unit="{record}"),
         Column("events", pl.Int64(), "Records a rule took.", unit="{record}"),
@@ -93,16 +107,36 @@ COVERAGE = Table(
 _OWN = pl.col("target").str.starts_with("keeper_pam_webrtc_rs")
 
 
+def _within(rows: pl.DataFrame, most: int, by: Sequence[str], *names: str) -> pl.DataFrame:
+    """Rows whose `names` are `FURTHER` where more than `most` are told apart by them; nothing is added up yet.
+
+    Which these are depends on the names alone, the longest: so counts add up to the same in any order.
+    """
+    further = pl.any_horizontal(pl.col(name) == FURTHER for name in names).fill_null(False)
+    order = [key for name in names for key in (pl.col(name).str.len_bytes(), pl.col(name))]
+    place = pl.int_range(pl.len())
+    told_apart = (place.over(by) if by else place) < most
+    kept = pl.when(told_apart).then(pl.col(names)).otherwise(pl.lit(FURTHER))
+    return rows.sort(further, *order, nulls_last=False).with_columns(kept)
+
+
 def shapes(fates: pl.DataFrame, *by: str) -> pl.DataFrame:
     """Shapes of the unmatched records of a batch, with their counts and first line; mergeable."""
     lost = fates.filter(pl.col("fate") == "unmatched")
     # most batches have none, and the patterns of shapes are many to compile for nothing
     shape = skeleton(pl.col("message")) if len(lost) else pl.lit(None, pl.String)
-    return _own_memory(
-        lost.with_columns(skeleton=shape)
-        .group_by(*by, "target", "skeleton")
-        .agg(count=pl.len().cast(pl.Int64), line=pl.col("line").min())
-    )
+    told = lost.select(*by, "target", "line", skeleton=shape, count=pl.lit(1, pl.Int64))
+    return _own_memory(added_shapes(told, *by))
+
+
+def added_shapes(counted: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Add up shapes, by some columns, the target and the shape itself."""
+
+    def summed(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.group_by(*by, "target", "skeleton").agg(pl.col("count").sum(), pl.col("line").min())
+
+    told = summed(counted)
+    return told if len(told) <= MOST_SHAPES else summed(_within(told, MOST_SHAPES, by, "target", "skeleton"))
 
 
 def _own_memory(counted: pl.DataFrame) -> pl.DataFrame:
@@ -140,13 +174,20 @@ def tally(fates: pl.DataFrame, *by: str) -> pl.DataFrame:
 
 
 def added(counted: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """Add up what was counted, by some of its columns."""
-    return counted.group_by(by).agg(
-        pl.col("records", *FATES).sum(),
-        pl.col("first_ts").min(),
-        pl.col("last_ts").max(),
-        levels=pl.col("levels").explode(empty_as_null=True).drop_nulls().unique().sort(),
-    )
+    """Add up what was counted, by some of its columns; the `target` is the last one."""
+
+    def summed(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.group_by(by).agg(
+            pl.col("records", *FATES).sum(),
+            pl.col("first_ts").min(),
+            pl.col("last_ts").max(),
+            levels=pl.col("levels").explode(empty_as_null=True).drop_nulls().unique().sort(),
+        )
+
+    told = summed(counted)
+    if by[-1] != "target" or len(told) <= MOST_LOGGERS:
+        return told
+    return summed(_within(told, MOST_LOGGERS, by[:-1], "target"))
 
 
 def merge_tallies(parts: list[pl.DataFrame]) -> pl.DataFrame:

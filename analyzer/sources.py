@@ -11,7 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import PurePosixPath
 
 import polars as pl
@@ -128,8 +128,8 @@ def _read_on(source: Source, entry: Entry) -> None:
 
 def _untaken(name: str, mark: str, taken: Collection[str]) -> str:
     """A name that no other source has: of those of one name, each but the first has its number, behind a mark."""
-    numbered = (f"{name}{mark}{number}" for number in range(2, len(taken) + 3))
-    return next(one for one in (name, *numbered) if one not in taken)
+    numbered = (f"{name}{mark}{number}" for number in count(2))
+    return next(one for one in chain([name], numbered) if one not in taken)
 
 
 def _sizes(known: Mapping[str, Entry]) -> dict[str | None, set[int]]:

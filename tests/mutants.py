@@ -67,6 +67,12 @@ class Mutant:
         return source[: self.begin] + self.text + source[self.end :]
 
 
+def _annotations(node: ast.AST) -> Iterator[ast.expr]:
+    for name in ("annotation", "returns"):
+        if (found := getattr(node, name, None)) is not None:
+            yield found
+
+
 def _faults(source: str) -> Iterator[tuple[int, int, int, str]]:
     """Line, place, and text instead, of every fault that a file can have."""
     begins = [0]
@@ -84,7 +90,12 @@ def _faults(source: str) -> Iterator[tuple[int, int, int, str]]:
         # brackets of the operands stay
         return left.end_lineno or 0, begin, end, gap.replace(bare, sign, 1)
 
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    # what types there are changes nothing
+    said = {id(part) for node in ast.walk(tree) for one in _annotations(node) for part in ast.walk(one)}
+    for node in ast.walk(tree):
+        if id(node) in said:
+            continue
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARED:
             yield between(node.left, node.comparators[0], _COMPARED[type(node.ops[0])])
         elif isinstance(node, ast.BinOp) and type(node.op) in _COMBINED and not isinstance(node.left, ast.Constant):

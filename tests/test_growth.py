@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -254,7 +255,9 @@ def test_small_logs_are_read_together_as_one_by_one(tmp_path: Path, monkeypatch:
 
 
 def test_many_rows_are_merged_as_few_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logs = [str(path) for path in sorted((CAPTURED / "2.2.9").rglob("*.log*"))][:6]
+    logs = []
+    for number, path in enumerate(sorted((CAPTURED / "2.2.9").rglob("*.log*"))[:6]):
+        logs.append(str(shutil.copy(path, tmp_path / f"{number}-{path.name}")))
     ingest(logs, tmp_path / "few")
     monkeypatch.setattr("analyzer.tables.small.HELD_ROWS", 100)
     monkeypatch.setattr("analyzer.tables.small.MERGED_ROWS", 150)
@@ -263,9 +266,15 @@ def test_many_rows_are_merged_as_few_are(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("analyzer.stored.CHUNK_EVENTS", 300)
     monkeypatch.setattr("analyzer.stored.BUNDLE_ROWS", 400)
     monkeypatch.setattr("analyzer.events.portions.PORTION_ROWS", 5)
+    monkeypatch.setattr("analyzer.reductions.PORTION_ROWS", 7)
+    monkeypatch.setattr("analyzer.reductions.NAMED_CONVERSATIONS", 2)
+    monkeypatch.setattr("analyzer.tables.words.KEPT_WORDS", 3)
     monkeypatch.setattr("analyzer.stored.HELD_EVENTS", 0)
     ingest(logs, tmp_path / "many")
     assert files(tmp_path / "many") == files(tmp_path / "few")
+    for some in (logs[:3], logs):
+        ingest(some, tmp_path / "twice")
+    assert files(tmp_path / "twice") == files(tmp_path / "few")
 
 
 def hours(folder: Path) -> Iterator[None]:

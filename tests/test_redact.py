@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import shutil
 import stat
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 import pyarrow as pa
@@ -19,7 +21,7 @@ import analyzer
 from analyzer.cli import app
 from analyzer.errors import InputError, OutputError, UsageError
 from analyzer.pipeline import ingest
-from analyzer.redact import redact
+from analyzer.redact import copies, redact
 from analyzer.redact.copies import MARK
 from analyzer.reductions.secrets import SECRETS
 from analyzer.reductions.shapes import skeleton
@@ -283,6 +285,69 @@ def test_a_copy_never_leaves_its_folder(tmp_path: Path) -> None:
     for given in (f"{tmp_path}/b/../a", f"{tmp_path}/b/../a/*.log"):
         redact([given], tmp_path / "copy")
         assert [path.name for path in (tmp_path / "copy").iterdir() if path.name != MARK] == ["-x\n.log"]
+
+
+def test_a_folder_that_is_not_to_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = log(tmp_path / "logs" / "sub", "ICE gathering started (tube_id: a)")
+    with pytest.raises(OutputError, match=r"cannot write .*Not a directory"):
+        redact([str(path)], path / "copy")
+    for mark in ("no list", '{"copies": [".."]}', '{"copies": 1}', "{}"):
+        (tmp_path / "copy").mkdir(exist_ok=True)
+        (tmp_path / "copy" / MARK).write_text(mark)
+        with pytest.raises(OutputError, match="not a folder of redacted copies"):
+            redact([str(path)], tmp_path / "copy")
+    # a folder of the copies may have become a way out of them
+    redact([str(tmp_path / "logs")], tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "sub")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "sub").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="not a folder of redacted copies"):
+        redact([str(tmp_path / "logs")], tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())
+    with pytest.raises(OutputError, match="which is read"):
+        redact([str(tmp_path / "logs")], tmp_path / "logs" / "copy")
+
+    def failing(folder: Path) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "iterdir", failing)
+        with pytest.raises(OutputError, match=r"cannot write .*Permission denied"):
+            redact([str(path)], tmp_path / "elsewhere")
+
+
+def test_a_copy_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = log(tmp_path / "logs", "ICE gathering started (tube_id: a)")
+    synced = copies._synced
+
+    def full(stream: IO[bytes]) -> None:
+        if MARK not in str(stream.name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        synced(stream)
+
+    with monkeypatch.context() as patched:
+        # a stream of a descriptor is called by its number
+        patched.setattr(copies, "_created", lambda to: to.open("wb"))
+        patched.setattr(copies, "_synced", full)
+        with pytest.raises(OutputError, match=r"cannot write .*No space left"):
+            redact([str(path)], tmp_path / "copy")
+    assert [found.name for found in (tmp_path / "copy").iterdir()] == [MARK]
+    redact([str(path)], tmp_path / "copy")
+    assert (tmp_path / "copy" / path.name).exists()
+
+
+def test_many_and_large_logs_are_copied_as_few_and_small_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = [str(found) for found in sorted((CAPTURED / "wrapped").rglob("*")) if found.is_file()][:6]
+    redact(logs, tmp_path / "once")
+    monkeypatch.setattr("analyzer.lines.BLOCK_BYTES", 20_000)
+    monkeypatch.setattr("analyzer.redact.BATCH_BYTES", 30_000)
+    redact(logs, tmp_path / "in portions")
+    once, portions = (
+        {found: found.read_bytes() for found in (tmp_path / name).rglob("*") if found.is_file()}
+        for name in ("once", "in portions")
+    )
+    assert list(portions.values()) == list(once.values())
+    assert len(once) > 2
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

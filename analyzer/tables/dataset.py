@@ -210,11 +210,6 @@ class Commit:
         relative = _relative(table.name, SOLE)
         return self.out / relative if relative in self.before.files else None
 
-    def read(self, table: Table) -> pl.DataFrame:
-        """Rows of the only file of a table as the dataset has it; none where there is none."""
-        path = self.sole(table)
-        return pl.read_parquet(path) if path else table.empty()
-
     def read_staged(self, table: Table, columns: Sequence[str]) -> pl.DataFrame:
         """Columns of the only file of a table as it will be."""
         return pl.read_parquet(self.places()[_relative(table.name, SOLE)], columns=list(columns))

@@ -8,7 +8,7 @@ as they come; conversations that say something new are then rebuilt from all of 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from typing import TypeAlias
 import polars as pl
 import pyarrow as pa
 
-from analyzer.accounts import Account, Counted, added, counted, located, settled
+from analyzer.accounts import Counted, added, counted, located, settled
 from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS
 from analyzer.dialects import Dialect, forced, zones_for
@@ -38,11 +38,10 @@ from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.refusals import REFUSALS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
-from analyzer.reductions.releases import estimate
 from analyzer.reductions.unchanged import FINGERPRINTS
 from analyzer.sources import (
     Source,
-    admit,
+    admitted,
     coverage_table,
     recognise,
     refusals_table,
@@ -338,17 +337,8 @@ def ingest(
         policy = policy_of(commit, addresses, key_file)
         sources = deque(recognise(inputs, zone, zone_given, layout, commit.sources))
         del inputs
-        found, releases = _read_in(commit, policy, sources, layout, progress)
-        accounts, identities, known = found.accounts(), [], []
-        while sources:
-            # of many small sources what was read must not stay beside what is kept of them
-            source = sources.popleft()
-            identities.append(source.identity)
-            account, release = accounts.pop(source.name, Account()), releases.pop(source.name, {})
-            if not admit(commit, source, account, release, found):
-                entry = commit.sources.get(source.identity)
-                same = source.beginning_of.name if source.beginning_of else source.input.name
-                known.append((source.input.name, entry["row"]["name"] if entry else same))
+        found = _read_in(commit, policy, sources, layout, progress)
+        identities, known = admitted(commit, sources, found)
         del found
         entries = commit.sources.values()
         table, rebuilt = sources_table(entries), 0
@@ -360,7 +350,7 @@ def ingest(
             commit.write(UNMATCHED, unmatched_table(entries))
             commit.write(REFUSALS, refusals_table(entries))
         changed = commit.publish()
-        own = [commit.sources[one] for one in dict.fromkeys(identities) if one in commit.sources]
+        own = commit.sources.of(identities).values()
         return Ingested(
             sources=sources_table(own),
             refusals=refusals_table(own),
@@ -369,7 +359,7 @@ def ingest(
             conversations=commit.rows(CONVERSATIONS),
             rebuilt=rebuilt,
             given=count,
-            known=tuple(known),
+            known=known,
             changed=changed,
             addresses=policy.name,
         )
@@ -377,8 +367,8 @@ def ingest(
 
 def _read_in(
     commit: Commit, policy: Policy, sources: Sequence[Source], layout: Dialect | None, progress: Progress
-) -> tuple[Counted, dict[str, Mapping[str, object]]]:
-    """Read what is new of the sources: events go to the stage; out come counts, and the estimated releases by name."""
+) -> Counted:
+    """Read what is new of the sources: events go to the stage; out come counts."""
     by_name = {source.name: source for source in sources if not source.is_known}
     done = [source.start.counted.named(source.name) for source in by_name.values() if source.start]
     portions = _portions(sources, layout, progress, lambda batch: done.append(batch.counted))
@@ -390,5 +380,4 @@ def _read_in(
         done.append(batch.counted)
         if len(done) > MOST_COUNTS:
             done[:] = [added(done).summed()]
-    found = added(done).summed()
-    return found, estimate([found.marks], {name: source.dialect.name for name, source in by_name.items()})
+    return added(done).summed()

@@ -8,7 +8,7 @@ from a checkpoint: what was found before that stays as it is, and comes out as i
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, count, islice
@@ -23,13 +23,14 @@ from analyzer.inputs import Input
 from analyzer.lines import Place, recognised, stem_of, whole
 from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
 from analyzer.reductions.refusals import refused, unaccounted
+from analyzer.reductions.releases import estimate
 from analyzer.refusals import Refusals
 from analyzer.tables.dataset import Commit, Staged
 from analyzer.tables.entries import Entry
 from analyzer.tally import NOTHING, STEM_CHARS, Tally
 
-#: so many rows become JSON at once
-ROWS_AT_ONCE = 1000
+#: so many sources, or rows of them, are looked at as plain values at once
+AT_ONCE = 1000
 #: so many inputs that begin alike are held against one another: each of them is read to the sizes of all
 MOST_ALIKE = 100
 
@@ -257,7 +258,7 @@ def _forget(commit: Commit, identities: Iterable[str], kept: Iterable[str] = ())
         commit.remove(place)
 
 
-def admit(commit: Commit, source: Source, account: Account, release: Mapping[str, object], found: Counted) -> bool:
+def _admit(commit: Commit, source: Source, account: Account, release: Mapping[str, object], found: Counted) -> bool:
     """Enter a source in the commit under its identity; false when its bytes are already there.
 
     `found` is what was counted of all sources, of which a checkpoint keeps a part.
@@ -321,12 +322,34 @@ def admit(commit: Commit, source: Source, account: Account, release: Mapping[str
     return True
 
 
+def admitted(commit: Commit, sources: deque[Source], found: Counted) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """Enter sources in the commit, with what was found in them, and take them off the list.
+
+    Out: their identities, and the names of those whose bytes are known, each with the name that these have.
+    """
+    identities, known = [], []
+    while sources:
+        # of many small sources what was read must not stay beside what is kept of them
+        some = [sources.popleft() for _ in range(min(AT_ONCE, len(sources)))]
+        mine = found.of(pl.col("source").is_in([source.name for source in some]))
+        accounts = mine.accounts()
+        releases = estimate([mine.marks], {one.name: one.dialect.name for one in some if not one.is_known})
+        for source in some:
+            identities.append(source.identity)
+            account, release = accounts.get(source.name, Account()), releases.get(source.name, {})
+            if not _admit(commit, source, account, release, mine):
+                entry = commit.sources.get(source.identity)
+                same = source.beginning_of.name if source.beginning_of else source.input.name
+                known.append((source.input.name, entry["row"]["name"] if entry else same))
+    return identities, tuple(known)
+
+
 def sources_table(entries: Collection[Entry]) -> pl.DataFrame:
     """Build the table of sources."""
     frames = [SOURCES.empty()]
     rest = iter(entries)
     # the text of many rows is larger than they are
-    while some := [entry["row"] for entry in islice(rest, ROWS_AT_ONCE)]:
+    while some := [entry["row"] for entry in islice(rest, AT_ONCE)]:
         frames.append(pl.read_json(json.dumps(some).encode(), schema=SOURCES.schema))
     return SOURCES.conform(pl.concat(frames))
 

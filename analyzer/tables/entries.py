@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 #: what the manifest has of one source
@@ -31,6 +31,10 @@ class Entries(MutableMapping[str, Entry]):
     def copy(self) -> Entries:
         """The same entries, to be changed apart."""
         return Entries(self._texts)
+
+    def of(self, identities: Iterable[str]) -> Entries:
+        """Those of some sources, as far as they are known."""
+        return Entries({one: self._texts[one] for one in identities if one in self._texts})
 
     def alike(self, other: Entries, identity: str) -> bool:
         """Whether both know the same of a source."""

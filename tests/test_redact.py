@@ -169,6 +169,21 @@ def test_lines_keep_their_numbers_and_what_stands_before_a_message(planted: Path
     assert set(framed) == {"timestamp", "level", "logger", "message"}
 
 
+def test_of_several_spellings_of_a_key_a_copy_has_the_one_that_is_read(tmp_path: Path) -> None:
+    said = "ICE gathering started (tube_id: a)"
+    of = {"time": "2026-11-22T13:19:35Z", "levelname": "DEBUG", "logger": "keeper_pam_webrtc_rs.tube", "message": said}
+    spare = {"timestamp": "2026-11-22T13:19:34Z", "target": "other", "name": "third", "msg": "pwd hunter2"}
+    both = dict(sorted({**of, **spare}.items()))
+    lines = "".join(f"{json.dumps(one)}\n" for one in (of, both, of))
+    (tmp_path / "app.log").write_text(lines)
+    redact([str(tmp_path / "app.log")], tmp_path / "copy")
+    first, second, _ = (json.loads(line) for line in text_of(tmp_path / "copy" / "app.log").splitlines())
+    assert first == of
+    kept = {key: of[key] for key in ("levelname", "logger", "message")}
+    assert second == {**kept, "timestamp": spare["timestamp"]}
+    assert "hunter2" not in text_of(tmp_path / "copy" / "app.log")
+
+
 def test_a_copy_says_no_more_than_its_log(tmp_path: Path) -> None:
     said = (
         "ICE gathering complete (tube_id: abc-123)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -294,7 +294,7 @@ def reduce(
             if changed.is_empty():
                 continue
             rebuilt += len(changed)
-            running.append(pool.submit(one, batch.of(changed)))
+            running.append(pool.submit(one, batch.of(changed) if len(same) else replace(batch, conversations=changed)))
             # batches are made as they are needed: all at once they are another copy of the streams
             reduced += len(changed)
             while len(running) > (WORKERS if reduced < NAMED_CONVERSATIONS else 0):

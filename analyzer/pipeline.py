@@ -45,6 +45,7 @@ from analyzer.sources import (
     coverage_table,
     recognise,
     refusals_table,
+    resolutions,
     sources_table,
     unmatched_table,
 )
@@ -270,11 +271,10 @@ def _correlated(
     return planned(known), placed(chunks(), known), seen
 
 
-def _rebuilt(commit: Commit, parts: Sequence[Part], sources: pl.DataFrame) -> int:
+def _rebuilt(commit: Commit, parts: Sequence[Part], resolution: pl.DataFrame) -> int:
     """Write the tables of all conversations, from all events: how many of these were rebuilt."""
     # what writing events has needed is not needed any more
     pa.default_memory_pool().release_unused()
-    resolution = sources.select(source="identity", resolution_ms="resolution_ms")
     words = Words(commit.stage)
     plan, events, seen = _correlated(commit, parts, words, resolution)
     links = None if seen is None else plan.links
@@ -341,11 +341,11 @@ def ingest(
         identities, known = admitted(commit, sources, found)
         del found
         entries = commit.sources.values()
-        table, rebuilt = sources_table(entries), 0
+        rebuilt = 0
         if commit.sources != commit.before.sources or not unchanged.is_of_now(commit.sole(FINGERPRINTS)):
             _keep_readable(commit)
-            rebuilt = _rebuilt(commit, _stored(commit), table)
-            commit.write(SOURCES, table)
+            rebuilt = _rebuilt(commit, _stored(commit), resolutions(entries))
+            commit.write(SOURCES, sources_table(entries))
             commit.write(COVERAGE, coverage_table(entries))
             commit.write(UNMATCHED, unmatched_table(entries))
             commit.write(REFUSALS, refusals_table(entries))

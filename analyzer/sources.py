@@ -354,6 +354,12 @@ def sources_table(entries: Collection[Entry]) -> pl.DataFrame:
     return SOURCES.conform(pl.concat(frames))
 
 
+def resolutions(entries: Collection[Entry]) -> pl.DataFrame:
+    """What one unit of the times of each source is worth: `source`, its identity, and `resolution_ms`."""
+    rows = [(entry["row"]["identity"], entry["row"]["resolution_ms"]) for entry in entries]
+    return pl.DataFrame(rows, schema={"source": pl.String, "resolution_ms": pl.Float64}, orient="row")
+
+
 def refusals_table(entries: Collection[Entry]) -> pl.DataFrame:
     """Build the table of refusals."""
     # versions before this table did not note them

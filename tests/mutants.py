@@ -30,12 +30,11 @@ TIMEOUT_S = 900
 #: where faults are put, and the tests that are to notice, quick ones first
 PARTS: dict[str, tuple[str, ...]] = {
     "reductions": (
-        "tests/test_reductions.py", "tests/test_captures.py", "tests/test_life.py", "tests/test_setup_phases.py",
-        "tests/test_durations.py", "tests/test_turn_attempts.py", "tests/test_candidate_pairs.py",
-        "tests/test_samples.py", "tests/test_sides.py", "tests/test_ends.py", "tests/test_clocks.py",
-        "tests/test_relay.py", "tests/test_relay_bytes.py", "tests/test_releases.py", "tests/test_course.py",
-        "tests/test_artefacts.py", "tests/test_checks.py", "tests/test_views.py", "tests/test_summary.py",
-        "tests/test_coverage.py", "tests/test_bounds.py", "tests/test_dataset.py",
+        "tests/test_samples.py", "tests/test_life.py", "tests/test_ends.py", "tests/test_sides.py",
+        "tests/test_setup_phases.py", "tests/test_durations.py", "tests/test_turn_attempts.py",
+        "tests/test_candidate_pairs.py", "tests/test_clocks.py", "tests/test_relay_bytes.py", "tests/test_artefacts.py",
+        "tests/test_checks.py", "tests/test_releases.py", "tests/test_accounting.py", "tests/test_captures.py",
+        "tests/test_relay.py", "tests/test_views.py", "tests/test_reductions.py", "tests/test_growth.py",
     ),
     "redact": ("tests/test_redact.py", "tests/test_canaries.py", "tests/test_addresses.py"),
 }  # fmt: skip

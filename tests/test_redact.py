@@ -126,6 +126,12 @@ def test_what_a_rule_names_stays_and_all_else_is_masked(tmp_path: Path) -> None:
     ]
 
 
+def test_what_stands_behind_the_name_of_a_secret_is_masked_up_to_the_next_column(tmp_path: Path) -> None:
+    begun, ended = "ICE gathering started (tube_id: a, tries: 2, password: ", ", conversation_id: c, tries: 3)"
+    # a password may hold what looks like keys, and what parts them
+    assert copied(tmp_path, f"{begun}hunter, x: 4711 | y: 4712{ended}") == [f"{begun}<*>, <*>| <*>{ended}"]
+
+
 def test_the_shape_of_a_shape_is_itself() -> None:
     said = pl.Series([text for _, text in canaries.messages()])
     once = said.to_frame("message").select(skeleton(pl.col("message"))).to_series()

@@ -147,7 +147,7 @@ def _read(out: Path, manifest: Manifest, table: Table) -> pl.LazyFrame:
     if not paths:
         return table.empty().lazy()
     # files of events are never written twice, and too large to hold; the other tables are small and are replaced
-    return pl.scan_parquet(paths) if table is EVENTS else pl.read_parquet(paths).lazy()
+    return pl.scan_parquet(paths, glob=False) if table is EVENTS else pl.read_parquet(paths, glob=False).lazy()
 
 
 def _finish(out: Path) -> None:

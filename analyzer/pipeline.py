@@ -264,7 +264,7 @@ def _correlated(
     known = correlate(links, chunks, WEIGHT)
     lone = unmet(known)
     if len(lone):
-        known = joined(known, meetings(*endpoints(parts, lone, placed(chunks(), known))))
+        known = joined(known, meetings(*endpoints(parts, lone, placed(chunks(), known), words)))
     seen = None
     if known.kinds & set(relay.KINDS):
         seen = relay.witnessed(placed(chunks(), known), partial(whole, parts), resolution)

@@ -201,6 +201,7 @@ def recognise(
         if not source.is_known and known[was]["row"]["name"] == source.name
     }
     outgrown: set[str] = set()
+    anew: dict[str, Source] = {}
     for source in sources:
         one = source.input
         asked = given.get(one.name, zone)
@@ -221,8 +222,12 @@ def recognise(
             source.name = source.name if source.name in names else names[-1]
             source.zone = asked or entry["row"].get("zone") or UTC
             same_zone = _is_in(entry, source.zone)
-            source.is_known &= same_zone
-            if not source.is_known and same_zone and (layout is None or entry["row"]["dialect"] == layout.name):
+            if source.is_known and not same_zone:
+                # of two inputs of the same bytes one is read in another zone
+                source.beginning_of = anew.get(latest[0])
+                anew.setdefault(latest[0], source)
+                source.is_known = source.beginning_of is not None
+            elif not source.is_known and same_zone and (layout is None or entry["row"]["dialect"] == layout.name):
                 _read_on(source, entry)
         yield source
 

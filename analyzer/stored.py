@@ -23,7 +23,7 @@ from analyzer.events.meetings import ENDPOINTS
 from analyzer.events.thin import READ, thin
 from analyzer.reductions.facts import candidate_rows, sides
 from analyzer.reductions.samples import COURSE
-from analyzer.tables.words import Words
+from analyzer.tables.words import Words, spelled
 
 #: events looked at together while they are correlated
 CHUNK_EVENTS = 200_000
@@ -67,7 +67,7 @@ def _outline(parts: Sequence[Part], bundle: Sequence[int]) -> pl.DataFrame:
     """
     columns = list(dict.fromkeys((*NEEDED, *READ, *(name for names in COURSE.values() for name in names))))
     paths = [parts[number].path for number in bundle]
-    stored = pl.read_parquet(paths, columns=[name for name in columns if name != "scope"])
+    stored = pl.read_parquet(paths, columns=[name for name in columns if name != "scope"], glob=False)
     places = pl.DataFrame(
         [(number, parts[number].scope, parts[number].rows) for number in bundle],
         schema={"part": pl.UInt32, "scope": pl.UInt32, "rows": pl.UInt32},
@@ -121,7 +121,7 @@ def held(chunks: Chunks, parts: Sequence[Part], folder: Path, name: str) -> Chun
         path = folder / f"{name}-{number}.chunk"
         chunk.events.write_parquet(path, compression="lz4", statistics=False)
         files.append((path, chunk.goes_on))
-    return lambda: (Chunk(pl.read_parquet(path), goes_on) for path, goes_on in files)
+    return lambda: (Chunk(pl.read_parquet(path, glob=False), goes_on) for path, goes_on in files)
 
 
 def contents(parts: Sequence[Part]) -> pl.DataFrame:
@@ -148,10 +148,10 @@ def _stored(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str])
         at = wanted["at"].slice(taken, sum(sizes[number] for number in bundle))
         taken += len(at)
         if len(bundle) == 1:
-            rows = pl.scan_parquet(parts[bundle[0]].path).select(columns).slice(at[0], at[-1] - at[0] + 1)
+            rows = pl.scan_parquet(parts[bundle[0]].path, glob=False).select(columns).slice(at[0], at[-1] - at[0] + 1)
             yield rows.collect()[at - at[0]]
             continue
-        stored = pl.read_parquet([parts[number].path for number in bundle], columns=list(columns))
+        stored = pl.read_parquet([parts[number].path for number in bundle], columns=list(columns), glob=False)
         ends = accumulate((parts[number].rows for number in bundle), initial=0)
         begins = [begin for begin, number in zip(ends, bundle, strict=False) for _ in range(sizes[number])]
         yield stored[at + pl.Series(begins, dtype=at.dtype)]
@@ -180,13 +180,14 @@ _IDENTITY = ("transport", "address", "port", "priority", "candidate_type")
 
 
 def endpoints(
-    parts: Sequence[Part], tubes: pl.DataFrame, chunks: Iterable[pl.DataFrame]
+    parts: Sequence[Part], tubes: pl.DataFrame, chunks: Iterable[pl.DataFrame], words: Words
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Candidates and sides of some `tubes`, from the placed events of all, a part at a time.
 
-    Out: `ENDPOINTS`, and `tube_id`, `side`.
+    Out: `ENDPOINTS`, and `tube_id`, `side`; ids are words.
     """
-    found, told = [pl.DataFrame(schema=ENDPOINTS)], [pl.DataFrame(schema={"tube_id": NUMBER, "side": pl.String})]
+    found = [pl.DataFrame(schema={**ENDPOINTS, "tube_id": NUMBER})]
+    told = [pl.DataFrame(schema={"tube_id": NUMBER, "side": pl.String})]
     # an address of which a class or a network is left is no evidence of who was met
     known = pl.col("address").is_not_null() & (
         tells_apart(pl.col("address")) | (pl.col("candidate_type") == "relay").fill_null(False)
@@ -221,4 +222,7 @@ def endpoints(
             )
             told.append(sides(telling).drop_nulls("side").sort(part).select(tube_id=tube, side="side"))
     # a hash of the same values is the same in every frame
-    return pl.concat(found), pl.concat(told).unique("tube_id", keep="first", maintain_order=True)
+    frames = pl.concat(found), pl.concat(told).unique("tube_id", keep="first", maintain_order=True)
+    named = words.anywhere(pl.concat([frame.select("tube_id") for frame in frames]))
+    ends, sided = (spelled(frame, named, "tube_id").cast({"tube_id": pl.String}) for frame in frames)
+    return ends, sided

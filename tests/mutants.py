@@ -136,19 +136,24 @@ def _copied(folder: Path, name: str) -> Path:
     return copy / "main"
 
 
-def _is_noticed(mutant: Mutant, checkout: Path) -> bool:
-    path = checkout / mutant.path
-    source = path.read_text(encoding="utf-8")
-    path.write_text(mutant.of(source), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *PARTS[mutant.part]]
+def _passes(part: str, checkout: Path) -> bool:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *PARTS[part]]
     env = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         run = subprocess.run(command, cwd=checkout, env=env, capture_output=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        return True
+        return False
+    return run.returncode == 0
+
+
+def _is_noticed(mutant: Mutant, checkout: Path) -> bool:
+    path = checkout / mutant.path
+    source = path.read_text(encoding="utf-8")
+    path.write_text(mutant.of(source), encoding="utf-8")
+    try:
+        return not _passes(mutant.part, checkout)
     finally:
         path.write_text(source, encoding="utf-8")
-    return run.returncode != 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -164,6 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(chosen)} of {sum(map(len, all_of.values()))} faults, seed {given.seed}")
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(given.jobs) as pool:
         free = [_copied(Path(scratch), str(job)) for job in range(given.jobs)]
+        for part in given.part:
+            if not _passes(part, free[0]):
+                sys.exit(f"the tests of {part} fail without a fault")
 
         def tried(mutant: Mutant) -> bool:
             checkout = free.pop()

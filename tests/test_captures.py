@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 
 import polars as pl
@@ -199,3 +200,30 @@ def test_a_conversation_is_one_however_its_lines_name_it(
     ingest([str(tmp_path / "app.log")], tmp_path / "metrics")
     for table in ("conversations", "connection_legs"):
         assert pl.read_parquet(tmp_path / "metrics" / table)["conversation_id"].to_list() == ["conv-a", "conv-b"]
+
+
+def test_a_conversation_named_with_a_tube_of_none_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library may name a tube where a conversation belongs, long before it stands beside one of no conversation."""
+    from analyzer.pipeline import ingest
+
+    registered = "Registered connection for metrics tracking (conversation_id: {}, tube_id: {})"
+    counted = "Recording transport-level data activity (conversation_id: {}, bytes_sent: {}, bytes_received: 7)"
+    logs = [
+        [registered.format("c-1", "t-1"), counted.format("t-3", 1)],
+        [registered.format("c-2", "t-2"), *(counted.format("c-2", number) for number in range(200))],
+        [registered.format("t-3", "t-3")],
+    ]
+    text, seconds = "2026-11-22 13:{:02}:{:02},000 DEBUG keeper_pam_webrtc_rs.metrics.collector: {}\n", count(0)
+    for number, said in enumerate(logs):
+        lines = [text.format(*divmod(next(seconds), 60), line) for line in said]
+        (tmp_path / f"{number}.log").write_text("".join(lines))
+    found = []
+    for size in (100_000, 10):
+        monkeypatch.setattr("analyzer.stored.CHUNK_EVENTS", size)
+        monkeypatch.setattr("analyzer.stored.BUNDLE_ROWS", size)
+        monkeypatch.setattr("analyzer.reductions.BATCH_EVENTS", 2 * size)
+        ingest([str(tmp_path / "*.log")], tmp_path / str(size))
+        rows = pl.read_parquet(tmp_path / str(size) / "conversations")
+        found.append(rows.select("conversation_id", "started_at", "ended_at").rows())
+    assert [row[0] for row in found[0]] == ["c-1", "c-2", "t-3"]
+    assert found[0] == found[1]

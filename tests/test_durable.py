@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import analyzer
 from analyzer.errors import AccountingError, DatasetError
 from analyzer.inputs import Input
 from analyzer.lines import compressed_with
@@ -78,3 +79,15 @@ def test_ids_that_cannot_be_told_apart_end_the_run(tmp_path: Path) -> None:
         spelled(rows, words.near(rows, rows.select("tube_id")), "tube_id")
     with pytest.raises(AccountingError, match="has a word"):
         spelled(rows, words.near(rows, rows[:1].select("tube_id")), "tube_id")
+
+
+def test_a_dataset_may_lie_where_paths_look_like_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analyzer.stored.HELD_EVENTS", 0)
+    monkeypatch.setattr("analyzer.tables.words.KEPT_WORDS", 0)
+    monkeypatch.setattr("analyzer.tables.small.HELD_ROWS", 10)
+    out = tmp_path / "x[1]*?" / "{a,b}"
+    for logs in ([LOG], [LOG, *LOG.parent.glob("*.log")]):
+        ingest([str(log) for log in logs], out)
+    dataset = analyzer.open(out)
+    assert len(dataset.conversations.collect()) == 1
+    assert len(dataset.events.collect())

@@ -126,6 +126,35 @@ def test_what_may_be_had_twice_proves_nothing_alone(tmp_path: Path) -> None:
         assert len(composed(own, told, tmp_path)) == conversations, (own, told)
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_of_two_names_the_first_tube_s_is_kept_where_no_side_is_told(number: int, tmp_path: Path) -> None:
+    met = ("203.0.113.7", 40000)
+    lines = {
+        "client": [REGISTERED.format(f"c-a{number}", f"t-a{number}"), OWN.format(f"t-a{number}", *met)],
+        "gateway": [REGISTERED.format(f"c-b{number}", f"t-b{number}"), TOLD.format(f"t-b{number}", *met)],
+    }
+    files = {
+        f"{name}.log": "".join(LINE.format(second, line) for second, line in enumerate(told))
+        for name, told in lines.items()
+    }
+    (row,) = rebuilt_from(files, tmp_path / "logs").conversations.collect().to_dicts()
+    assert (row["conversation_id"], row["other_ids"]) == (f"c-a{number}", [f"c-b{number}"])
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_of_two_conversations_in_a_line_the_one_named_as_such_is_the_tube_s(number: int, tmp_path: Path) -> None:
+    ids = "(tube_id: {}, conversation_id: {}, channel_label: {})"
+    closed = f"tube: on_data_channel: Retrieved close_reason: Some(Normal) {ids}"
+    tube, named, label, other = (f"{what}{number}" for what in ("t-", "c-b", "c-a", "u-"))
+    files = {
+        "client.log": LINE.format(0, closed.format(tube, named, label))
+        + LINE.format(1, f"webrtc_core: ICE gathering started (tube_id: {tube})"),
+        "gateway.log": LINE.format(0, REGISTERED.format(label, other)),
+    }
+    links = rebuilt_from(files, tmp_path / "logs").links.filter(pl.col("tube_id") == tube).collect()
+    assert dict(links.select("conversation_id", "original").rows()) == {named: True, label: False}
+
+
 def test_what_both_had_for_themselves_is_no_meeting(tmp_path: Path) -> None:
     capture = "2.2.9/D-relay-client"
     files = called(logs(capture), capture, OTHER.format(0))

@@ -91,3 +91,15 @@ def test_the_same_bytes_twice_are_one_source_whatever_is_said(tmp_path: Path) ->
     done = ingest(given, tmp_path / "out", zones=[("b.log", BERLIN)])
     assert done.known == (("b.log", "a.log"),)
     assert begins(tmp_path / "out") == {"a.log": ("UTC", NOON)}
+
+
+def test_of_two_copies_of_a_log_one_is_read_in_another_zone(tmp_path: Path) -> None:
+    message = "ICE gathering started (tube_id: a, conversation_id: c)"
+    text = f"2026-11-22 13:00:00,000 DEBUG keeper_pam_webrtc_rs.tube: {message}\n"
+    for name in ("one.log", "two.log"):
+        (tmp_path / name).write_text(text)
+    first = ingest([str(tmp_path / "one.log")], tmp_path / "metrics")
+    again = ingest([str(tmp_path / "*.log")], tmp_path / "metrics", zone="America/Chicago")
+    assert first.sources["records"].to_list() == again.sources["records"].to_list() == [1]
+    assert again.sources["zone"].to_list() == ["America/Chicago"]
+    assert again.known == (("two.log", "one.log"),)

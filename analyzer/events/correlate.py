@@ -33,7 +33,7 @@ Chunks: TypeAlias = Callable[[], Iterable[Chunk]]
 class Streams:
     """Events with `seq`, their order, their place (`PLACE`) and their `scope`; and the links between their ids.
 
-    `links`: conversation_id, tube_id, link_method, seq; whether another process began behind the tube's last line
+    `links`: conversation_id, tube_id, link_method, order; whether another process began behind the tube's last line
     (`restarted`); and the conversation's name in the tube's own log, where that is another one (`other_id`).
     """
 
@@ -46,8 +46,9 @@ class Correlation:
     """All that is known of tubes and conversations before their events are placed.
 
     `named` are the tubes and conversations that lines name together, whether a link ties them or not.
-    `extent` has, for each tube, and for each conversation in lines that name no tube: first and last `seq`, and the
-    `weight` of its events. `names`: conversations that are another one of the peer's log, with its name (`told`).
+    `extent` has, for each tube, and for each conversation in lines that name no tube, or one that no line ties to any
+    conversation: first and last `seq`, and the `weight` of its events. `names`: conversations that are another one of
+    the peer's log, with its name (`told`).
     """
 
     links: pl.DataFrame
@@ -135,9 +136,13 @@ def _tied(chunks: Iterable[Chunk], links: Links) -> Iterator[Chunk]:
         yield Chunk(_attributed(events, found), chunk.goes_on)
 
 
-def _extent(events: pl.DataFrame, weight: pl.Expr) -> pl.DataFrame:
-    """First and last place, and weight, of the events of each tube, and of those that name a conversation alone."""
-    alone = pl.when(pl.col("tube_id").is_null()).then("conversation_id")
+def _extent(events: pl.DataFrame, links: pl.DataFrame, weight: pl.Expr) -> pl.DataFrame:
+    """First and last place, and weight, of the events of each tube, and of those that name a conversation alone.
+
+    A tube that nothing is linked to is no place for the conversation named with it.
+    """
+    linked = near(links, events, "tube_id")["tube_id"].unique()
+    alone = pl.when(_TUBE.is_null() | ~_TUBE.is_in(linked.implode())).then("conversation_id")
     return (
         events.filter(pl.col("tube_id").is_not_null() | pl.col("conversation_id").is_not_null())
         .group_by("scope", "tube_id", conversation_id=alone)
@@ -177,7 +182,7 @@ def correlate(links: Links, chunks: Chunks, weight: pl.Expr) -> Correlation:
     for chunk in chunks():
         events = chunk.events
         marked.append(marks(events))
-        extents.append(_extent(events, weight))
+        extents.append(_extent(events, links.links, weight))
         named.append(events.select("tube_id", "conversation_id").drop_nulls().unique())
         begun.append(
             events.filter(pl.col("kind") == "process_started").group_by("scope").agg(begun=pl.col("seq").max())
@@ -224,7 +229,7 @@ def placed(chunks: Iterable[Chunk], known: Correlation) -> Iterator[pl.DataFrame
     """Give every event of chunks that are `tied` its tube, conversation and generation."""
     # the first conversation that was tied to the tube
     first = pl.col("tube_id").is_first_distinct()
-    tied = known.links.select("tube_id", "seq", original="conversation_id").sort("seq").drop("seq")
+    tied = known.links.select("tube_id", "order", original="conversation_id").sort("order").drop("order")
     original = in_portions(tied, _TUBE, lambda some: some.filter(first))
     # of all that is known no more is kept than is needed
     return _placed(chunks, original, known.generations, known.owners, known.names)

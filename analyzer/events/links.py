@@ -39,6 +39,7 @@ ADJACENT: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _NEIGHBOURS = [kind for kinds in ADJACENT for kind in (kinds[0], *kinds[1])]
 _TUBE = pl.col("tube_id")
+_PAIR = ("scope", "conversation_id", "tube_id")
 #: a label that names no conversation
 CONTROL = "control"
 
@@ -58,8 +59,9 @@ class Chunk:
 class Links:
     """What ties tubes and conversations.
 
-    `links`: conversation_id, tube_id, seq, link_method. `tubes`: scope, tube_id, seq of the first line that
-    names it. `adjacent`: seq of a collector's line and the tube it stands next to.
+    `links`: conversation_id, tube_id, link_method, and `order`, by the first line that ties them: of two conversations
+    that one line ties to a tube the one it names as such is before the one it names as a channel. `tubes`: scope,
+    tube_id, seq of the first line that names it. `adjacent`: seq of a collector's line and the tube it stands next to.
     """
 
     links: pl.DataFrame
@@ -123,7 +125,7 @@ def _adjacent(chunk: Chunk, carried: pl.DataFrame | None) -> tuple[pl.DataFrame,
 
 
 def _named_together(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFrame:
-    """Tubes and conversations named together: by the best rank, and where first."""
+    """Tubes and conversations named together: by the best rank, and in which `order`."""
     rank = pl.col("kind").cast(pl.String).replace_strict(_FAMILY, default=_RANK["keyed"], return_dtype=pl.UInt8)
     named = events.filter(pl.col("tube_id").is_not_null())
     by_id = named.filter(pl.col("conversation_id").is_not_null()).select(
@@ -135,13 +137,16 @@ def _named_together(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFram
     by_place = adjacent.filter(pl.col("conversation_id").is_not_null()).with_columns(
         rank=pl.lit(_RANK["adjacency"], pl.UInt8)
     )
-    return _best(pl.concat([by_id, by_label, by_place], how="diagonal"))
+    ways = [by_id, by_label, by_place]
+    ordered = [
+        rows.select(*_PAIR, "rank", order=pl.col("seq").cast(pl.UInt64) * len(ways) + way)
+        for way, rows in enumerate(ways)
+    ]
+    return _best(pl.concat(ordered))
 
 
 def _best(pairs: pl.DataFrame) -> pl.DataFrame:
-    return in_portions(
-        pairs, _TUBE, lambda some: some.group_by("scope", "conversation_id", "tube_id").agg(pl.col("rank", "seq").min())
-    )
+    return in_portions(pairs, _TUBE, lambda some: some.group_by(_PAIR).agg(pl.col("rank", "order").min()))
 
 
 def _first(tubes: pl.DataFrame) -> pl.DataFrame:
@@ -172,13 +177,13 @@ def _kept(pairs: pl.DataFrame, tubes: pl.DataFrame) -> pl.DataFrame:
         ~((pl.col("rank") == place) & ((pl.col("of_tube") < place) | (pl.col("in_scope") < place))),
     )
     best = in_portions(
-        kept, _TUBE, lambda some: some.group_by("conversation_id", "tube_id").agg(pl.col("rank", "seq").min())
+        kept, _TUBE, lambda some: some.group_by("conversation_id", "tube_id").agg(pl.col("rank", "order").min())
     )
     methods = dict(enumerate(LINK_METHODS))
     return best.sort("conversation_id", "tube_id").select(
         "conversation_id",
         "tube_id",
-        "seq",
+        "order",
         link_method=pl.col("rank").replace_strict(methods, return_dtype=METHOD),
     )
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 import polars as pl
 
 from analyzer.events.correlate import Correlation
-from analyzer.events.ids import NUMBER
+from analyzer.events.ids import numbered
 from analyzer.events.links import CANDIDATES, METHOD
 from analyzer.events.portions import in_portions
 
@@ -25,7 +25,7 @@ ENOUGH = 2
 #: (`key`), its address and port alone (`endpoint`), whether the address is public, and when it was told
 ENDPOINTS = pl.Schema(
     {
-        "tube_id": NUMBER, "scope": pl.UInt32(), "local": pl.Boolean(), "key": pl.UInt64(),
+        "tube_id": pl.String(), "scope": pl.UInt32(), "local": pl.Boolean(), "key": pl.UInt64(),
         "endpoint": pl.UInt64(), "public": pl.Boolean(), "ts": pl.Datetime("us", "UTC"),
     }
 )  # fmt: skip
@@ -106,9 +106,13 @@ def _renamed(links: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def joined(known: Correlation, pairs: pl.DataFrame) -> Correlation:
-    """Let tubes that met be of one conversation; links know its name in their own log as `other_id`."""
+    """Let tubes that met be of one conversation; links know its name in their own log as `other_id`.
+
+    The tubes of `pairs` are words, those of `known` numbers.
+    """
     if pairs.is_empty():
         return known
+    pairs = pairs.select(numbered(pl.all()))
     names = _renamed(known.links, pairs)
     both = (
         pl.concat([known.links, _lent(known.links, pairs)])

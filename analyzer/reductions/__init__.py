@@ -141,9 +141,10 @@ def planned(known: Correlation) -> Plan:
     )
     tubes, conversations = (_once(linked.select(key, "component"), key) for key in ("tube_id", "conversation_id"))
     extent = renamed(known.extent, known.names)
-    of_tubes = extent.filter(pl.col("tube_id").is_not_null())
-    others = extent.filter(pl.col("tube_id").is_null())
-    # a conversation without a tube is on its own; a tube without a conversation is in no table
+    of_tubes = _matched(extent.filter(pl.col("tube_id").is_not_null()), tubes, "tube_id")
+    # what tubes they have is in no table, should there be any
+    others = extent.join(tubes, on="tube_id", how="anti").filter(pl.col("conversation_id").is_not_null())
+    # a conversation without a tube is on its own
     alone = (
         others.select("conversation_id")
         .unique(maintain_order=True)
@@ -152,7 +153,7 @@ def planned(known: Correlation) -> Plan:
         .select(conversations.columns)
     )
     conversations = pl.concat([conversations, alone])
-    extents = pl.concat([_matched(of_tubes, tubes, "tube_id"), _matched(others, conversations, "conversation_id")])
+    extents = pl.concat([of_tubes, _matched(others, conversations, "conversation_id")])
     batches = (
         in_portions(
             extents,

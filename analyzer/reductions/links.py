@@ -83,7 +83,7 @@ def reduce(facts: Facts, generations: pl.DataFrame) -> pl.DataFrame:
             lost=pl.col("lost") & pl.col("own_seq").is_null(),
             # its own channel may be closed while the tube goes on
             was_closed=pl.col("was_closed") | pl.col("close_reason").is_not_null(),
-            original=pl.col("seq") == pl.col("seq").min().over("tube_id"),
+            original=pl.col("order") == pl.col("order").min().over("tube_id"),
         )
     )
     return LINKS.select(rows)

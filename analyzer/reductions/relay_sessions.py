@@ -61,12 +61,12 @@ _OTHER = {"client": "gateway", "gateway": "client"}
 def reduce(sessions: pl.DataFrame, links: pl.DataFrame, sides: pl.DataFrame, words: Words) -> pl.DataFrame:
     """List the joined sessions.
 
-    `links` has `tube_id`, `conversation_id` and `seq`, ids as numbers, as they are in `sessions`; `sides` has
+    `links` has `tube_id`, `conversation_id` and `order`, ids as numbers, as they are in `sessions`; `sides` has
     `tube_id`, a word, and `side`.
     """
     first = (
         links.join(sessions, on="tube_id", how="semi")
-        .sort("seq")
+        .sort("order")
         .select("tube_id", "conversation_id")
         .unique("tube_id", keep="first", maintain_order=True)
     )

@@ -59,7 +59,7 @@ def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | No
 
 
 def _written(path: Path | None) -> pl.DataFrame:
-    return FINGERPRINTS.empty() if path is None else pl.read_parquet(path)
+    return FINGERPRINTS.empty() if path is None else pl.read_parquet(path, glob=False)
 
 
 def known(path: Path | None) -> pl.DataFrame:
@@ -82,7 +82,7 @@ def is_of_now(path: Path | None) -> bool:
     """Whether fingerprints were made by the program as it is."""
     if path is None:
         return False
-    made = pl.scan_parquet(path).select("fingerprint").head(1).collect()["fingerprint"]
+    made = pl.scan_parquet(path, glob=False).select("fingerprint").head(1).collect()["fingerprint"]
     return made.is_empty() or made.str.starts_with(code()).all()
 
 

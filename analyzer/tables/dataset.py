@@ -212,7 +212,7 @@ class Commit:
 
     def read_staged(self, table: Table, columns: Sequence[str]) -> pl.DataFrame:
         """Columns of the only file of a table as it will be."""
-        return pl.read_parquet(self.places()[_relative(table.name, SOLE)], columns=list(columns))
+        return pl.read_parquet(self.places()[_relative(table.name, SOLE)], columns=list(columns), glob=False)
 
     def rows(self, table: Table) -> int:
         """How many rows a table has."""

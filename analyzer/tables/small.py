@@ -75,7 +75,7 @@ class _Run:
         last = len(self.firsts) if end is None else bisect_left(self.firsts, end)
         key = pl.col(_KEY).cast(pl.String)
         within = (key >= begin) & (pl.lit(True) if end is None else key < end)
-        groups = pl.scan_parquet(self.path).slice(first * RUN_GROUP_ROWS, (last - first) * RUN_GROUP_ROWS)
+        groups = pl.scan_parquet(self.path, glob=False).slice(first * RUN_GROUP_ROWS, (last - first) * RUN_GROUP_ROWS)
         found = groups.collect().filter(within)
         if self.kept is not None:
             mine = self.kept.to_frame(_KEY).filter(within)
@@ -132,7 +132,7 @@ class Rows:
         """All rows in the order of the table, with those of `kept` conversations of `old`, in bounded frames."""
         before = []
         if old is not None and kept is not None and len(kept):
-            before = [_Run(old, _firsts(pl.read_parquet(old, columns=[_KEY])), kept)]
+            before = [_Run(old, _firsts(pl.read_parquet(old, columns=[_KEY], glob=False)), kept)]
         if not self._runs and sum(len(run.firsts) for run in before) * RUN_GROUP_ROWS < HELD_ROWS:
             alike = self._held if not before else [coded(self.table.spelled(rows)) for rows in self._held]
             yield in_order(self.table, [*alike, *(run.rows("", None) for run in before)])

@@ -49,7 +49,7 @@ class Words:
         found = [pl.DataFrame(schema={"id": wanted.schema["id"], "word": pl.String()})]
         for number in numbers:
             frame = self._frames[number]
-            words = pl.read_parquet(frame) if isinstance(frame, Path) else frame
+            words = pl.read_parquet(frame, glob=False) if isinstance(frame, Path) else frame
             found.append(words.join(wanted, on="id", how="semi"))
         return pl.concat(found).unique()
 

@@ -13,6 +13,7 @@ from analyzer.events.targets import stem
 from analyzer.grammar import known
 from analyzer.grammar.draft import draft
 from analyzer.grammar.text import stems
+from analyzer.reductions.accounting import FURTHER
 from analyzer.reductions.shapes import SKELETON_CHARS
 from analyzer.views.text import Cell, Paint, counted, grid, number, paragraph, plain, shown
 
@@ -49,7 +50,7 @@ def _drafted(shapes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add to each shape the file its rule belongs to, if there is one, and the draft; no two of a target alike."""
     taken: dict[str, set[str]] = {}
     found = []
-    for shape in shapes:
+    for shape in (one for one in shapes if one["target"] != FURTHER):
         name = stem(shape["target"])
         grammar = known(name)
         names = taken.setdefault(shape["target"], {kind.name for kind in grammar.kinds} if grammar else set())

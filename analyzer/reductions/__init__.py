@@ -201,7 +201,12 @@ def _numbered(plan: Plan, events: pl.DataFrame) -> pl.DataFrame:
     return (
         events.join(tubes, on="tube_id", how="left", maintain_order="left")
         .join(conversations, on="conversation_id", how="left", maintain_order="left")
-        .with_columns(component=pl.coalesce("component", "component_right"), batch=pl.coalesce("batch", "batch_right"))
+        .with_columns(
+            # a tube of no conversation is in no table: who shares a batch with it would decide what is known of it
+            tube_id=pl.when(pl.col("component").is_not_null()).then("tube_id"),
+            component=pl.coalesce("component", "component_right"),
+            batch=pl.coalesce("batch", "batch_right"),
+        )
         .drop("component_right", "batch_right")
         .filter(pl.col("batch").is_not_null())
     )

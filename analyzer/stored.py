@@ -223,6 +223,6 @@ def endpoints(
             told.append(sides(telling).drop_nulls("side").sort(part).select(tube_id=tube, side="side"))
     # a hash of the same values is the same in every frame
     frames = pl.concat(found), pl.concat(told).unique("tube_id", keep="first", maintain_order=True)
-    named = words.anywhere(pl.concat([frame.select("tube_id") for frame in frames]))
+    named = words.anywhere(*(frame["tube_id"] for frame in frames))
     ends, sided = (spelled(frame, named, "tube_id").cast({"tube_id": pl.String}) for frame in frames)
     return ends, sided

@@ -2,9 +2,9 @@
 
     python -m tests.mutants [--sample N] [--seed S] [--jobs J] [PART…]
 
-A fault is one operator, bound, method or join turned into its neighbour (`TURNED`), in the reductions, the estimators
-or the redactor. Each of a sample is put into a copy of the checkout, and the tests of that part run until one fails.
-Prints the faults that no test noticed, and the share that was noticed; fails below `WANTED`.
+A fault is one operator, bound, method or join turned into its neighbour, in the reductions or the redactor. Each of a
+sample is put into a copy of the checkout, and the tests of that part run until one fails. Prints the faults that no
+test noticed, and the share that was noticed; fails below `WANTED`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ _CALLED = {
     "min_horizontal": "max_horizontal", "max_horizontal": "min_horizontal",
 }  # fmt: skip
 _JOINED = {"left": "inner", "semi": "anti", "anti": "semi"}
-#: what is turned into what, for those who read a survivor
-TURNED = (_COMPARED, _COMBINED, _CALLED, _JOINED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,3 +227,27 @@ def test_a_conversation_named_with_a_tube_of_none_is_one(tmp_path: Path, monkeyp
         found.append(rows.select("conversation_id", "started_at", "ended_at").rows())
     assert [row[0] for row in found[0]] == ["c-1", "c-2", "t-3"]
     assert found[0] == found[1]
+
+
+def test_a_tube_of_no_conversation_tells_nothing_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what two conversations that are named with it say of such a tube, neither knows the other's part."""
+    from analyzer.pipeline import ingest
+
+    text = "2026-11-22 13:00:{:02},000 DEBUG keeper_pam_webrtc_rs.{}\n"
+    registered = "metrics.collector: Registered connection for metrics tracking (conversation_id: {}, tube_id: {})"
+    counted = "metrics.collector: Recording transport-level data activity"
+    declared = "tube: [DATA_CHANNEL_SETUP] Registering on_data_channel callback"
+    said = [
+        registered.format("c-1", "t-x"),
+        registered.format("c-2", "t-y"),
+        f"{counted} (conversation_id: t-x, tube_id: t-u, bytes_sent: 1, bytes_received: 7)",
+        f"{declared} (tube_id: t-u, is_server_mode: true, conversation_id: t-y)",
+    ]
+    (tmp_path / "app.log").write_text("".join(text.format(second, line) for second, line in enumerate(said)))
+    found = []
+    for size in (100_000, 1):
+        monkeypatch.setattr("analyzer.reductions.BATCH_EVENTS", size)
+        ingest([str(tmp_path / "app.log")], tmp_path / str(size))
+        found.append(pl.read_parquet(tmp_path / str(size) / "conversations"))
+    assert found[0]["conversation_id"].to_list() == ["c-1", "c-2", "t-x", "t-y"]
+    assert found[0].equals(found[1])

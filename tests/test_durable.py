@@ -16,7 +16,7 @@ from analyzer.inputs import Input
 from analyzer.lines import compressed_with
 from analyzer.pipeline import ingest
 from analyzer.tables.dataset import MANIFEST, STATE, read_manifest
-from analyzer.tables.durable import make_root, sync_folder
+from analyzer.tables.durable import create_json, make_root, read_json, sync_folder
 from analyzer.tables.words import Words, spelled
 from tests.datasets import CAPTURED
 
@@ -74,11 +74,11 @@ def test_ids_that_cannot_be_told_apart_end_the_run(tmp_path: Path) -> None:
     words = Words(tmp_path)
     words.add(0, pl.DataFrame({"id": [1, 2, 2], "word": ["a", "b", "c"]}, schema={"id": pl.UInt64, "word": pl.String}))
     rows = pl.DataFrame({"seq": [0, 1], "tube_id": [1, 2]}, schema={"seq": pl.UInt32, "tube_id": pl.UInt64})
-    assert spelled(rows[:1], words.near(rows, rows[:1].select("tube_id")), "tube_id")["tube_id"].to_list() == ["a"]
+    assert spelled(rows[:1], words.near(rows, rows["tube_id"].head(1)), "tube_id")["tube_id"].to_list() == ["a"]
     with pytest.raises(AccountingError, match="one number"):
-        spelled(rows, words.near(rows, rows.select("tube_id")), "tube_id")
+        spelled(rows, words.near(rows, rows["tube_id"]), "tube_id")
     with pytest.raises(AccountingError, match="has a word"):
-        spelled(rows, words.near(rows, rows[:1].select("tube_id")), "tube_id")
+        spelled(rows, words.near(rows, rows["tube_id"].head(1)), "tube_id")
 
 
 def test_a_dataset_may_lie_where_paths_look_like_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +91,11 @@ def test_a_dataset_may_lie_where_paths_look_like_patterns(tmp_path: Path, monkey
     dataset = analyzer.open(out)
     assert len(dataset.conversations.collect()) == 1
     assert len(dataset.events.collect())
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"a": {}}, {"b": 1, "a": [1, {"x": 2}]}, {"a": {"y": {"z": 1}, "x": None}, "b": {}}]
+)
+def test_json_is_written_member_by_member(value: dict[str, object], tmp_path: Path) -> None:
+    create_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value

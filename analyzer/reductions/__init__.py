@@ -79,9 +79,9 @@ Whole: TypeAlias = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 class Sources:
     """What is known beside the outline of events.
 
-    `whole` gives rows of it further columns; `words` are those of its ids; `content` is what each part of the events holds (`stored.contents`);
-    `resolution` has `source` and `resolution_ms` of its times; `relay` the sessions of the relay's own log, joined to
-    tubes, None without one.
+    `whole` gives rows of it further columns; `words` are those of its ids; `content` is what each part of the events
+    holds (`stored.contents`); `resolution` has `source` and `resolution_ms` of its times; `relay` the sessions of the
+    relay's own log, joined to tubes, None without one.
     """
 
     whole: Whole
@@ -234,11 +234,9 @@ def _batches(plan: Plan, chunks: Iterable[pl.DataFrame]) -> Iterator[_Batch]:
 
 def _spelled(batch: _Batch, sources: Sources) -> tuple[Streams, pl.DataFrame | None, pl.DataFrame]:
     """The streams of a batch, the sessions of the relay that are joined to it, and its conversations, ids as words."""
-    ids = ("tube_id", "conversation_id")
+    ids, of_links = ("tube_id", "conversation_id"), ("tube_id", "conversation_id", "other_id")
     events, links = batch.streams.events, batch.streams.links
-    of_links = [*ids, "other_id"]
-    named = pl.concat([events.select(ids), links.select(ids), links.select("other_id")], how="diagonal")
-    words = sources.words.near(events, named)
+    words = sources.words.near(events, *events.select(ids), *links.select(of_links))
     streams = Streams(spelled(events, words, *ids), spelled(links, words, *of_links).sort("conversation_id", "tube_id"))
     relayed = sources.relay
     if relayed is not None:

@@ -72,7 +72,7 @@ def reduce(sessions: pl.DataFrame, links: pl.DataFrame, sides: pl.DataFrame, wor
     )
     named = sessions.join(first, on="tube_id", how="left")
     ids = ("tube_id", "conversation_id")
-    told = spelled(named, words.anywhere(named.select(ids)), *ids).with_columns(pl.col(ids).cast(pl.String))
+    told = spelled(named, words.anywhere(*named.select(ids)), *ids).with_columns(pl.col(ids).cast(pl.String))
     placed = told.join(sides.unique("tube_id"), on="tube_id", how="left")
     remote = pl.col("is_remote")
     return RELAY_SESSIONS.select(

@@ -73,18 +73,21 @@ def sync(stream: BufferedRandom) -> None:
 
 
 def _pieces(value: Mapping[str, object]) -> Iterator[str]:
-    """The text of an object, whose members of members have a line each: of many it is larger than they are."""
-    members = ("{", *("," for _ in range(len(value) - 1)))
-    for before, name in zip(members, sorted(value), strict=True):
-        yield f"{before}\n{json.dumps(name)}: "
+    """The text of an object, a line for each member, and for each member of those that are objects.
+
+    The text of many is larger than they are.
+    """
+    yield "{"
+    for number, name in enumerate(sorted(value)):
         inner = value[name]
-        if not isinstance(inner, Mapping):
+        yield f"{',' if number else ''}\n{json.dumps(name)}: "
+        if isinstance(inner, Mapping):
+            yield "{"
+            for place, key in enumerate(sorted(inner)):
+                yield f"{',' if place else ''}\n {json.dumps(key)}: {json.dumps(inner[key], sort_keys=True)}"
+            yield "\n}"
+        else:
             yield json.dumps(inner)
-            continue
-        yield "{"
-        for number, key in enumerate(sorted(inner)):
-            yield f"{',' if number else ''}\n {json.dumps(key)}: {json.dumps(inner[key], sort_keys=True)}"
-        yield "\n}"
     yield "\n}\n"
 
 

@@ -35,17 +35,17 @@ class Words:
         words.write_parquet(path, compression="lz4", statistics=False)
         self._frames.append(path)
 
-    def near(self, events: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
-        """Words of all `ids`, columns of numbers, that were named with `events`, which are in order."""
+    def near(self, events: pl.DataFrame, *ids: pl.Series) -> pl.DataFrame:
+        """Words of all `ids`, which are numbers, that were named with `events`, which are in order."""
         ends = [*(events["seq"].search_sorted(begin) for begin in self._begins), len(events)]
         return self._of(ids, [number for number, end in enumerate(ends[1:]) if ends[number] < end])
 
-    def anywhere(self, ids: pl.DataFrame) -> pl.DataFrame:
+    def anywhere(self, *ids: pl.Series) -> pl.DataFrame:
         """Words of all `ids`, whichever events named them."""
         return self._of(ids, range(len(self._frames)))
 
-    def _of(self, ids: pl.DataFrame, numbers: Iterable[int]) -> pl.DataFrame:
-        wanted = pl.concat([ids[name].alias("id") for name in ids.columns]).unique().to_frame()
+    def _of(self, ids: Iterable[pl.Series], numbers: Iterable[int]) -> pl.DataFrame:
+        wanted = pl.concat([some.alias("id") for some in ids]).unique().to_frame()
         found = [pl.DataFrame(schema={"id": wanted.schema["id"], "word": pl.String()})]
         for number in numbers:
             frame = self._frames[number]

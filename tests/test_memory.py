@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import bench, synthetic
+from tests.datasets import CAPTURED
 
 MIB = 1 << 20
 BOUND = 512 * MIB
 
 
-def usual(path: Path) -> None:
+def usual(folder: Path) -> None:
     """A log as they come: many conversations, most lines inform nothing."""
-    synthetic.write(path, 60 * MIB)
+    synthetic.write(folder / "app.log", 60 * MIB)
 
 
-def counters(path: Path) -> None:
+def again(folder: Path) -> None:
+    """Both sides and the relay, told again and again: every address was had a thousand times."""
+    for log in ("client.log", "gateway.log", "coturn.txt"):
+        text = (CAPTURED / "2.2.9" / "D-relay-client" / log).read_bytes()
+        (folder / log).write_bytes(text * (20 * MIB // len(text)))
+
+
+def counters(folder: Path) -> None:
     """One conversation that counts its bytes for hours: every line is an event of it, and says something new."""
     said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.metrics.collector: {}\n"
-    with path.open("w") as stream:
+    with (folder / "app.log").open("w") as stream:
         stream.write(
             said.format(0, 0, 0, 0, "Registered connection for metrics tracking (conversation_id: c-1, tube_id: t-1)")
         )
@@ -32,10 +41,10 @@ def counters(path: Path) -> None:
             stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
 
 
-@pytest.mark.parametrize("written", [usual, counters])
-def test_memory_is_bounded(written: object, tmp_path: Path) -> None:
-    log = tmp_path / "app.log"
-    assert callable(written)
-    written(log)
-    command = [sys.executable, "-m", "analyzer", "ingest", str(log), "--out", str(tmp_path / "out")]
+@pytest.mark.parametrize("written", [usual, counters, again])
+def test_memory_is_bounded(written: Callable[[Path], None], tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    written(logs)
+    command = [sys.executable, "-m", "analyzer", "ingest", str(logs), "--out", str(tmp_path / "out")]
     assert bench.measure(command).peak <= BOUND

@@ -14,6 +14,7 @@ import pytest
 
 import analyzer
 from analyzer.catalogue import TABLES
+from analyzer.events import crowds
 from analyzer.pipeline import ingest
 from analyzer.views import text
 from tests.datasets import CAPTURED, summaries
@@ -252,6 +253,21 @@ def test_a_session_of_another_time_is_not_the_tubes() -> None:
     assert joins(client_log=sides, turn_log=log)[3] == (
         "4", None, None, "the tube of its address lived at another time",
     )  # fmt: skip
+
+
+def test_an_address_that_too_many_had_joins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does what is less sure: sessions and tubes of an address are compared one by one, which has a bound."""
+    relay = "10.0.0.9:6000"
+    sides = tube(1, "00:10", relay) + tube(2, "30:10", relay) + tube(3, "31:10", "10.0.0.9:6001", rport=5001)
+    coturn = opened(1, 0, 6000, "10.0.0.1:5000") + opened(2, 1800, 6000, "10.0.0.1:5000")
+    coturn += opened(3, 1860, 6001, "10.0.0.1:5001")
+    monkeypatch.setattr(crowds, "MOST_PAIRS", 3)
+    several = "several sessions had the address of its tube, and times do not tell which"
+    assert joins(gateway_log=sides, turn_log=coturn) == [
+        ("1", None, None, several),
+        ("2", None, None, several),
+        ("3", "t-3", "relayed_address", None),
+    ]
 
 
 def test_two_allocations_at_once_have_no_relayed_address_and_are_joined_by_the_client() -> None:

@@ -8,9 +8,13 @@ have joined; two clocks that both tell the time of day may be taken to agree whe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
 import polars as pl
 
 from analyzer.addresses import address_class, tells_apart
+from analyzer.events.crowds import within
 
 #: ways to join, the surest first; `remote_…`: told by the log of the other side, which received the candidate
 METHODS = (
@@ -26,16 +30,42 @@ FOLLOWS = "same_client"
 TOLERANCE_US = 60_000_000
 #: so many joined sessions are needed before one of another time is an exception
 AGREED = 3
+#: so many addresses of a tube are compared
+MOST_HOSTS = 100
+_SEVERAL_SESSIONS = "several sessions had the address of its tube, and times do not tell which"
 _UNSPECIFIED = pl.col("related_address").is_null() | (address_class(pl.col("related_address")) == "unspecified")
 _RELAY = pl.col("candidate_type") == "relay"
 _LOCAL = pl.col("direction") == "local"
 
 
-def _pairs(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
-    """Every session with every candidate that one of the methods compares as equal, the surest of each tube."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Pairs of `number` and `candidate` whose addresses are equal; and who had one that too many others had, too."""
+
+    pairs: pl.DataFrame
+    numbers: pl.Series
+    candidates: pl.Series
+
+
+def _equal(sessions: pl.DataFrame, told: list[str], candidates: pl.DataFrame, columns: list[str]) -> _Found:
+    """Sessions and candidates of which `told` and `columns` are equal."""
+    here = sessions.select("number", *told).drop_nulls(told)
+    there = candidates.select("candidate", *columns).drop_nulls(columns).rename(dict(zip(columns, told, strict=True)))
+    few = within(here, there, told)
+    crowd, crowded = (some.join(few, on=told, how="anti") for some in (here, there))
+    return _Found(
+        here.join(few, on=told, how="semi").join(there, on=told).select("number", "candidate"),
+        crowd.join(there, on=told, how="semi")["number"],
+        crowded.join(here, on=told, how="semi")["candidate"],
+    )
+
+
+def _told_alike(sessions: pl.DataFrame, candidates: pl.DataFrame) -> Iterator[tuple[int, _Found]]:
+    """What each of the methods compares as equal, by its rank."""
     client, relayed = ["client_address", "client_port"], ["relayed_address", "relayed_port"]
     own = ["address", "port"]
-    hosts = candidates.filter(_LOCAL, ~_RELAY).select("tube_id", host="address").unique().drop_nulls()
+    hosts = candidates.filter(_LOCAL, ~_RELAY).select("tube_id", host="address").drop_nulls()
+    hosts = hosts.unique(maintain_order=True).filter(pl.int_range(pl.len()).over("tube_id") < MOST_HOSTS)
     # the socket of a relay candidate is told without its address: any of the tube's own may be meant
     anywhere = (
         candidates.filter(_LOCAL, _UNSPECIFIED, pl.col("related_port").is_not_null())
@@ -44,39 +74,49 @@ def _pairs(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
         .drop("host")
     )
     told = candidates.filter(_LOCAL, ~_UNSPECIFIED, tells_apart(pl.col("related_address")))
-    related = pl.concat([told, anywhere])
+    local = candidates.filter(_LOCAL, _RELAY)
+    yield 0, _equal(sessions, relayed, local, own)
     # a relay behind address translation tells its inner address: the port is the same, and the client must be
-    by_port = sessions.join(candidates.filter(_LOCAL, _RELAY), left_on="relayed_port", right_on="port", how="inner")
-    same_client = pl.col("related_port") == pl.col("client_port")
-    by_port = pl.concat(
-        [
-            by_port.filter(same_client, pl.col("address") != pl.col("relayed_address")).select("number", "candidate"),
-            by_port.filter(pl.col("address") != pl.col("relayed_address"))
-            .join(hosts, left_on=["tube_id", "client_address"], right_on=["tube_id", "host"], how="semi")
-            .select("number", "candidate"),
-        ]
-    )
+    for client_is, candidate_is, rows in (
+        ("client_port", "related_port", local),
+        ("client_address", "host", local.join(hosts, on="tube_id")),
+    ):
+        found = _equal(sessions, ["relayed_port", client_is], rows, ["port", candidate_is])
+        addresses = found.pairs.join(sessions.select("number", "relayed_address"), on="number").join(
+            candidates.select("candidate", "address"), on="candidate"
+        )
+        inner = addresses.filter(pl.col("address") != pl.col("relayed_address")).select("number", "candidate")
+        yield 1, replace(found, pairs=inner)
+    yield 2, _equal(sessions, client, candidates.filter(_LOCAL, ~_RELAY), own)
+    yield 3, _equal(sessions, client, pl.concat([told, anywhere]), ["related_address", "related_port"])
+    yield 4, _equal(sessions, relayed, candidates.filter(~_LOCAL, _RELAY), own)
+    yield 5, _equal(sessions, client, candidates.filter(~_LOCAL, ~_RELAY), own)
 
-    def equal(told: list[str], rows: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
-        return sessions.join(rows, left_on=told, right_on=columns, how="inner").select("number", "candidate")
 
+def _pairs(sessions: pl.DataFrame, candidates: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Every session with every candidate that one of the methods compares as equal, the surest of each tube.
+
+    Then the `number` of the sessions that are compared with nothing, since too many had their address.
+    """
+    ranked, numbers, crowded = [], [], []
+    for rank, alike in _told_alike(sessions, candidates):
+        ranked.append(alike.pairs.with_columns(rank=pl.lit(rank, pl.Int64)))
+        numbers.append(alike.numbers)
+        crowded.append(alike.candidates)
+    pairs = pl.concat(ranked)
+    # a surer method that cannot decide is not overruled by the next one
+    beside = pairs.filter(pl.col("candidate").is_in(pl.concat(crowded).unique().implode()))["number"]
+    undecided = pl.concat([*numbers, beside]).unique().sort().to_frame()
     found = (
-        equal(relayed, candidates.filter(_LOCAL, _RELAY), own),
-        by_port,
-        equal(client, candidates.filter(_LOCAL, ~_RELAY), own),
-        equal(client, related, ["related_address", "related_port"]),
-        equal(relayed, candidates.filter(~_LOCAL, _RELAY), own),
-        equal(client, candidates.filter(~_LOCAL, ~_RELAY), own),
-    )
-    ranked = pl.concat([pairs.with_columns(rank=pl.lit(rank, pl.Int64)) for rank, pairs in enumerate(found)])
-    return (
-        ranked.join(candidates.select("candidate", "tube_id", "generation", "candidate_at", "log"), on="candidate")
+        pairs.join(undecided, on="number", how="anti")
+        .join(candidates.select("candidate", "tube_id", "generation", "candidate_at", "log"), on="candidate")
         .join(sessions.select("number", "scope", "run", "started_us", "is_dated"), on="number")
         # of one tube the surest, and of several equal ones the first
         .sort("rank", "candidate")
         .unique(["number", "tube_id"], keep="first", maintain_order=True)
         .filter(pl.col("rank") == pl.col("rank").min().over("number"))
     )
+    return found, undecided
 
 
 def _alone(pairs: pl.DataFrame) -> pl.Expr:
@@ -84,7 +124,7 @@ def _alone(pairs: pl.DataFrame) -> pl.Expr:
     return (pl.len().over("number") == 1) & (pl.len().over("candidate") == 1)
 
 
-def _decided(pairs: pl.DataFrame) -> pl.DataFrame:
+def _decided(pairs: pl.DataFrame, undecided: pl.DataFrame) -> pl.DataFrame:
     """The pairs that hold, and for sessions without one why: number, tube_id, generation, rank, reason."""
     between = pl.col("candidate_at").dt.epoch("us") - pl.col("started_us")
     clocks = ["scope", "run", "log"]
@@ -115,13 +155,14 @@ def _decided(pairs: pl.DataFrame) -> pl.DataFrame:
             .then(pl.lit("the tube of its address lived at another time"))
             .when(pl.col("tubes") > 1)
             .then(pl.lit("several tubes had its address, and times do not tell which"))
-            .otherwise(pl.lit("several sessions had the address of its tube, and times do not tell which")),
+            .otherwise(pl.lit(_SEVERAL_SESSIONS)),
             tube_id=pl.lit(None, kept.schema["tube_id"]),
             generation=pl.lit(None, pl.Int64),
         )
     )
     columns = ["number", "tube_id", "generation", "rank", "reason"]
-    return pl.concat([kept.select(columns), lost.select(columns)])
+    too_many = undecided.with_columns(reason=pl.lit(_SEVERAL_SESSIONS))
+    return pl.concat([kept.select(columns), lost.select(columns), too_many], how="diagonal")
 
 
 def _following(joined: pl.DataFrame) -> pl.DataFrame:
@@ -135,8 +176,10 @@ def _following(joined: pl.DataFrame) -> pl.DataFrame:
     )
     waiting = joined.filter(pl.col("tube_id").is_null(), pl.col("client_port").is_not_null())
     after = pl.col("started_us") - pl.col("ended_us_right")
+    few = within(waiting, ended, client)
     return (
-        waiting.join(ended, on=client, how="inner", suffix="_right")
+        waiting.join(few, on=client, how="semi")
+        .join(ended, on=client, how="inner", suffix="_right")
         .filter(after.is_between(-1_000_000, TOLERANCE_US))
         .filter(pl.col("follows").n_unique().over("number") == 1)
         .unique("number", keep="first", maintain_order=True)
@@ -161,7 +204,7 @@ def join(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     told, is_vague = sessions["client_address"], ~tells_apart(pl.col("client_address"))
     sessions = sessions.with_columns(pl.when(~is_vague).then("client_address"), is_vague=is_vague.fill_null(False))
     dated = sessions.with_columns(is_dated=pl.col("started_s").is_null())
-    decided = _decided(_pairs(dated, numbered))
+    decided = _decided(*_pairs(dated, numbered))
     silent = pl.col("client_port").is_null() & pl.col("relayed_port").is_null()
     ranks = dict(enumerate(METHODS))
     joined = (

@@ -37,7 +37,7 @@ def _without_nat(candidates: pl.LazyFrame) -> pl.LazyFrame:
     hosts = remote.filter(pl.col("candidate_type") == "host").select("tube_id", "address")
     mapped = remote.filter(pl.col("candidate_type") == "srflx").select("tube_id", "address")
     return (
-        hosts.join(mapped, on=["tube_id", "address"])
+        hosts.join(mapped, on=["tube_id", "address"], how="semi")
         .select("tube_id")
         .unique()
         .with_columns(remote_without_nat=pl.lit(True))

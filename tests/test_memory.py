@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,16 @@ def again(folder: Path) -> None:
         (folder / log).write_bytes(text * (20 * MIB // len(text)))
 
 
+def reconnected(folder: Path) -> None:
+    """A conversation that is taken up again a thousand times: as many tubes on either side."""
+    capture = CAPTURED / "2.2.9" / "D-relay-client"
+    truth = json.loads((capture / "truth.json").read_text())["conversations"][0]
+    for side in ("client", "gateway"):
+        text, tube = (capture / f"{side}.log").read_text("latin-1"), truth[f"{side}_tube_id"]
+        with (folder / f"{side}.log").open("w", encoding="latin-1") as stream:
+            stream.writelines(text.replace(tube, f"{side[0]}{number:07}{tube[8:]}") for number in range(1000))
+
+
 def counters(folder: Path) -> None:
     """One conversation that counts its bytes for hours: every line is an event of it, and says something new."""
     said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.metrics.collector: {}\n"
@@ -41,7 +52,7 @@ def counters(folder: Path) -> None:
             stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
 
 
-@pytest.mark.parametrize("written", [usual, counters, again])
+@pytest.mark.parametrize("written", [usual, counters, again, reconnected])
 def test_memory_is_bounded(written: Callable[[Path], None], tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

@@ -114,10 +114,11 @@ def _by_conversation(
     if keys.several.is_empty():
         return found.select("seq", "found"), None
     own = (
-        events.filter(pl.col("tube_id").is_not_null())
-        .select("scope", "seq", "tube_id")
-        .join(keys.several, on=["scope", "tube_id"], maintain_order="left")
+        events.select("scope", "seq", "tube_id")
+        .join(keys.several, on=["scope", "tube_id"], how="semi", maintain_order="left")
         # of a run of lines that say the same the first is enough
+        .filter(_TUBE.ne_missing(_TUBE.shift().over("scope")))
+        .join(keys.several, on=["scope", "tube_id"], maintain_order="left")
         .filter(pl.col("tube_id").ne_missing(pl.col("tube_id").shift().over("scope", "key")))
     )
     ties = own if carried is None else pl.concat([carried, own.select(carried.columns)])

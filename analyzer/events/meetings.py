@@ -13,6 +13,7 @@ from datetime import timedelta
 import polars as pl
 
 from analyzer.events.correlate import Correlation
+from analyzer.events.crowds import within
 from analyzer.events.ids import numbered
 from analyzer.events.links import CANDIDATES, METHOD
 from analyzer.events.portions import in_portions
@@ -53,8 +54,11 @@ def meetings(endpoints: pl.DataFrame, sides: pl.DataFrame) -> pl.DataFrame:
     )
     own, heard = seen.filter("local").drop("local"), seen.filter(~pl.col("local")).drop("local")
     in_time = ((pl.col("ts") - pl.col("ts_right")).abs() <= APART).fill_null(True)
-    matches = own.join(heard, on="key").filter(
-        pl.col("tube_id") != pl.col("tube_id_right"), pl.col("scope") != pl.col("scope_right"), in_time
+    few = within(own, heard, ["key"])
+    matches = (
+        own.join(few, on="key", how="semi")
+        .join(heard, on="key")
+        .filter(pl.col("tube_id") != pl.col("tube_id_right"), pl.col("scope") != pl.col("scope_right"), in_time)
     )
     pairs = (
         matches.group_by(

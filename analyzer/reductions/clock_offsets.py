@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.events.crowds import within
 from analyzer.reductions.facts import Facts, elapsed_ms
 from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
@@ -89,29 +90,45 @@ def _exchanged(facts: Facts) -> pl.DataFrame:
     )
     local = seen.filter(pl.col("direction") == "local", pl.col("generations") == 1)
     remote = seen.filter(pl.col("direction") == "remote")
-    return local.select(*_KEY, sender="tube_id", sent_at="ts", sent_origin="origin").join(
+    few = within(local, remote, _KEY)
+    sent = local.join(few, on=_KEY, how="semi", maintain_order="left")
+    return sent.select(*_KEY, sender="tube_id", sent_at="ts", sent_origin="origin").join(
         remote.select(*_KEY, receiver="tube_id", received_at="ts", received_origin="origin"), on=_KEY
     )
 
 
-def _pairs(facts: Facts, tubes: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
-    """Tubes of two sides and two logs of one conversation that met: by their candidates, or as the only ones."""
-    placed = facts.streams.links.select("conversation_id", "tube_id").join(tubes, on="tube_id")
+def _met(placed: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
+    """Tubes of two sides and two logs of one conversation that met (`_PAIR`): by their candidates, or as the only ones."""
+    ends = placed.select("conversation_id", "tube_id", "side", "scope")
     client, gateway = (
-        placed.filter(pl.col("side") == side).rename(
-            {name: f"{side}_{name}" for name in tubes.columns}
+        ends.filter(pl.col("side") == side).select(
+            "conversation_id", pl.col("tube_id").alias(f"{side}_tube_id"), pl.col("scope").alias(f"{side}_scope")
         )
         for side in ("client", "gateway")
-    )  # fmt: skip
-    both = client.join(gateway, on="conversation_id").filter(pl.col("client_scope") != pl.col("gateway_scope"))
-    ends = pl.concat(
+    )
+    told = pl.concat(
         [
             exchanged.select(client_tube_id="sender", gateway_tube_id="receiver"),
             exchanged.select(client_tube_id="receiver", gateway_tube_id="sender"),
         ]
     ).unique()
-    met = both.join(ends.with_columns(met=pl.lit(True)), on=["client_tube_id", "gateway_tube_id"], how="left")
-    return met.filter(pl.col("met").fill_null(False) | (pl.len().over("conversation_id") == 1))
+    apart = pl.col("client_scope") != pl.col("gateway_scope")
+    met = told.join(client, on="client_tube_id").join(gateway, on=["conversation_id", "gateway_tube_id"]).filter(apart)
+    # a conversation that is taken up again and again has as many tubes on either side
+    few = within(client, gateway, ["conversation_id"])
+    both = client.join(few, on="conversation_id", how="semi").join(gateway, on="conversation_id").filter(apart)
+    sole = both.filter(pl.len().over("conversation_id") == 1)
+    return pl.concat([met.select(_PAIR), sole.select(_PAIR)]).unique()
+
+
+def _pairs(facts: Facts, tubes: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
+    """The pairs of tubes that met, with what each end told."""
+    placed = facts.streams.links.select("conversation_id", "tube_id").join(tubes, on="tube_id")
+    pairs = _met(placed, exchanged)
+    for side in ("client", "gateway"):
+        own = tubes.rename({name: f"{side}_{name}" for name in tubes.columns})
+        pairs = pairs.join(own, on=f"{side}_tube_id")
+    return pairs
 
 
 def _bounds(pairs: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:

@@ -45,13 +45,19 @@ def _sessions(relay: pl.DataFrame) -> pl.DataFrame:
 
 def _met(facts: Facts) -> pl.DataFrame:
     """Tubes with the one they met, null where its log is not there: `tube_id`, `tube_id_other`; none that met several."""
-    ends = facts.streams.links.select("conversation_id", "tube_id").join(
-        facts.tubes.select("tube_id", "side"), on="tube_id"
+    ends = (
+        facts.streams.links.select("conversation_id", "tube_id")
+        .unique()
+        .join(facts.tubes.select("tube_id", "side"), on="tube_id")
+        .with_columns(tubes=pl.len().over("conversation_id"))
+        # of three each met two
+        .with_columns(most=pl.col("tubes").max().over("tube_id"))
     )
-    pairs = ends.join(ends, on="conversation_id", suffix=_OTHER).filter(pl.col("tube_id") != pl.col("tube_id_other"))
+    two = ends.filter(pl.col("tubes") == 2, pl.col("most") == 2).drop("tubes", "most")
+    pairs = two.join(two, on="conversation_id", suffix=_OTHER).filter(pl.col("tube_id") != pl.col("tube_id_other"))
     met = pairs.select("tube_id", "tube_id_other", opposite=pl.col("side") != pl.col("side_other")).unique()
     sole = met.filter(pl.len().over("tube_id") == 1, pl.len().over("tube_id_other") == 1, pl.col("opposite"))
-    alone = facts.tubes.select("tube_id").join(met, on="tube_id", how="anti")
+    alone = facts.tubes.select("tube_id").join(ends.filter(pl.col("most") > 1), on="tube_id", how="anti")
     return pl.concat([sole.select("tube_id", "tube_id_other"), alone], how="diagonal_relaxed")
 
 

@@ -28,6 +28,13 @@ def again(folder: Path) -> None:
         (folder / log).write_bytes(text * (20 * MIB // len(text)))
 
 
+def relayed(folder: Path) -> None:
+    """The log of a relay that served many thousands of sessions."""
+    text = (CAPTURED / "2.2.9" / "D-relay-client" / "coturn.txt").read_bytes()
+    with (folder / "coturn.txt").open("wb") as stream:
+        stream.writelines(text for _ in range(170 * MIB // len(text)))
+
+
 def reconnected(folder: Path) -> None:
     """A conversation that is taken up again a thousand times: as many tubes on either side."""
     capture = CAPTURED / "2.2.9" / "D-relay-client"
@@ -52,7 +59,7 @@ def counters(folder: Path) -> None:
             stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
 
 
-@pytest.mark.parametrize("written", [usual, counters, again, reconnected])
+@pytest.mark.parametrize("written", [usual, counters, again, relayed, reconnected])
 def test_memory_is_bounded(written: Callable[[Path], None], tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

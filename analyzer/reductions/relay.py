@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import polars as pl
 
+from analyzer.events.portions import in_portions
 from analyzer.reductions.facts import CANDIDATE_KINDS, candidate_rows
 from analyzer.reductions.relay_join import join
 
@@ -33,7 +34,7 @@ KINDS = (
 BEGINNINGS = ("relay_challenged", "relay_refused", "relay_session_opened", "relay_allocated")
 #: the columns of events that sessions are made from
 COLUMNS = (
-    "kind", "ts", "elapsed_s", "source", "scope", "origin", "relay_session", "endpoint", "error_code", "lifetime_s",
+    "kind", "ts", "elapsed_s", "source", "name", "line", "scope", "relay_session", "endpoint", "error_code", "lifetime_s",
     "bytes_sent", "bytes_received", "packets_sent", "packets_received", "relay_close_reason",
 )  # fmt: skip
 #: the columns of events that the candidates of all sides are found from, to join them by
@@ -46,6 +47,8 @@ SESSION = ["scope", "run", "relay_session"]
 UNAUTHORIZED, STALE_NONCE = 401, 438
 #: lines of one request stand no further apart by a clock of whole seconds
 NEAR_US = 1_000_000
+#: what is one of a few words, or the same for all lines of a session
+_WORDS = ("source", "name", "relay_session", "endpoint", "relay_close_reason")
 _KIND = pl.col("kind")
 _COUNTED = ("packets_received", "bytes_received", "packets_sent", "bytes_sent")
 
@@ -63,6 +66,12 @@ def address_of(endpoint: pl.Expr) -> pl.Expr:
 def port_of(endpoint: pl.Expr) -> pl.Expr:
     """Port of a transport address."""
     return endpoint.str.extract(r":([0-9]+)$", 1).cast(pl.Int64, strict=False)
+
+
+def _narrow(events: pl.DataFrame) -> pl.DataFrame:
+    """The columns `COLUMNS` in a fourth of their memory: a relay tells of all its clients, for weeks."""
+    kind, words = _KIND.cast(pl.String).cast(pl.Enum(KINDS)), pl.col(_WORDS).cast(pl.Categorical)
+    return events.select(COLUMNS).with_columns(kind, words, pl.col("line").cast(pl.UInt32))
 
 
 def _runs(events: pl.DataFrame) -> pl.DataFrame:
@@ -100,27 +109,48 @@ def _summed(kind: str, name: str) -> pl.Expr:
 
 
 def sessions(events: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
-    """Make one row per session from the relay's events, in the order of their logs, with the columns `COLUMNS`.
+    """Make one row per session from the relay's events, in the order of their logs, with the columns `COLUMNS`, narrow.
 
     `resolution` has `source` and `resolution_ms` of its times. Beside what the table shows, a row has `started_us`, its
     start by the relay's clock, and the first challenge and what answered it.
     """
     ordered = _runs(events).with_row_index("place")
+    told = ordered.filter(pl.col("relay_session").is_not_null())
+    found = in_portions(told, pl.col("relay_session"), _summed_up).sort("place").drop("place")
+    return (
+        found.join(_relayed(ordered).unique(SESSION), on=SESSION, how="left", maintain_order="left")
+        .with_columns(pl.col("source", "relay_session", "client", "relayed", "close_reason").cast(pl.String))
+        .join(resolution, on="source", how="left", maintain_order="left")
+        .with_columns(
+            client_address=address_of(pl.col("client")),
+            client_port=port_of(pl.col("client")),
+            relayed_address=address_of(pl.col("relayed")),
+            relayed_port=port_of(pl.col("relayed")),
+            # seconds since the start are whole ones
+            sub_second=pl.col("answered_at").is_not_null() & (pl.col("resolution_ms").fill_null(1e9) < 1000),
+        )
+        .drop("client", "relayed", "resolution_ms")
+        .with_row_index("number")
+    )
+
+
+def _summed_up(told: pl.DataFrame) -> pl.DataFrame:
+    """One row per session, in the order in which they began (`place`)."""
     challenge = (_KIND == "relay_challenged") & (pl.col("error_code") == UNAUTHORIZED)
     stale = pl.col("error_code") == STALE_NONCE
     named = (_KIND == "relay_refused") & ~stale
     refusal = named | ((_KIND == "relay_challenged") & ~challenge & ~stale)
     # the first request with credentials, granted or not, answers the challenge
     answer = (_KIND == "relay_allocated") | named
-    told = ordered.filter(pl.col("relay_session").is_not_null()).with_columns(
-        answered=pl.col("place").filter(answer).min().over(SESSION)
-    )
     asked = challenge & (pl.col("place") < pl.col("answered")).fill_null(False)
     closed = _KIND == "relay_session_closed"
     # a session of nothing but bindings is first told of when it is counted, long after it began
     begun = _KIND.is_in(BEGINNINGS).first()
-    found = told.group_by(SESSION, maintain_order=True).agg(
-        pl.col("source", "origin").first(),
+    origin, answers = pl.format("{}:{}", "name", "line"), pl.col("place") == pl.col("answered")
+    rows = told.with_columns(answered=pl.col("place").filter(answer).min().over(SESSION))
+    return rows.group_by(SESSION).agg(
+        pl.col("place", "source").first(),
+        origin=origin.first(),
         started_us=pl.when(begun).then(pl.col("at_us").min()),
         started_at=pl.when(begun).then(pl.col("ts").min()),
         started_s=pl.when(begun).then(pl.col("elapsed_s").min()),
@@ -142,24 +172,10 @@ def sessions(events: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
         asked_us=pl.col("at_us").filter(asked).first(),
         asked_again_us=pl.col("at_us").filter(asked).last(),
         times_asked=asked.sum().cast(pl.Int64),
-        answered_us=pl.col("at_us").filter(pl.col("place") == pl.col("answered")).first(),
-        answered_at=pl.col("ts").filter(pl.col("place") == pl.col("answered")).first(),
-        answered_kind=_KIND.filter(pl.col("place") == pl.col("answered")).first(),
-        answered_origin=pl.col("origin").filter(pl.col("place") == pl.col("answered")).first(),
-    )
-    return (
-        found.join(_relayed(ordered).unique(SESSION), on=SESSION, how="left", maintain_order="left")
-        .join(resolution, on="source", how="left", maintain_order="left")
-        .with_columns(
-            client_address=address_of(pl.col("client")),
-            client_port=port_of(pl.col("client")),
-            relayed_address=address_of(pl.col("relayed")),
-            relayed_port=port_of(pl.col("relayed")),
-            # seconds since the start are whole ones
-            sub_second=pl.col("answered_at").is_not_null() & (pl.col("resolution_ms").fill_null(1e9) < 1000),
-        )
-        .drop("client", "relayed", "resolution_ms")
-        .with_row_index("number")
+        answered_us=pl.col("at_us").filter(answers).first(),
+        answered_at=pl.col("ts").filter(answers).first(),
+        answered_kind=_KIND.filter(answers).first().cast(pl.String),
+        answered_origin=origin.filter(answers).first(),
     )
 
 
@@ -174,7 +190,7 @@ def witnessed(
     """
     of_relay, of_sides = [], []
     for events in chunks:
-        of_relay.append(whole(events.filter(_KIND.is_in(KINDS)), COLUMNS).with_columns(_KIND.cast(pl.String)))
+        of_relay.append(_narrow(whole(events.filter(_KIND.is_in(KINDS)), COLUMNS)))
         of_sides.append(whole(events.filter(_KIND.is_in(CANDIDATE_KINDS)), CANDIDATE_COLUMNS))
     told = pl.concat(of_sides)
     logs = told.select("seq", log="source")

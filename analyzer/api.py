@@ -9,9 +9,10 @@ import difflib
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
@@ -146,8 +147,15 @@ def _read(out: Path, manifest: Manifest, table: Table) -> pl.LazyFrame:
     paths = [out / relative for relative in manifest.paths(table.name)]
     if not paths:
         return table.empty().lazy()
-    # files of events are never written twice, and too large to hold; the other tables are small and are replaced
-    return pl.scan_parquet(paths, glob=False) if table is EVENTS else pl.read_parquet(paths, glob=False).lazy()
+    if table is EVENTS:
+        # its files are never written twice, and may be many
+        return pl.scan_parquet(paths, glob=False)
+    # the others are replaced: who has one open keeps what it was
+    with ExitStack() as files:
+        opened: list[IO[bytes]] = [files.enter_context(path.open("rb")) for path in paths]
+        rows = pl.scan_parquet(opened)
+        rows.collect_schema()
+    return rows
 
 
 def _finish(out: Path) -> None:

@@ -196,6 +196,10 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
     assert analyzer.open(out, ["conversations"]).conversations.collect().height == 1
 
 
+def test_no_table_is_in_memory_before_it_is_asked_for(seed: analyzer.Dataset) -> None:
+    assert [name for name, table in seed.tables.items() if "SCAN" not in table.explain()] == []
+
+
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     dataset = analyzer.open(seed_dataset(tmp_path), ["conversations"])
     assert list(dataset.tables) == ["conversations"]

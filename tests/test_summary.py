@@ -14,7 +14,7 @@ import pytest
 import analyzer
 from analyzer.pipeline import ingest
 from analyzer.reductions.leg_measurements import ESTIMATORS
-from analyzer.views import conversation, conversations, legs, rounds, summary, text, timeline
+from analyzer.views import conversation, conversations, ending, legs, rounds, summary, text, timeline
 from tests.datasets import ACTS, CAPTURED, built, seed_dataset, summaries
 
 SET_UP = ("setup_phases", "candidate_pairs", "turn_attempts")
@@ -172,6 +172,28 @@ def test_a_reused_conversation_is_shown_round_by_round(datasets: dict[str, analy
     assert all(starts)
     assert starts == sorted(starts, key=str)
     assert "Round 3 of 3: set up anew" in summary.render(one)
+
+
+def test_of_very_many_rounds_the_first_and_the_last_are_shown(
+    datasets: dict[str, analyzer.Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summary, "ROUNDS_SHOWN", 0)
+    shown = only(datasets["2.2.9/O-conversation-reused"])
+    assert "Rounds 1 to 3 are in --json" in shown
+    assert "Round 3 of 3" not in shown
+    # to leave one out saves nothing
+    monkeypatch.setattr(summary, "ROUNDS_SHOWN", 1)
+    assert "Round 2 of 3" in only(datasets["2.2.9/O-conversation-reused"])
+
+
+def test_of_very_many_restarts_the_first_and_the_last_are_shown(
+    datasets: dict[str, analyzer.Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "ATTEMPTS_SHOWN", 0)
+    assert re.search(r"client +3 more *\n +gateway +3 more *\n", only(datasets["2.2.9/G-ice-restart"]))
+    # to leave one out saves nothing
+    monkeypatch.setattr(ending, "ATTEMPTS_SHOWN", 1)
+    assert re.search(r"gateway +1 .*\n +gateway +2 .*\n +gateway +3 ", only(datasets["2.2.9/G-ice-restart"]))
 
 
 def test_a_shared_tube_names_who_shares_it(datasets: dict[str, analyzer.Dataset]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any, TypeAlias
 
 from analyzer.views.text import NOTHING, Cell, Paint, counted, grid, milliseconds, moment, shown, span
@@ -19,6 +20,8 @@ CAUSES = (
     "backend_close_received",
     "close_reason_retrieved",
 )
+#: so many of a tube's first attempts to find a path are shown, and of the last; the table `generations` has all
+ATTEMPTS_SHOWN = 8
 #: reasons that are no trouble
 _FINE = (None, "Normal")
 #: ends that somebody brought about
@@ -137,24 +140,32 @@ def _said(causes: Iterable[Row], since: datetime | None, paint: Paint) -> list[s
     return ["", paint("What the lines say of it", "bold"), *grid(rows, paint)] if rows else []
 
 
+def _attempt(row: Row) -> list[Cell | str]:
+    gathered = {True: f"yes, generation {row['generation']}", False: "no", None: NOTHING}[row["gathered"]]
+    return [
+        str(row["attempt"]),
+        _clock(row["started_at"]) or NOTHING,
+        shown(row["cause"] or NOTHING),
+        row["role"] or NOTHING,
+        gathered,
+        [(row["outcome"], "red" if row["outcome"] in ("failed", "timed_out") else "")],
+        span(row["downtime_ms"]) if row["downtime_ms"] is not None else NOTHING,
+    ]
+
+
 def _table(generations: Sequence[Row], many: bool, paint: Paint) -> list[str]:
     """Every attempt to find a path, where there was more than the set-up."""
     if all(row["attempt"] == 1 for row in generations):
         return []
     heads = ("", "attempt", "at", "cause", "role", "gathered", "outcome", "down")
     rows: list[list[Cell | str]] = [[[(head, "bold")] for head in heads]]
-    for row in generations:
-        gathered = {True: f"yes, generation {row['generation']}", False: "no", None: NOTHING}[row["gathered"]]
-        rows.append([
-            (row["side"] or "?") + (f" {shown(row['tube_id'][:8])}" if many else ""),
-            str(row["attempt"]),
-            _clock(row["started_at"]) or NOTHING,
-            shown(row["cause"] or NOTHING),
-            row["role"] or NOTHING,
-            gathered,
-            [(row["outcome"], "red" if row["outcome"] in ("failed", "timed_out") else "")],
-            span(row["downtime_ms"]) if row["downtime_ms"] is not None else NOTHING,
-        ])  # fmt: skip
+    for (side, tube_id), attempts in groupby(generations, lambda row: (row["side"], row["tube_id"])):
+        who = (side or "?") + (f" {shown(tube_id[:8])}" if many else "")
+        each = [[who, *_attempt(row)] for row in attempts]
+        last = len(each) - ATTEMPTS_SHOWN
+        if (between := last - ATTEMPTS_SHOWN) > 1:
+            each[ATTEMPTS_SHOWN:last] = [[who, f"{between} more", *[""] * (len(heads) - 2)]]
+        rows += each
     lines = ["", paint("ICE restarts", "bold"), *grid(rows, paint)]
     counts = {
         side: max(row["generation"] for row in generations if row["side"] == side)

@@ -27,6 +27,8 @@ BACKENDS = tuple(legs.BACKENDS.values())
 WAYS = ("sent", "received")
 #: so many conversations of one tube are named
 SHARED_NAMED = 6
+#: so many of the first rounds of a conversation are shown, and of the last
+ROUNDS_SHOWN = 3
 
 
 def _when(row: Row) -> str:
@@ -150,15 +152,27 @@ def _legs(one: Conversation, paint: Paint) -> list[str]:
     return [*lines, "", *explained] if explained else lines
 
 
+def _rounds(one: Conversation, found: Sequence[list[Row]], paint: Paint) -> list[str]:
+    """Draw up the first and the last rounds: a session that is set up anew for days has thousands."""
+    lines = []
+    between = range(ROUNDS_SHOWN + 1, len(found) - ROUNDS_SHOWN + 1)
+    for place, tubes in enumerate(found, 1):
+        if place not in between or len(between) < 2:
+            anew = ": set up anew" if place > 1 else ""
+            lines += ["", paint(f"Round {place} of {len(found)}", "bold") + anew] if len(found) > 1 else []
+            lines += render_round(one, tubes, paint)
+        elif place == between.start:
+            left_out = f"Rounds {place} to {between.stop - 1} are in --json, and in the tables ice_stats and links"
+            lines += ["", paint(left_out, "dim")]
+    return lines
+
+
 def render(one: Conversation, paint: Paint = plain) -> str:
     """Draw up a conversation for a person."""
     went_on = ending.render(one.row["outcome"], one.links, one.generations, one.causes, paint)
     lines = [*_header(one, paint), *went_on, *_legs(one, paint)]
     found = rounds(one)
-    for place, tubes in enumerate(found, 1):
-        if len(found) > 1:
-            lines += ["", paint(f"Round {place} of {len(found)}", "bold") + (": set up anew" if place > 1 else "")]
-        lines += render_round(one, tubes, paint)
+    lines += _rounds(one, found, paint)
     if not found:
         lines += ["", "No tube could be tied to it: nothing but its name was seen."]
     return "\n".join(lines)

@@ -28,6 +28,8 @@ METHODS = (
 FOLLOWS = "same_client"
 #: clocks of other machines, and lines of whole seconds: times tell apart what lies further from one another
 TOLERANCE_US = 60_000_000
+#: where many had an address, only what is no further apart than some of these is compared
+WINDOW_US = 2 * TOLERANCE_US
 #: so many joined sessions are needed before one of another time is an exception
 AGREED = 3
 #: so many addresses of a tube are compared
@@ -40,7 +42,10 @@ _LOCAL = pl.col("direction") == "local"
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Pairs of `number` and `candidate` whose addresses are equal; and who had one that too many others had, too."""
+    """Pairs of `number` and `candidate` whose addresses are equal; and who had one that many others had, too.
+
+    Of those not all pairs are there: only what happened at about the same time, by clocks that tell the time of day.
+    """
 
     pairs: pl.DataFrame
     numbers: pl.Series
@@ -49,14 +54,23 @@ class _Found:
 
 def _equal(sessions: pl.DataFrame, told: list[str], candidates: pl.DataFrame, columns: list[str]) -> _Found:
     """Sessions and candidates of which `told` and `columns` are equal."""
-    here = sessions.select("number", *told).drop_nulls(told)
-    there = candidates.select("candidate", *columns).drop_nulls(columns).rename(dict(zip(columns, told, strict=True)))
+    here = sessions.select("number", "window", *told).drop_nulls(told)
+    there = candidates.select("candidate", "window", *columns).drop_nulls(columns)
+    there = there.rename(dict(zip(columns, told, strict=True)))
     few = within(here, there, told)
-    crowd, crowded = (some.join(few, on=told, how="anti") for some in (here, there))
+    crowd, crowded = (
+        some.join(few, on=told, how="anti").join(others, on=told, how="semi")
+        for some, others in ((here, there), (there, here))
+    )
+    timed = [*told, "window"]
+    around = pl.concat([crowded.with_columns(pl.col("window") + step) for step in (-1, 0, 1)])
+    near = within(crowd.drop_nulls("window"), around, timed)
+    pairs = (
+        here.join(few, on=told, how="semi").join(there, on=told),
+        crowd.join(near, on=timed, how="semi").join(around, on=timed),
+    )
     return _Found(
-        here.join(few, on=told, how="semi").join(there, on=told).select("number", "candidate"),
-        crowd.join(there, on=told, how="semi")["number"],
-        crowded.join(here, on=told, how="semi")["candidate"],
+        pl.concat([some.select("number", "candidate") for some in pairs]), crowd["number"], crowded["candidate"]
     )
 
 
@@ -94,21 +108,24 @@ def _told_alike(sessions: pl.DataFrame, candidates: pl.DataFrame) -> Iterator[tu
 
 
 def _pairs(sessions: pl.DataFrame, candidates: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Every session with every candidate that one of the methods compares as equal, the surest of each tube.
+    """Sessions with the candidates that one of the methods compares as equal, the surest of each tube.
 
-    Then the `number` of the sessions that are compared with nothing, since too many had their address.
+    Pairs of a `crowded` address are not all there. Then the `number` of the sessions that had such an address.
     """
     ranked, numbers, crowded = [], [], []
     for rank, alike in _told_alike(sessions, candidates):
         ranked.append(alike.pairs.with_columns(rank=pl.lit(rank, pl.Int64)))
-        numbers.append(alike.numbers)
+        numbers.append(pl.DataFrame({"number": alike.numbers}).with_columns(surest=pl.lit(rank, pl.Int64)))
         crowded.append(alike.candidates)
-    pairs = pl.concat(ranked)
-    # a surer method that cannot decide is not overruled by the next one
-    beside = pairs.filter(pl.col("candidate").is_in(pl.concat(crowded).unique().implode()))["number"]
-    undecided = pl.concat([*numbers, beside]).unique().sort().to_frame()
+    crowd = pl.concat(numbers).group_by("number").agg(pl.col("surest").min())
     found = (
-        pairs.join(undecided, on="number", how="anti")
+        pl.concat(ranked)
+        .join(crowd, on="number", how="left")
+        # what a surer method cannot decide no other one does
+        .filter(pl.col("surest").is_null() | (pl.col("rank") <= pl.col("surest")))
+        .with_columns(
+            crowded=pl.col("surest").is_not_null() | pl.col("candidate").is_in(pl.concat(crowded).unique().implode())
+        )
         .join(candidates.select("candidate", "tube_id", "generation", "candidate_at", "log"), on="candidate")
         .join(sessions.select("number", "scope", "run", "started_us", "is_dated"), on="number")
         # of one tube the surest, and of several equal ones the first
@@ -116,19 +133,19 @@ def _pairs(sessions: pl.DataFrame, candidates: pl.DataFrame) -> tuple[pl.DataFra
         .unique(["number", "tube_id"], keep="first", maintain_order=True)
         .filter(pl.col("rank") == pl.col("rank").min().over("number"))
     )
-    return found, undecided
+    return found, crowd.select("number").sort("number")
 
 
-def _alone(pairs: pl.DataFrame) -> pl.Expr:
+def _sole() -> pl.Expr:
     """Whether a session and a tube's candidate have found each other and nothing else."""
     return (pl.len().over("number") == 1) & (pl.len().over("candidate") == 1)
 
 
-def _decided(pairs: pl.DataFrame, undecided: pl.DataFrame) -> pl.DataFrame:
+def _decided(pairs: pl.DataFrame, crowd: pl.DataFrame) -> pl.DataFrame:
     """The pairs that hold, and for sessions without one why: number, tube_id, generation, rank, reason."""
     between = pl.col("candidate_at").dt.epoch("us") - pl.col("started_us")
     clocks = ["scope", "run", "log"]
-    timed = pairs.with_columns(between=between, alone=_alone(pairs))
+    timed = pairs.with_columns(between=between, alone=_sole() & ~pl.col("crowded"))
     offset = (
         timed.filter("alone", pl.col("between").is_not_null())
         .group_by(clocks)
@@ -143,7 +160,7 @@ def _decided(pairs: pl.DataFrame, undecided: pl.DataFrame) -> pl.DataFrame:
     strange = pl.col("alone") & (pl.col("agreed") >= AGREED) & ~pl.col("near")
     first = measured.filter(pl.col("alone"), ~strange.fill_null(False))
     unsure = measured.filter(~pl.col("alone"), pl.col("near").fill_null(False))
-    second = unsure.filter(_alone(unsure))
+    second = unsure.filter(_sole())
     kept = pl.concat([first, second]).with_columns(reason=pl.lit(None, pl.String))
     tubes = pl.col("tube_id").n_unique().over("number")
     lost = (
@@ -161,8 +178,9 @@ def _decided(pairs: pl.DataFrame, undecided: pl.DataFrame) -> pl.DataFrame:
         )
     )
     columns = ["number", "tube_id", "generation", "rank", "reason"]
-    too_many = undecided.with_columns(reason=pl.lit(_SEVERAL_SESSIONS))
-    return pl.concat([kept.select(columns), lost.select(columns), too_many], how="diagonal")
+    decided = pl.concat([kept.select(columns), lost.select(columns)])
+    left = crowd.join(decided, on="number", how="anti").with_columns(reason=pl.lit(_SEVERAL_SESSIONS))
+    return pl.concat([decided, left], how="diagonal")
 
 
 def _following(joined: pl.DataFrame) -> pl.DataFrame:
@@ -199,11 +217,14 @@ def join(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.when(_RELAY | tells_apart(pl.col("address"))).then("address"))
         .rename({"ts": "candidate_at"})
         .drop("address_class", "origin", strict=False)
+        .with_columns(window=pl.col("candidate_at").dt.epoch("us") // WINDOW_US)
         .with_row_index("candidate")
     )
     told, is_vague = sessions["client_address"], ~tells_apart(pl.col("client_address"))
     sessions = sessions.with_columns(pl.when(~is_vague).then("client_address"), is_vague=is_vague.fill_null(False))
-    dated = sessions.with_columns(is_dated=pl.col("started_s").is_null())
+    is_dated = pl.col("started_s").is_null()
+    window = pl.when(is_dated).then(pl.col("started_us") // WINDOW_US)
+    dated = sessions.with_columns(is_dated=is_dated, window=window)
     decided = _decided(*_pairs(dated, numbered))
     silent = pl.col("client_port").is_null() & pl.col("relayed_port").is_null()
     ranks = dict(enumerate(METHODS))

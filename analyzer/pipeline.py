@@ -58,7 +58,7 @@ from analyzer.tables.words import Words
 Progress: TypeAlias = Callable[[int], None]
 #: records that are not settled at once are read this many, or this many bytes, at a time
 BATCH_RECORDS = 50_000
-BATCH_BYTES = 12 << 20
+BATCH_BYTES = 16 << 20
 #: what is made of a batch takes less time than to read it, so that one thread keeps up; more would hold more batches
 WORKERS = 1
 #: counts of so many batches are kept until they are added up

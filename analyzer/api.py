@@ -8,8 +8,8 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -167,10 +167,25 @@ def _finish(out: Path) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
+def _damaged(out: Path, problem: Exception) -> DatasetError:
+    return DatasetError(f"{out} is damaged ({str(problem).splitlines()[0]})", "ingest its logs into a new folder")
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], tables: Iterable[str] = tuple(TABLES)) -> Iterator[Dataset]:
+    """`open` a dataset to read it: what is found damaged then is told in the same way."""
+    try:
+        yield open(path, tables)
+    except (OSError, pl.exceptions.ComputeError) as problem:
+        raise _damaged(Path(path), problem) from problem
+
+
 def open(  # noqa: A001 - read as analyzer.open
     path: str | os.PathLike[str] = "metrics", tables: Iterable[str] = tuple(TABLES)
 ) -> Dataset:
     """Open a dataset as it is now. `tables` may name the few that are needed.
+
+    Rows are read when they are asked for, and damage to them is found then, by Polars; to files as a whole, at once.
 
     Raises:
         DatasetError: there is no dataset, or a file of it is missing or damaged.
@@ -192,7 +207,6 @@ def open(  # noqa: A001 - read as analyzer.open
         if sealed.exists() or read_manifest(out).snapshot != manifest.snapshot:
             continue  # the files of two snapshots may have been mixed
         if problem:
-            reason = str(problem).splitlines()[0]
-            raise DatasetError(f"{out} is damaged ({reason})", "ingest its logs into a new folder") from problem
+            raise _damaged(out, problem) from problem
         return Dataset(out, manifest.snapshot, frames)
     raise BusyError(f"{out} is being written", "try again when that run has ended")

@@ -162,12 +162,12 @@ def ingest(
     with progress.watching(paths, out, sys.stderr, follow_symlinks=follow_symlinks) as advance:
         done = read(progress=advance)
     try:
-        values = ingested.gather(done, api.open(out, ["conversations", "relay_sessions"]))
+        with api.opened(out, ["conversations", "relay_sessions"]) as dataset:
+            values = ingested.gather(done, dataset)
     except DatasetError as error:
         # it has just been written: the disk does not give it back
         raise OutputError(f"written, but {error}", error.hint) from error
-    paint = text.paint_for(sys.stdout)
-    text.write(text.as_json(values) if json else ingested.render(values, out, paint), sys.stdout)
+    text.write(text.as_json(values) if json else ingested.render(values, out, text.paint_for(sys.stdout)), sys.stdout)
     if problem := ingested.unreadable(values):
         raise InputError(f"nothing could be read: {problem}", "the summary says why")
 
@@ -228,12 +228,13 @@ def summarize(
 
     if wanted is not None and not wanted.strip():
         raise UsageError("the ID is empty", "give the beginning of one, or none at all for the list of conversations")
-    paint, dataset = text.paint_for(sys.stdout), api.open(data)
-    if wanted is None:
-        rows = conversations.gather(dataset)
+    paint = text.paint_for(sys.stdout)
+    with api.opened(data) as dataset:
+        one = None if wanted is None else conversation.gather(dataset, wanted)
+        rows = conversations.gather(dataset) if one is None else []
+    if one is None:
         shown = text.as_json({"conversations": rows}) if json else conversations.render(rows, data, paint)
     else:
-        one = conversation.gather(dataset, wanted)
         shown = text.as_json(conversation.as_values(one)) if json else summary.render(one, paint)
     text.write(shown, sys.stdout)
 
@@ -250,9 +251,9 @@ def drift(data: Data = Path("metrics"), json: Json = False) -> None:
     from analyzer.views import drift as view
     from analyzer.views import text
 
-    values = view.gather(api.open(data))
-    paint = text.paint_for(sys.stdout)
-    text.write(text.as_json(values) if json else view.render(values, data, paint), sys.stdout)
+    with api.opened(data) as dataset:
+        values = view.gather(dataset)
+    text.write(text.as_json(values) if json else view.render(values, data, text.paint_for(sys.stdout)), sys.stdout)
 
 
 @app.command()
@@ -307,9 +308,9 @@ def coverage(data: Data = Path("metrics"), json: Json = False) -> None:
     from analyzer.views import coverage as view
     from analyzer.views import text
 
-    values = view.gather(api.open(data, ["coverage", "sources", "unmatched"]))
-    shown = text.as_json(values) if json else view.render(values, data, text.paint_for(sys.stdout))
-    text.write(shown, sys.stdout)
+    with api.opened(data, ["coverage", "sources", "unmatched"]) as dataset:
+        values = view.gather(dataset)
+    text.write(text.as_json(values) if json else view.render(values, data, text.paint_for(sys.stdout)), sys.stdout)
 
 
 def _place(text: str) -> tuple[str, int]:

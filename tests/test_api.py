@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 
 import analyzer
+from analyzer.api import opened
 from analyzer.catalogue import TABLES
 from analyzer.errors import BusyError, DatasetError, UnknownConversation
 from analyzer.tables.dataset import COMMIT, STATE
+from analyzer.views import conversation
 from tests.datasets import CAPTURED, SEED_LINES, built, seed_dataset
 
 
@@ -194,6 +196,19 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="damaged"):
         analyzer.open(out)
     assert analyzer.open(out, ["conversations"]).conversations.collect().height == 1
+
+
+@pytest.mark.parametrize("table", ["ice_stats", "events"])
+def test_damage_inside_a_file_is_told_when_it_is_read(table: str, tmp_path: Path) -> None:
+    out = seed_dataset(tmp_path)
+    (file,) = (out / table).iterdir()
+    raw = bytearray(file.read_bytes())
+    raw[8:200] = bytes(one ^ 0xFF for one in raw[8:200])
+    file.write_bytes(raw)
+    with pytest.raises(DatasetError, match=f"{out} is damaged"), opened(out) as dataset:
+        conversation.gather(dataset, "conv-456")
+    with pytest.raises(pl.exceptions.ComputeError):
+        analyzer.open(out).tables[table].collect()
 
 
 def test_no_table_is_in_memory_before_it_is_asked_for(seed: analyzer.Dataset) -> None:

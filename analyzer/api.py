@@ -168,6 +168,9 @@ def _finish(out: Path) -> None:
 
 
 def _damaged(out: Path, problem: Exception) -> DatasetError:
+    if isinstance(problem, OSError) and not isinstance(problem, FileNotFoundError):
+        # it may be whole, so nobody is sent to another folder
+        return DatasetError(f"{out} cannot be read ({problem.strerror or problem})", "check the disk and permissions")
     return DatasetError(f"{out} is damaged ({str(problem).splitlines()[0]})", "ingest its logs into a new folder")
 
 
@@ -176,7 +179,7 @@ def opened(path: str | os.PathLike[str], tables: Iterable[str] = tuple(TABLES)) 
     """`open` a dataset to read it: what is found damaged then is told in the same way."""
     try:
         yield open(path, tables)
-    except (OSError, pl.exceptions.ComputeError) as problem:
+    except (OSError, pl.exceptions.PolarsError) as problem:
         raise _damaged(Path(path), problem) from problem
 
 

@@ -28,13 +28,10 @@ METHODS = (
 FOLLOWS = "same_client"
 #: clocks of other machines, and lines of whole seconds: times tell apart what lies further from one another
 TOLERANCE_US = 60_000_000
-#: where many had an address, only what is no further apart than some of these is compared
-WINDOW_US = 2 * TOLERANCE_US
 #: so many joined sessions are needed before one of another time is an exception
 AGREED = 3
 #: so many addresses of a tube are compared
 MOST_HOSTS = 100
-_SEVERAL_SESSIONS = "several sessions had the address of its tube, and times do not tell which"
 _UNSPECIFIED = pl.col("related_address").is_null() | (address_class(pl.col("related_address")) == "unspecified")
 _RELAY = pl.col("candidate_type") == "relay"
 _LOCAL = pl.col("direction") == "local"
@@ -42,35 +39,29 @@ _LOCAL = pl.col("direction") == "local"
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Pairs of `number` and `candidate` whose addresses are equal; and who had one that many others had, too.
+    """Pairs of `number` and `candidate` whose addresses are equal, but for those of an address that too many had.
 
-    Of those not all pairs are there: only what happened at about the same time, by clocks that tell the time of day.
+    `crowd` has the `number` of who had such an address, `crowded` the `candidate`, each with the `address`.
     """
 
     pairs: pl.DataFrame
-    numbers: pl.Series
-    candidates: pl.Series
+    crowd: pl.DataFrame
+    crowded: pl.DataFrame
 
 
 def _equal(sessions: pl.DataFrame, told: list[str], candidates: pl.DataFrame, columns: list[str]) -> _Found:
     """Sessions and candidates of which `told` and `columns` are equal."""
-    here = sessions.select("number", "window", *told).drop_nulls(told)
-    there = candidates.select("candidate", "window", *columns).drop_nulls(columns)
-    there = there.rename(dict(zip(columns, told, strict=True)))
-    few = within(here, there, told)
+    here = sessions.select("number", *told).drop_nulls(told)
+    there = candidates.select("candidate", *columns).drop_nulls(columns).rename(dict(zip(columns, told, strict=True)))
+    few, address = within(here, there, told), pl.struct(told).hash().alias("address")
     crowd, crowded = (
         some.join(few, on=told, how="anti").join(others, on=told, how="semi")
         for some, others in ((here, there), (there, here))
     )
-    timed = [*told, "window"]
-    around = pl.concat([crowded.with_columns(pl.col("window") + step) for step in (-1, 0, 1)])
-    near = within(crowd.drop_nulls("window"), around, timed)
-    pairs = (
-        here.join(few, on=told, how="semi").join(there, on=told),
-        crowd.join(near, on=timed, how="semi").join(around, on=timed),
-    )
     return _Found(
-        pl.concat([some.select("number", "candidate") for some in pairs]), crowd["number"], crowded["candidate"]
+        here.join(few, on=told, how="semi").join(there, on=told).select("number", "candidate"),
+        crowd.select("number", address),
+        crowded.select("candidate", address),
     )
 
 
@@ -110,42 +101,44 @@ def _told_alike(sessions: pl.DataFrame, candidates: pl.DataFrame) -> Iterator[tu
 def _pairs(sessions: pl.DataFrame, candidates: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Sessions with the candidates that one of the methods compares as equal, the surest of each tube.
 
-    Pairs of a `crowded` address are not all there. Then the `number` of the sessions that had such an address.
+    Then the `number` of the sessions that are compared with nothing, since too many had their address; a pair whose
+    candidate these may have found as well is `crowded`.
     """
-    ranked, numbers, crowded = [], [], []
-    for rank, alike in _told_alike(sessions, candidates):
-        ranked.append(alike.pairs.with_columns(rank=pl.lit(rank, pl.Int64)))
-        numbers.append(pl.DataFrame({"number": alike.numbers}).with_columns(surest=pl.lit(rank, pl.Int64)))
-        crowded.append(alike.candidates)
-    crowd = pl.concat(numbers).group_by("number").agg(pl.col("surest").min())
-    found = (
-        pl.concat(ranked)
-        .join(crowd, on="number", how="left")
-        # what a surer method cannot decide no other one does
-        .filter(pl.col("surest").is_null() | (pl.col("rank") <= pl.col("surest")))
-        .with_columns(
-            crowded=pl.col("surest").is_not_null() | pl.col("candidate").is_in(pl.concat(crowded).unique().implode())
-        )
+    found = [(alike, pl.lit(rank, pl.Int64).alias("rank")) for rank, alike in _told_alike(sessions, candidates)]
+    pairs = pl.concat([alike.pairs.with_columns(rank) for alike, rank in found])
+    crowd = pl.concat([alike.crowd.with_columns(rank) for alike, rank in found])
+    crowded = pl.concat([alike.crowded.with_columns(rank) for alike, rank in found])
+    surest = crowd.group_by("number").agg(surest=pl.col("rank").min())
+    # what a surer method cannot decide no other one does
+    told = pairs.join(surest, on="number", how="left").filter(
+        pl.col("surest").is_null() | (pl.col("rank") < pl.col("surest"))
+    )
+    left = surest.join(told, on="number", how="anti")
+    asked = crowd.join(left, left_on=["number", "rank"], right_on=["number", "surest"], how="semi")
+    rivals = crowded.join(asked, on=["rank", "address"], how="semi")["candidate"].unique()
+    placed = (
+        told.drop("surest")
         .join(candidates.select("candidate", "tube_id", "generation", "candidate_at", "log"), on="candidate")
         .join(sessions.select("number", "scope", "run", "started_us", "is_dated"), on="number")
         # of one tube the surest, and of several equal ones the first
         .sort("rank", "candidate")
         .unique(["number", "tube_id"], keep="first", maintain_order=True)
         .filter(pl.col("rank") == pl.col("rank").min().over("number"))
+        .with_columns(crowded=pl.col("candidate").is_in(rivals.implode()))
     )
-    return found, crowd.select("number").sort("number")
+    return placed, left.select("number").sort("number")
 
 
-def _sole() -> pl.Expr:
+def _alone() -> pl.Expr:
     """Whether a session and a tube's candidate have found each other and nothing else."""
-    return (pl.len().over("number") == 1) & (pl.len().over("candidate") == 1)
+    return (pl.len().over("number") == 1) & (pl.len().over("candidate") == 1) & ~pl.col("crowded")
 
 
-def _decided(pairs: pl.DataFrame, crowd: pl.DataFrame) -> pl.DataFrame:
+def _decided(pairs: pl.DataFrame, left: pl.DataFrame) -> pl.DataFrame:
     """The pairs that hold, and for sessions without one why: number, tube_id, generation, rank, reason."""
     between = pl.col("candidate_at").dt.epoch("us") - pl.col("started_us")
     clocks = ["scope", "run", "log"]
-    timed = pairs.with_columns(between=between, alone=_sole() & ~pl.col("crowded"))
+    timed = pairs.with_columns(between=between, alone=_alone())
     offset = (
         timed.filter("alone", pl.col("between").is_not_null())
         .group_by(clocks)
@@ -160,7 +153,7 @@ def _decided(pairs: pl.DataFrame, crowd: pl.DataFrame) -> pl.DataFrame:
     strange = pl.col("alone") & (pl.col("agreed") >= AGREED) & ~pl.col("near")
     first = measured.filter(pl.col("alone"), ~strange.fill_null(False))
     unsure = measured.filter(~pl.col("alone"), pl.col("near").fill_null(False))
-    second = unsure.filter(_sole())
+    second = unsure.filter(_alone())
     kept = pl.concat([first, second]).with_columns(reason=pl.lit(None, pl.String))
     tubes = pl.col("tube_id").n_unique().over("number")
     lost = (
@@ -172,15 +165,16 @@ def _decided(pairs: pl.DataFrame, crowd: pl.DataFrame) -> pl.DataFrame:
             .then(pl.lit("the tube of its address lived at another time"))
             .when(pl.col("tubes") > 1)
             .then(pl.lit("several tubes had its address, and times do not tell which"))
-            .otherwise(pl.lit(_SEVERAL_SESSIONS)),
+            .otherwise(pl.lit("several sessions had the address of its tube, and times do not tell which")),
             tube_id=pl.lit(None, kept.schema["tube_id"]),
             generation=pl.lit(None, pl.Int64),
         )
     )
     columns = ["number", "tube_id", "generation", "rank", "reason"]
     decided = pl.concat([kept.select(columns), lost.select(columns)])
-    left = crowd.join(decided, on="number", how="anti").with_columns(reason=pl.lit(_SEVERAL_SESSIONS))
-    return pl.concat([decided, left], how="diagonal")
+    return pl.concat(
+        [decided, left.with_columns(reason=pl.lit("too many had its address to be compared"))], how="diagonal"
+    )
 
 
 def _following(joined: pl.DataFrame) -> pl.DataFrame:
@@ -217,14 +211,11 @@ def join(sessions: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.when(_RELAY | tells_apart(pl.col("address"))).then("address"))
         .rename({"ts": "candidate_at"})
         .drop("address_class", "origin", strict=False)
-        .with_columns(window=pl.col("candidate_at").dt.epoch("us") // WINDOW_US)
         .with_row_index("candidate")
     )
     told, is_vague = sessions["client_address"], ~tells_apart(pl.col("client_address"))
     sessions = sessions.with_columns(pl.when(~is_vague).then("client_address"), is_vague=is_vague.fill_null(False))
-    is_dated = pl.col("started_s").is_null()
-    window = pl.when(is_dated).then(pl.col("started_us") // WINDOW_US)
-    dated = sessions.with_columns(is_dated=is_dated, window=window)
+    dated = sessions.with_columns(is_dated=pl.col("started_s").is_null())
     decided = _decided(*_pairs(dated, numbered))
     silent = pl.col("client_port").is_null() & pl.col("relayed_port").is_null()
     ranks = dict(enumerate(METHODS))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from analyzer.views.text import NOTHING, Cell, Paint, counted, grid, milliseconds, moment, shown, span
 
 Row: TypeAlias = dict[str, Any]
+T = TypeVar("T")
 #: kinds of lines that say why a conversation broke off
 CAUSES = (
     "restart_timed_out",
@@ -74,12 +75,12 @@ def _restarts(tried: Sequence[Row]) -> list[str]:
 
 
 def _steps(link: Row, tried: Sequence[Row]) -> list[str]:
-    steps = []
-    steps += [
+    steps = [
         f"path lost, found again at {_clock(row['connected_at'])}, after {span(row['downtime_ms'])}"
         for row in tried
         if row["downtime_ms"] is not None
     ]
+    steps = _first_and_last(steps, lambda count: f"and {counted(count, 'time')} more")
     if link["connected"] is None and not link["begun"]:
         steps.append("its log does not have the tube's beginning")
     if link["lost"] and link["ended_by"] != "process_restarted":
@@ -140,6 +141,13 @@ def _said(causes: Iterable[Row], since: datetime | None, paint: Paint) -> list[s
     return ["", paint("What the lines say of it", "bold"), *grid(rows, paint)] if rows else []
 
 
+def _first_and_last(every: list[T], more: Callable[[int], T]) -> list[T]:
+    """The first and the last of very many, and between them what is told of how many there are more."""
+    last = len(every) - ATTEMPTS_SHOWN
+    left_out = last - ATTEMPTS_SHOWN
+    return every if left_out < 2 else [*every[:ATTEMPTS_SHOWN], more(left_out), *every[last:]]
+
+
 def _attempt(row: Row) -> list[Cell | str]:
     gathered = {True: f"yes, generation {row['generation']}", False: "no", None: NOTHING}[row["gathered"]]
     return [
@@ -159,14 +167,14 @@ def _table(generations: Sequence[Row], many: bool, paint: Paint) -> list[str]:
         return []
     heads = ("", "attempt", "at", "cause", "role", "gathered", "outcome", "down")
     rows: list[list[Cell | str]] = [[[(head, "bold")] for head in heads]]
-    for (side, tube_id), attempts in groupby(generations, lambda row: (row["side"], row["tube_id"])):
+    found = [(who, list(each)) for who, each in groupby(generations, lambda row: (row["side"], row["tube_id"]))]
+    for (side, tube_id), attempts in found[:SHOWN]:
         who = (side or "?") + (f" {shown(tube_id[:8])}" if many else "")
-        each = [[who, *_attempt(row)] for row in attempts]
-        last = len(each) - ATTEMPTS_SHOWN
-        if (between := last - ATTEMPTS_SHOWN) > 1:
-            each[ATTEMPTS_SHOWN:last] = [[who, f"{between} more", *[""] * (len(heads) - 2)]]
-        rows += each
+        cells = [_attempt(row) for row in attempts]
+        rows += [[who, *each] for each in _first_and_last(cells, lambda count: [f"{count} more", *[""] * 6])]
     lines = ["", paint("ICE restarts", "bold"), *grid(rows, paint)]
+    if len(found) > SHOWN:
+        lines.append(f"  and {counted(len(found) - SHOWN, 'more tube')}")
     counts = {
         side: max(row["generation"] for row in generations if row["side"] == side)
         for side in ("client", "gateway")

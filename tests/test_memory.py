@@ -36,13 +36,13 @@ def relayed(folder: Path) -> None:
 
 
 def reconnected(folder: Path) -> None:
-    """A conversation that is taken up again a thousand times: as many tubes on either side."""
+    """A conversation that is taken up again five hundred times: as many tubes on either side."""
     capture = CAPTURED / "2.2.9" / "D-relay-client"
     truth = json.loads((capture / "truth.json").read_text())["conversations"][0]
     for side in ("client", "gateway"):
         text, tube = (capture / f"{side}.log").read_text("latin-1"), truth[f"{side}_tube_id"]
         with (folder / f"{side}.log").open("w", encoding="latin-1") as stream:
-            stream.writelines(text.replace(tube, f"{side[0]}{number:07}{tube[8:]}") for number in range(1000))
+            stream.writelines(text.replace(tube, f"{side[0]}{number:07}{tube[8:]}") for number in range(500))
 
 
 def counters(folder: Path) -> None:

@@ -152,8 +152,8 @@ def _read(out: Path, manifest: Manifest, table: Table) -> pl.LazyFrame:
         return pl.scan_parquet(paths, glob=False)
     # the others are replaced: who has one open keeps what it was
     with ExitStack() as files:
-        opened: list[IO[bytes]] = [files.enter_context(path.open("rb")) for path in paths]
-        rows = pl.scan_parquet(opened)
+        streams: list[IO[bytes]] = [files.enter_context(path.open("rb")) for path in paths]
+        rows = pl.scan_parquet(streams)
         rows.collect_schema()
     return rows
 

@@ -196,6 +196,14 @@ def test_of_very_many_restarts_the_first_and_the_last_are_shown(
     assert re.search(r"gateway +1 .*\n +gateway +2 .*\n +gateway +3 ", only(datasets["2.2.9/G-ice-restart"]))
 
 
+def test_of_very_many_tubes_those_that_looked_for_a_path_again_are_shown(datasets: dict[str, analyzer.Dataset]) -> None:
+    one = conversation.gather(datasets["2.2.9/G-ice-restart"], "Zq1nG")
+    idle = [{**one.generations[0], "tube_id": f"idle-{number}"} for number in range(ending.SHOWN)]
+    shown = "\n".join(ending.render(one.row["outcome"], one.links, [*idle, *one.generations], one.causes, text.plain))
+    assert re.search(r"client +3 .* path_returned", shown)
+    assert "more tube" not in shown.partition("ICE restarts")[2]
+
+
 def test_a_shared_tube_names_who_shares_it(datasets: dict[str, analyzer.Dataset]) -> None:
     for shown in summaries(datasets["2.2.9/I-conversations-on-one-tube"]).values():
         assert "those of a tube it shares with" in shown

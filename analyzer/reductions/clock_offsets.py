@@ -97,9 +97,11 @@ def _exchanged(facts: Facts) -> pl.DataFrame:
     )
 
 
-def _met(placed: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
+def _met(facts: Facts, tubes: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
     """Tubes of two sides and two logs of one conversation that met (`_PAIR`): by their candidates, or as the only ones."""
-    ends = placed.select("conversation_id", "tube_id", "side", "scope")
+    ends = facts.streams.links.select("conversation_id", "tube_id").join(
+        tubes.select("tube_id", "side", "scope"), on="tube_id"
+    )
     client, gateway = (
         ends.filter(pl.col("side") == side).select(
             "conversation_id", pl.col("tube_id").alias(f"{side}_tube_id"), pl.col("scope").alias(f"{side}_scope")
@@ -123,8 +125,7 @@ def _met(placed: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
 
 def _pairs(facts: Facts, tubes: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
     """The pairs of tubes that met, with what each end told."""
-    placed = facts.streams.links.select("conversation_id", "tube_id").join(tubes, on="tube_id")
-    pairs = _met(placed, exchanged)
+    pairs = _met(facts, tubes, exchanged)
     for side in ("client", "gateway"):
         own = tubes.rename({name: f"{side}_{name}" for name in tubes.columns})
         pairs = pairs.join(own, on=f"{side}_tube_id")

@@ -69,7 +69,7 @@ def port_of(endpoint: pl.Expr) -> pl.Expr:
 
 
 def _narrow(events: pl.DataFrame) -> pl.DataFrame:
-    """The columns `COLUMNS` in a fourth of their memory: a relay tells of all its clients, for weeks."""
+    """The columns `COLUMNS` in half of their memory: a relay tells of all its clients, for weeks."""
     kind, words = _KIND.cast(pl.String).cast(pl.Enum(KINDS)), pl.col(_WORDS).cast(pl.Categorical)
     return events.select(COLUMNS).with_columns(kind, words, pl.col("line").cast(pl.UInt32))
 

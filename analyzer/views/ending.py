@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from analyzer.views.text import NOTHING, Cell, Paint, counted, grid, milliseconds, moment, shown, span
+from analyzer.views.text import NOTHING, Cell, Paint, counted, first_and_last, grid, milliseconds, moment, shown, span
 
 Row: TypeAlias = dict[str, Any]
-T = TypeVar("T")
 #: kinds of lines that say why a conversation broke off
 CAUSES = (
     "restart_timed_out",
@@ -80,7 +79,7 @@ def _steps(link: Row, tried: Sequence[Row]) -> list[str]:
         for row in tried
         if row["downtime_ms"] is not None
     ]
-    steps = _first_and_last(steps, lambda count: f"and {counted(count, 'time')} more")
+    steps = first_and_last(steps, ATTEMPTS_SHOWN, lambda left_out: f"and {counted(len(left_out), 'time')} more")
     if link["connected"] is None and not link["begun"]:
         steps.append("its log does not have the tube's beginning")
     if link["lost"] and link["ended_by"] != "process_restarted":
@@ -141,13 +140,6 @@ def _said(causes: Iterable[Row], since: datetime | None, paint: Paint) -> list[s
     return ["", paint("What the lines say of it", "bold"), *grid(rows, paint)] if rows else []
 
 
-def _first_and_last(every: list[T], more: Callable[[int], T]) -> list[T]:
-    """The first and the last of very many, and between them what is told of how many there are more."""
-    last = len(every) - ATTEMPTS_SHOWN
-    left_out = last - ATTEMPTS_SHOWN
-    return every if left_out < 2 else [*every[:ATTEMPTS_SHOWN], more(left_out), *every[last:]]
-
-
 def _attempt(row: Row) -> list[Cell | str]:
     gathered = {True: f"yes, generation {row['generation']}", False: "no", None: NOTHING}[row["gathered"]]
     return [
@@ -162,16 +154,22 @@ def _attempt(row: Row) -> list[Cell | str]:
 
 
 def _table(generations: Sequence[Row], many: bool, paint: Paint) -> list[str]:
-    """Every attempt to find a path, where there was more than the set-up."""
+    """The attempts to find a path, where there was more than the set-up."""
     if all(row["attempt"] == 1 for row in generations):
         return []
     heads = ("", "attempt", "at", "cause", "role", "gathered", "outcome", "down")
     rows: list[list[Cell | str]] = [[[(head, "bold")] for head in heads]]
     found = [(who, list(each)) for who, each in groupby(generations, lambda row: (row["side"], row["tube_id"]))]
+    if len(found) > SHOWN:
+        # of many tubes those that were just set up are left out first
+        found = [(who, attempts) for who, attempts in found if len(attempts) > 1]
     for (side, tube_id), attempts in found[:SHOWN]:
         who = (side or "?") + (f" {shown(tube_id[:8])}" if many else "")
         cells = [_attempt(row) for row in attempts]
-        rows += [[who, *each] for each in _first_and_last(cells, lambda count: [f"{count} more", *[""] * 6])]
+        few = first_and_last(
+            cells, ATTEMPTS_SHOWN, lambda left_out: [f"{len(left_out)} more", *[""] * (len(heads) - 2)]
+        )
+        rows += [[who, *each] for each in few]
     lines = ["", paint("ICE restarts", "bold"), *grid(rows, paint)]
     if len(found) > SHOWN:
         lines.append(f"  and {counted(len(found) - SHOWN, 'more tube')}")

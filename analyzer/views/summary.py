@@ -12,6 +12,7 @@ from analyzer.views.text import (
     Cell,
     Paint,
     counted,
+    first_and_last,
     grid,
     milliseconds,
     moment,
@@ -154,16 +155,16 @@ def _legs(one: Conversation, paint: Paint) -> list[str]:
 
 def _rounds(one: Conversation, found: Sequence[list[Row]], paint: Paint) -> list[str]:
     """Draw up the first and the last rounds: a session that is set up anew for days has thousands."""
+    places: list[tuple[int, list[Row] | None]] = list(enumerate(found, 1))
     lines = []
-    between = range(ROUNDS_SHOWN + 1, len(found) - ROUNDS_SHOWN + 1)
-    for place, tubes in enumerate(found, 1):
-        if place not in between or len(between) < 2:
-            anew = ": set up anew" if place > 1 else ""
-            lines += ["", paint(f"Round {place} of {len(found)}", "bold") + anew] if len(found) > 1 else []
-            lines += render_round(one, tubes, paint)
-        elif place == between.start:
-            left_out = f"Rounds {place} to {between.stop - 1} are in --json, and in the tables ice_stats and links"
-            lines += ["", paint(left_out, "dim")]
+    for place, tubes in first_and_last(places, ROUNDS_SHOWN, lambda left_out: (left_out[0][0], None)):
+        if tubes is None:
+            told = f"Rounds {place} to {len(found) - ROUNDS_SHOWN} are in --json, and in the tables ice_stats and links"
+            lines += ["", paint(told, "dim")]
+            continue
+        anew = ": set up anew" if place > 1 else ""
+        lines += ["", paint(f"Round {place} of {len(found)}", "bold") + anew] if len(found) > 1 else []
+        lines += render_round(one, tubes, paint)
     return lines
 
 

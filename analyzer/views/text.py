@@ -12,13 +12,14 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TextIO, TypeAlias, TypeVar
 
 from analyzer.errors import OutputError
 
 WIDTH = 100
 NOTHING = "—"
 
+T = TypeVar("T")
 Paint: TypeAlias = Callable[[str, str], str]
 #: pieces of a cell, each with its style
 Cell: TypeAlias = Sequence[tuple[str, str]]
@@ -50,6 +51,17 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 #: letters and marks that show nothing: fillers of Hangul, joiners, inherent vowels of Khmer, selectors of a variant
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u2800") | frozenset(map(chr, range(0xFE00, 0xFE10)))
+
+
+def first_and_last(every: Sequence[T], kept: int, told: Callable[[Sequence[T]], T]) -> list[T]:
+    """So many of the first and of the last as are `kept`, and between them what is `told` of those left out.
+
+    To leave a single one out saves nothing.
+    """
+    last = len(every) - kept
+    if last - kept < 2:
+        return list(every)
+    return [*every[:kept], told(every[kept:last]), *every[last:]]
 
 
 def _visible(sign: str) -> str:

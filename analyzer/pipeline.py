@@ -8,7 +8,7 @@ as they come; conversations that say something new are then rebuilt from all of 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -43,13 +43,14 @@ from analyzer.sources import (
     Source,
     admitted,
     coverage_table,
+    note_duplicates,
     recognise,
     refusals_table,
     resolutions,
     sources_table,
     unmatched_table,
 )
-from analyzer.stored import Part, contents, endpoints, held, outline, whole
+from analyzer.stored import Part, contents, duplicates, endpoints, held, outline, whole
 from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
 from analyzer.tables.words import Words
@@ -256,10 +257,10 @@ def _stored(commit: Commit) -> list[Part]:
 
 
 def _correlated(
-    commit: Commit, parts: Sequence[Part], words: Words, resolution: pl.DataFrame
+    commit: Commit, parts: Sequence[Part], left_out: Mapping[int, pl.Series], words: Words, resolution: pl.DataFrame
 ) -> tuple[Plan, Iterator[pl.DataFrame], pl.DataFrame | None]:
     """What is reduced together, all events in their places, and the sessions of the relay's own log, were there one."""
-    links, chunks = tied(held(outline(parts, words), parts, commit.stage, "outline"))
+    links, chunks = tied(held(outline(parts, words, left_out), parts, commit.stage, "outline"))
     chunks = held(chunks, parts, commit.stage, "tied")
     known = correlate(links, chunks, WEIGHT)
     lone = unmet(known)
@@ -276,7 +277,9 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], resolution: pl.DataFrame) ->
     # what writing events has needed is not needed any more
     pa.default_memory_pool().release_unused()
     words = Words(commit.stage)
-    plan, events, seen = _correlated(commit, parts, words, resolution)
+    twice = duplicates(parts)
+    note_duplicates(commit.sources, [(parts[number].identity, int(rows.sum())) for number, rows in twice.items()])
+    plan, events, seen = _correlated(commit, parts, twice, words, resolution)
     links = None if seen is None else plan.links
     rebuilt = reduce(
         plan,

@@ -8,8 +8,8 @@ from a checkpoint: what was found before that stays as it is, and comes out as i
 from __future__ import annotations
 
 import json
-from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, count, islice
 from pathlib import PurePosixPath
@@ -307,6 +307,7 @@ def _admit(commit: Commit, source: Source, account: Account, release: Mapping[st
         "pending_bytes": source.tally.pending,
         "lines": source.tally.lines,
         "cut_lines": source.tally.cut_lines,
+        "duplicates": 0,
         "problem": source.tally.problem,
         "secrets": account.secrets,
         **account.totals,
@@ -347,6 +348,18 @@ def admitted(commit: Commit, sources: deque[Source], found: Counted) -> tuple[li
                 same = source.beginning_of.name if source.beginning_of else source.input.name
                 known.append((source.input.name, entry["row"]["name"] if entry else same))
     return identities, tuple(known)
+
+
+def note_duplicates(entries: MutableMapping[str, Entry], found: Iterable[tuple[str, int]]) -> None:
+    """Enter how many events of each source tell what was told before: `found` has some for its identity, or several."""
+    counts: Counter[str] = Counter()
+    for identity, events in found:
+        counts[identity] += events
+    for identity in entries:
+        entry = entries[identity]
+        if entry["row"].get("duplicates") != counts[identity]:
+            entry["row"]["duplicates"] = counts[identity]
+            entries[identity] = entry
 
 
 def sources_table(entries: Collection[Entry]) -> pl.DataFrame:

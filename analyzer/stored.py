@@ -7,7 +7,7 @@ first (`outline`), in chunks, each row knowing where it stands, and the rows of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -17,6 +17,7 @@ import polars as pl
 from analyzer.addresses import tells_apart
 from analyzer.catalogue import EVENTS
 from analyzer.events.correlate import IDS, NEEDED, PLACE, Chunks, narrowed
+from analyzer.events.duplicates import LOOKED_AT, Deliveries, Look, said
 from analyzer.events.ids import NUMBER, numbered, worded
 from analyzer.events.links import Chunk
 from analyzer.events.meetings import ENDPOINTS
@@ -59,8 +60,39 @@ def _bundles(parts: Sequence[Part], numbers: Iterable[int]) -> Iterator[Sequence
         yield bundle
 
 
-def _outline(parts: Sequence[Part], bundle: Sequence[int]) -> pl.DataFrame:
-    """What correlation needs of the events of some parts, mere repetitions left out.
+def _scoped(parts: Sequence[Part], bundle: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
+    """Columns of all events of some parts, and the `scope` of each."""
+    stored = pl.read_parquet([parts[number].path for number in bundle], columns=list(columns), glob=False)
+    scopes = pl.DataFrame([(parts[number].scope, parts[number].rows) for number in bundle], orient="row")
+    each = scopes.select(pl.col("column_0").cast(pl.UInt32).repeat_by("column_1").explode(empty_as_null=False))
+    return stored.with_columns(each.to_series().alias("scope"))
+
+
+def duplicates(parts: Sequence[Part]) -> dict[int, pl.Series]:
+    """Tell which rows of parts, by number, say what another row said before: true for those; most parts have none."""
+    look = Look()
+    last = {part.scope: number for number, part in enumerate(parts)}
+    for bundle in _bundles(parts, range(len(parts))):
+        goes_on = {parts[number].scope for number in bundle if last[parts[number].scope] > bundle[-1]}
+        look.at(_scoped(parts, bundle, LOOKED_AT), goes_on)
+    doubtful = look.found()
+    if doubtful is None:
+        return {}
+    found: dict[int, pl.Series] = {}
+    deliveries, scopes = Deliveries(doubtful), set(doubtful.scopes["scope"])
+    asked = sorted((part.scope, number) for number, part in enumerate(parts) if part.scope in scopes)
+    for bundle in _bundles(parts, [number for _, number in asked]):
+        again = deliveries.again(_scoped(parts, bundle, said()))
+        ends = accumulate((parts[number].rows for number in bundle), initial=0)
+        for number, begin in zip(bundle, ends, strict=False):
+            rows = again.slice(begin, parts[number].rows)
+            if rows.any():
+                found[number] = rows
+    return found
+
+
+def _outline(parts: Sequence[Part], bundle: Sequence[int], left_out: Mapping[int, pl.Series]) -> pl.DataFrame:
+    """What correlation needs of the events of some parts; what is `left_out`, and mere repetitions, are not among them.
 
     Beside `NEEDED`: whether a row is `in_series` or `series_only`; `part`, a place in the parts, and `at`, a row in its
     file.
@@ -74,7 +106,12 @@ def _outline(parts: Sequence[Part], bundle: Sequence[int]) -> pl.DataFrame:
         orient="row",
     )
     rows = places.with_columns(at=pl.int_ranges("rows", dtype=pl.get_index_type())).explode("at", empty_as_null=False)
-    return _narrow(pl.concat([stored, rows.drop("rows")], how="horizontal"), *(("part",) if len(bundle) > 1 else ()))
+    placed = pl.concat([stored, rows.drop("rows")], how="horizontal")
+    if not left_out.keys().isdisjoint(bundle):
+        none = pl.Series([False])
+        gone = [left_out.get(number, none.new_from_index(0, parts[number].rows)) for number in bundle]
+        placed = placed.filter(~pl.concat(gone))
+    return _narrow(placed, *(("part",) if len(bundle) > 1 else ()))
 
 
 def _narrow(placed: pl.DataFrame, *apart: str) -> pl.DataFrame:
@@ -82,9 +119,10 @@ def _narrow(placed: pl.DataFrame, *apart: str) -> pl.DataFrame:
     return narrowed(thin(placed, COURSE, *apart).select(*NEEDED, "at", "series_only", in_series=in_series, part="part"))
 
 
-def outline(parts: Sequence[Part], words: Words) -> Chunks:
+def outline(parts: Sequence[Part], words: Words, left_out: Mapping[int, pl.Series]) -> Chunks:
     """Give what correlation needs of all events, in chunks; `parts` stand in the order in which they were written.
 
+    Those that are `left_out` (see `duplicates`) are not among them.
     There is at least one chunk, were it empty. The ids of its events go to `words`, and are numbers from there on.
     """
     last = {part.scope: number for number, part in enumerate(parts)}
@@ -98,7 +136,7 @@ def outline(parts: Sequence[Part], words: Words) -> Chunks:
             none = _narrow(EVENTS.empty().with_row_index("at").with_columns(**place)).with_row_index("seq")
             yield Chunk(none.with_columns(numbered(pl.col(IDS))), ())
         for bundle in _bundles(parts, range(len(parts))):
-            waiting.append(_outline(parts, bundle))
+            waiting.append(_outline(parts, bundle, left_out))
             begun |= {parts[number].scope for number in bundle}
             if sum(map(len, waiting)) >= CHUNK_EVENTS or bundle[-1] == len(parts) - 1:
                 events = pl.concat(waiting).with_row_index("seq", seq)

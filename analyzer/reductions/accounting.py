@@ -50,6 +50,13 @@ SOURCES = Table(
         Column("lines", pl.Int64(), "Physical lines.", unit="{line}"),
         Column("records", pl.Int64(), "events + noise + unmatched + rejected.", unit="{record}"),
         Column("events", pl.Int64(), "Records a rule took.", unit="{record}"),
+        Column(
+            "duplicates",
+            pl.Int64(),
+            "Those of its events that another line had told before, of the same log or of a copy of it: they stand in"
+            " `events`, and count once everywhere else. Null: an older version did not look.",
+            unit="{record}",
+        ),
         Column("noise", pl.Int64(), "Known to inform nothing, or of another program.", unit="{record}"),
         Column("unmatched", pl.Int64(), "Of the library's own targets, and no rule takes them.", unit="{record}"),
         Column(

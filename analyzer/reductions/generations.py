@@ -10,7 +10,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, elapsed_ms
-from analyzer.reductions.life import UP, once
+from analyzer.reductions.life import UP
 from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Metric, Table
 
@@ -116,7 +116,7 @@ def _marked(events: pl.DataFrame) -> pl.DataFrame:
             "restart_reason", mark=mark,
         )
     )  # fmt: skip
-    rows = once(told).select(
+    rows = told.select(
         "tube_id", "seq", "ts", "origin", "generation", "mark", peer=_KIND == "peer_state_changed",
         why=pl.when(_mark == "trigger").then(pl.coalesce(pl.col("restart_reason"), _STATE)),
     ).sort("tube_id", "seq")  # fmt: skip

@@ -47,21 +47,6 @@ _MACHINES: dict[str, tuple[str, pl.Expr]] = {
 }
 
 
-def once(events: pl.DataFrame) -> pl.DataFrame:
-    """Events of tubes without those that another log repeats: a copy of a log, or what a host writes to two.
-
-    A repetition is of the same tube, kind, state and time. Without times it cannot be told from a second event.
-    """
-    if events["scope"].n_unique() < 2:
-        # a log does not repeat itself
-        return events
-    said = ["tube_id", "kind", "ts", "state", "signaling_state", "channel_label"]
-    nth = events.with_columns(nth=pl.int_range(pl.len()).over("scope", *said))
-    return nth.filter(
-        pl.col("ts").is_null() | (pl.col("scope") == pl.col("scope").sort_by("seq").first().over(*said, "nth"))
-    ).drop("nth")
-
-
 def changes(events: pl.DataFrame) -> pl.DataFrame:
     """State changes of every tube, in order: two lines that tell of one change are one.
 
@@ -72,7 +57,7 @@ def changes(events: pl.DataFrame) -> pl.DataFrame:
         .filter(_KIND.is_in(list(_MACHINES)), pl.col("tube_id").is_not_null())
         .select("tube_id", "scope", "seq", "kind", "ts", "origin", "state", "signaling_state", "channel_label")
     )
-    told = once(mine).with_columns(_KIND.cast(pl.String))
+    told = mine.with_columns(_KIND.cast(pl.String))
     machine = _KIND.replace_strict({kind: name for kind, (name, _) in _MACHINES.items()}, return_dtype=pl.String)
     state = pl.coalesce(pl.when(_KIND == kind).then(state) for kind, (_, state) in _MACHINES.items())
     rows = told.select(

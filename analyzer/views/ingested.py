@@ -116,6 +116,8 @@ def _remarks(source: dict[str, Any]) -> Iterator[tuple[int, str]]:
         yield 1, f"its dialect was a close vote: {told}; --dialect decides"
     if source["pending_bytes"]:
         yield 2, f"{source['pending_bytes']:,} B of a last line wait for its end; --final reads them"
+    if source["duplicates"]:
+        yield 5, _told_before(source["duplicates"], source["events"])
     if numbered(source["name"]):
         yield 5, "another log of that name is in the dataset, which is why this one has a number"
     if source["cut_lines"]:
@@ -127,6 +129,13 @@ def _remarks(source: dict[str, Any]) -> Iterator[tuple[int, str]]:
         yield 3, "empty" if not source["lines"] else "nothing recognised: no DEBUG line of the library in it"
     elif source["header"] == "untimed":
         yield 6, UNTIMED
+
+
+def _told_before(duplicates: int, events: int) -> str:
+    """Say that events count once, and where the others are."""
+    if duplicates == events:
+        return f"a copy of what another log tells: its {counted(events, 'event')} count once"
+    return f"{duplicates:,} of its {events:,} events repeat earlier lines, its own or another log's: they count once"
 
 
 def _conversations(counts: dict[str, int]) -> str:

@@ -83,8 +83,11 @@ def collect(events: pl.LazyFrame, conversation_id: str, tube_ids: Sequence[str])
     label = canonical(pl.col("channel_label"))
     by_label = pl.col("tube_id").is_null() & label.is_in([conversation_id, CONTROL])
     mine = events.filter(pl.col("kind").is_in(KINDS), pl.col("tube_id").is_in(list(tube_ids)) | by_label)
-    rows = mine.select("kind", "ts", "source", "line", "tube_id", "state", "delay_ms", label=label)
-    return rows.sort("ts", "source", "line", nulls_last=True).collect().to_dicts()
+    said = ("kind", "ts", "tube_id", "state", "delay_ms", "location")
+    rows = mine.select(*said, "source", "line", label=label).sort("ts", "source", "line", nulls_last=True).collect()
+    # what is said twice at one time is one step: a log may be delivered twice, or a copy of it be there
+    first = pl.col("ts").is_null() | pl.struct(*said, "label").is_first_distinct()
+    return rows.filter(first).to_dicts()
 
 
 def _of_tube(rows: Iterable[Row], tube_id: str) -> list[Row]:

@@ -281,6 +281,7 @@ def test_remarks_on_a_source() -> None:
         "records": 9,
         "rejected": 0,
         "cut_lines": 1,
+        "duplicates": 0,
         "name": "app.log",
         "pending_bytes": 0,
         "events": 0,
@@ -295,6 +296,11 @@ def test_remarks_on_a_source() -> None:
     )
     read = {**source, "dialect_votes": "bare 10", "cut_lines": 0, "events": 1, "problem": None, "header": "untimed"}
     assert list(ingested._remarks(read)) == [(6, ingested.UNTIMED)]
+    told = {**read, "header": "timed", "events": 1200}
+    for duplicates, said in ((1200, "a copy of what another log tells"), (600, "600 of its 1,200 events repeat")):
+        ((rank, remark),) = ingested._remarks({**told, "duplicates": duplicates})
+        assert rank == 5
+        assert said in remark
 
 
 def test_progress_draws_on_terminals_only(tmp_path: Path) -> None:

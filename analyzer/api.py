@@ -154,8 +154,11 @@ def _read(out: Path, manifest: Manifest, table: Table) -> pl.LazyFrame:
     with ExitStack() as files:
         streams: list[IO[bytes]] = [files.enter_context(path.open("rb")) for path in paths]
         rows = pl.scan_parquet(streams)
-        rows.collect_schema()
-    return rows
+        known = rows.collect_schema()
+    # a version before a column was there did not look for what it says
+    return rows.with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in table.schema.items() if name not in known
+    )
 
 
 def _finish(out: Path) -> None:

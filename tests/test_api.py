@@ -15,7 +15,7 @@ from analyzer.catalogue import TABLES
 from analyzer.errors import BusyError, DatasetError, UnknownConversation
 from analyzer.tables.dataset import COMMIT, STATE
 from analyzer.views import conversation
-from tests.datasets import CAPTURED, SEED_LINES, built, seed_dataset
+from tests.datasets import CAPTURED, SEED_LINES, built, seed_dataset, summaries
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +222,15 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
 
 def test_captured_fixtures_are_there() -> None:
     assert (CAPTURED / "2.2.9").is_dir()
+
+
+def test_what_an_earlier_version_did_not_look_for_is_null(tmp_path: Path) -> None:
+    out = built("2.2.9/D-relay-client", tmp_path / "metrics")
+    (path,) = (out / "sources").glob("*.parquet")
+    now = summaries(analyzer.open(out))
+    before = pl.read_parquet(path).drop("duplicates")
+    before.write_parquet(path)
+    dataset = analyzer.open(out)
+    assert dataset.sources.collect()["duplicates"].to_list() == [None] * len(before)
+    assert dataset.sources.select(before.columns).collect().equals(before)
+    assert summaries(dataset) == now

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import analyzer
 from analyzer.archives import decompressed
 from analyzer.catalogue import EVENTS
 from analyzer.events import duplicates
 from analyzer.events.duplicates import Deliveries, Look
 from analyzer.pipeline import ingest
 from analyzer.reductions import REBUILT
-from tests.datasets import CAPTURED
+from tests.datasets import CAPTURED, summaries
 from tests.test_growth import smaller
 
 Lines: TypeAlias = list[bytes]
@@ -101,8 +102,7 @@ def test_lines_of_several_handlers_count_once(
         smaller(monkeypatch)
     own = logs("2.2.9/D-relay-client")
     wanted = rebuilt(own, tmp_path / "once")
-    handled = {name: [line for line in lines for _ in range(handlers)] for name, lines in own.items()}
-    assert_same(rebuilt(handled, tmp_path / "handled"), wanted)
+    assert_same(rebuilt({name: handled(lines, handlers) for name, lines in own.items()}, tmp_path / "handled"), wanted)
     events = pl.read_parquet(tmp_path / "handled.out" / "sources").select("name", "events", "duplicates")
     assert all(twice == many - many // handlers for _, many, twice in events.rows())
 
@@ -141,16 +141,32 @@ def test_events_keep_every_line(tmp_path: Path) -> None:
     assert len(found) == sources["events"].sum() == 2 * sources["duplicates"].sum()
 
 
-def test_a_copy_that_goes_is_no_copy(tmp_path: Path) -> None:
-    # what is told twice depends on all logs there are, and is found anew with each
-    log, other, out = tmp_path / "client.log", tmp_path / "other.log", tmp_path / "out"
+@pytest.mark.parametrize("order", [("client.log", "other.log"), ("other.log", "client.log")])
+def test_copies_are_found_in_any_order_of_ingests(order: tuple[str, ...], tmp_path: Path) -> None:
+    # what is told twice depends on all logs there are, so it is found anew with each
     lines = logs("2.2.9/D-relay-client")["client.log"]
-    log.write_bytes(b"".join(lines[:100]))
-    ingest([str(log)], out)
-    other.write_bytes(b"".join(lines[50:]))
-    ingest([str(other)], out)
+    folder, out = tmp_path / "logs", tmp_path / "out"
+    wanted = rebuilt({"client.log": lines[:200], "other.log": lines[50:]}, folder)
+    for name in order:
+        ingest([str(folder / name)], out, key_file=key(tmp_path))
+    for name, table in wanted.items():
+        assert pl.read_parquet(out / name).equals(table), name
     found = dict(pl.read_parquet(out / "sources").select("name", "duplicates").rows())
+    assert found == counted(folder)
     assert found["client.log"] == 0 < found["other.log"]
+
+
+def handled(lines: Lines, handlers: int = 2) -> Lines:
+    return [line for line in lines for _ in range(handlers)]
+
+
+@pytest.mark.parametrize("way", [*WAYS.values(), handled])
+def test_summaries_tell_steps_once(way: Callable[[Lines], Lines], tmp_path: Path) -> None:
+    lines = logs("2.2.9/D-relay-client")["client.log"]
+    for name, told in (("once", lines), ("again", way(lines))):
+        rebuilt({"client.log": told}, tmp_path / name)
+    texts = [summaries(analyzer.open(tmp_path / f"{name}.out")) for name in ("once", "again")]
+    assert texts[0] == texts[1]
 
 
 # -- what is told twice, held against a reading line by line ----------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,23 @@ def usual(folder: Path) -> None:
     synthetic.write(folder / "app.log", 60 * MIB)
 
 
-def again(folder: Path) -> None:
-    """Both sides and the relay, told again and again: every address was had a thousand times."""
+def later(text: bytes, days: int) -> bytes:
+    """The same lines some days later: at the same time they would be the same events (`events/duplicates.py`)."""
+    return text.replace(b"2026-11-22", f"{date(2026, 11, 22) + timedelta(days)}".encode())
+
+
+def daily(folder: Path) -> None:
+    """Both sides and the relay, the same every day: every address was had a thousand times."""
     for log in ("client.log", "gateway.log", "coturn.txt"):
         text = (CAPTURED / "2.2.9" / "D-relay-client" / log).read_bytes()
-        (folder / log).write_bytes(text * (20 * MIB // len(text)))
+        with (folder / log).open("wb") as stream:
+            stream.writelines(later(text, day) for day in range(20 * MIB // len(text)))
+
+
+def again(folder: Path) -> None:
+    """A log that was delivered again and again: hardly any of its events is a new one."""
+    text = (CAPTURED / "2.2.9" / "D-relay-client" / "client.log").read_bytes()
+    (folder / "client.log").write_bytes(text * (120 * MIB // len(text)))
 
 
 def relayed(folder: Path) -> None:
@@ -40,9 +53,12 @@ def reconnected(folder: Path) -> None:
     capture = CAPTURED / "2.2.9" / "D-relay-client"
     truth = json.loads((capture / "truth.json").read_text())["conversations"][0]
     for side in ("client", "gateway"):
-        text, tube = (capture / f"{side}.log").read_text("latin-1"), truth[f"{side}_tube_id"]
-        with (folder / f"{side}.log").open("w", encoding="latin-1") as stream:
-            stream.writelines(text.replace(tube, f"{side[0]}{number:07}{tube[8:]}") for number in range(500))
+        text, tube = (capture / f"{side}.log").read_bytes(), truth[f"{side}_tube_id"]
+        with (folder / f"{side}.log").open("wb") as stream:
+            stream.writelines(
+                later(text, number).replace(tube.encode(), f"{side[0]}{number:07}{tube[8:]}".encode())
+                for number in range(500)
+            )
 
 
 def counters(folder: Path) -> None:
@@ -59,7 +75,7 @@ def counters(folder: Path) -> None:
             stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
 
 
-@pytest.mark.parametrize("written", [usual, counters, again, relayed, reconnected])
+@pytest.mark.parametrize("written", [usual, counters, daily, again, relayed, reconnected])
 def test_memory_is_bounded(written: Callable[[Path], None], tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

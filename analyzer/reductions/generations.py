@@ -112,8 +112,7 @@ def _marked(events: pl.DataFrame) -> pl.DataFrame:
         events.lazy()
         .filter(pl.col("tube_id").is_not_null(), pl.any_horizontal(test for _, test in _MARKS))
         .select(
-            "tube_id", "scope", "seq", "ts", "origin", "generation", "kind", "state", "signaling_state", "channel_label",
-            "restart_reason", mark=mark,
+            "tube_id", "seq", "ts", "origin", "generation", "kind", "state", "restart_reason", mark=mark,
         )
     )  # fmt: skip
     rows = told.select(

@@ -52,12 +52,11 @@ def changes(events: pl.DataFrame) -> pl.DataFrame:
 
     Out: `tube_id`, `machine`, `label` (of a data channel), `state` (W3C spelling), `seq`, `ts`, `origin`.
     """
-    mine = collected(
+    told = collected(
         events.lazy()
         .filter(_KIND.is_in(list(_MACHINES)), pl.col("tube_id").is_not_null())
-        .select("tube_id", "scope", "seq", "kind", "ts", "origin", "state", "signaling_state", "channel_label")
+        .select("tube_id", "seq", _KIND.cast(pl.String), "ts", "origin", "state", "signaling_state", "channel_label")
     )
-    told = mine.with_columns(_KIND.cast(pl.String))
     machine = _KIND.replace_strict({kind: name for kind, (name, _) in _MACHINES.items()}, return_dtype=pl.String)
     state = pl.coalesce(pl.when(_KIND == kind).then(state) for kind, (_, state) in _MACHINES.items())
     rows = told.select(

@@ -66,7 +66,9 @@ def gather(dataset: Dataset, text: str) -> Conversation:
     events = timeline.collect(dataset.events, conversation_id, tube_ids)
     sharing = dataset.ice_stats.filter(pl.col("tube_id").is_in(tube_ids), ~mine).select("conversation_id").collect()
     seen = sorted({row["source"] for row in events if row["tube_id"]})
-    sources = dataset.sources.filter(pl.col("name").is_in(seen)).select("name", "dialect", "resolution_ms").collect()
+    sources = dataset.sources.filter(pl.col("name").is_in(seen)).collect()
+    if sources["duplicates"].sum():
+        events = list(timeline.once(events))
     found = dataset.connection_legs.filter(mine).collect().to_dicts()
     return Conversation(
         row=dataset.conversations.filter(mine).collect().row(0, named=True),
@@ -82,7 +84,7 @@ def gather(dataset: Dataset, text: str) -> Conversation:
         causes=_causes(dataset, conversation_id, tube_ids),
         milestones={tube_id: timeline.milestones(events, conversation_id, tube_id) for tube_id in tube_ids},
         shared=sharing.to_series().unique().sort().to_list(),
-        sources=sources.to_dicts(),
+        sources=sources.select("name", "dialect", "resolution_ms").to_dicts(),
         relay=dataset.relay_sessions.filter(mine).collect().to_dicts(),
         offsets=dataset.clock_offsets.filter(mine).collect().to_dicts(),
     )

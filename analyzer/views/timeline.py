@@ -5,7 +5,7 @@ In: the events of the conversation's tubes. Out: milestones per tube, in the ord
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -76,6 +76,8 @@ KINDS = (
     "tube_closing",
     *_CHANNEL_OPEN,
 )
+#: what two lines of one event share
+_SAID = ("kind", "ts", "tube_id", "state", "delay_ms", "label")
 
 
 def collect(events: pl.LazyFrame, conversation_id: str, tube_ids: Sequence[str]) -> Sequence[Row]:
@@ -83,11 +85,18 @@ def collect(events: pl.LazyFrame, conversation_id: str, tube_ids: Sequence[str])
     label = canonical(pl.col("channel_label"))
     by_label = pl.col("tube_id").is_null() & label.is_in([conversation_id, CONTROL])
     mine = events.filter(pl.col("kind").is_in(KINDS), pl.col("tube_id").is_in(list(tube_ids)) | by_label)
-    said = ("kind", "ts", "tube_id", "state", "delay_ms", "location")
-    rows = mine.select(*said, "source", "line", label=label).sort("ts", "source", "line", nulls_last=True).collect()
-    # what is said twice at one time is one step: a log may be delivered twice, or a copy of it be there
-    first = pl.col("ts").is_null() | pl.struct(*said, "label").is_first_distinct()
-    return rows.filter(first).to_dicts()
+    rows = mine.select("kind", "ts", "source", "line", "tube_id", "state", "delay_ms", label=label)
+    return rows.sort("ts", "source", "line", nulls_last=True).collect().to_dicts()
+
+
+def once(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows of logs that tell events twice: of those that say the same at the same time the first."""
+    told = set()
+    for row in rows:
+        said = tuple(row[name] for name in _SAID)
+        if row["ts"] is None or said not in told:
+            yield row
+        told.add(said)
 
 
 def _of_tube(rows: Iterable[Row], tube_id: str) -> list[Row]:

@@ -262,6 +262,18 @@ def test_printed_units_become_base_units(tmp_path: Path) -> None:
     assert (row["bytes_sent"], row["messages_sent"], row["counters_method"]) == (4403, 6, "channel_stats")
 
 
+@pytest.mark.parametrize("amount", ["99999999999999999999.00 KB", "9007199254740993.00 KB"])
+def test_more_bytes_than_a_number_holds_are_not_observed(amount: str, tmp_path: Path) -> None:
+    begun = "2026-11-22 13:00:00,000 DEBUG keeper_pam_webrtc_rs."
+    log = (
+        f"{begun}metrics.collector: Registered connection for metrics tracking (conversation_id: c-1, tube_id: t-1)\n"
+        f"{begun}webrtc_core: DataChannel stats (tube_id: t-1, label: c-1): msgs_sent=6, msgs_recv=5,"
+        f" bytes_sent={amount}, bytes_recv=4.30 KB (conversation_id: c-1)\n"
+    )
+    (row,) = read(log.encode(), tmp_path)["channels"].to_dicts()
+    assert (row["messages_sent"], row["bytes_sent"], row["bytes_received"]) == (6, None, 4403)
+
+
 def test_the_dictionary_tells_every_metric() -> None:
     from analyzer.views.dictionary import render_tables, tables
 

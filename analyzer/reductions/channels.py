@@ -168,7 +168,7 @@ def _of_named(series: pl.DataFrame, unnamed: pl.DataFrame) -> pl.DataFrame:
             .with_columns(pl.when(nothing).then(0).otherwise(pl.col(size)).alias(size))
             .with_columns(
                 pl.col(size).is_not_null().alias(f"exact_{way}"),
-                pl.coalesce(size, (pl.col(rounded) * 1024).round().cast(pl.Int64)).alias(size),
+                pl.coalesce(size, (pl.col(rounded) * 1024).round().cast(pl.Int64, strict=False)).alias(size),
             )
         )
     method = pl.when(pl.col("exact_sent") & pl.col("exact_received")).then(pl.lit(MATCHED)).otherwise(pl.lit(NAMED))

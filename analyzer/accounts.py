@@ -172,7 +172,7 @@ def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame] = ()) -> Counted:
     """Count what became of the records of a batch (`plan.fates`), beside the `marks` found in it."""
     by_part, none = _by_part(fates), nothing()
     found = (
-        [accounting.tally(by_part, "source")],
+        [accounting.tally(accounting.alike(by_part, "source", "target", "fate"), "source")],
         [accounting.shapes(by_part, "source")],
         marks,
         (),
@@ -187,8 +187,10 @@ def settled(sifted: pl.DataFrame, one: tuple[str, int] | None = None) -> Counted
     Where all are of `one` source and part, it is told.
     """
     by, rows = ((), sifted) if one else (("source",), _by_part(sifted))
-    known = rows.filter(pl.col("fate").is_not_null())
-    found = accounting.tally(known, *by), accounting.shapes(known, *by), releases.worded(rows, *by), held(rows, *by)
+    # all that is told of a record but its shape and its secrets is told by its first words
+    alike = accounting.alike(rows, *by, "target", "words", "fate")
+    known = alike.filter(pl.col("fate").is_not_null())
+    found = accounting.tally(known, *by), accounting.shapes(rows, *by), releases.worded(alike), held(rows, *by)
     if one is None:
         return Counted(*(_placed(some, like) for some, like in zip(found, nothing().frames(), strict=True)))
     place = {"source": pl.lit(one[0]), "part": pl.lit(one[1], _COUNT)}

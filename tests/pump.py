@@ -185,7 +185,7 @@ def ingested(text: str, dialect: str | None) -> None:
     frame = pl.DataFrame({"line": [1], "text": [text], "offset": [0], "size": [len(text.encode()) + 1]})
     for _, found in records.split([frame], dialect=forced(dialect) if dialect else None):
         sifted = sift(found.with_columns(source=pl.lit("test")))
-        worded(sifted)
+        worded(sifted.with_columns(records=1))
         shapes(extract(sifted).fates)
 
 

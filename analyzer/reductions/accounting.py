@@ -162,16 +162,23 @@ def merge_shapes(parts: pl.DataFrame) -> pl.DataFrame:
 FATES = {"events": "event", "noise": "noise", "unmatched": "unmatched", "rejected": "rejected"}
 
 
-def tally(fates: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """Count what became of the records of each target of a batch; mergeable.
+def alike(records: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Count records that share some columns and their level: those, `records`, `first_ts`, `last_ts`."""
+    times = {"first_ts": pl.col("ts").min(), "last_ts": pl.col("ts").max()}
+    return records.group_by(*by, "level").agg(records=pl.len().cast(pl.Int64), **times)
+
+
+def tally(records: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Count what became of the records of each target of a batch, which come from `alike`; mergeable.
 
     Targets of other programs are one, and null like that of rejected lines.
     """
-    counted = fates.group_by(*by, "target").agg(
-        records=pl.len().cast(pl.Int64),
-        **{name: (pl.col("fate") == fate).sum().cast(pl.Int64) for name, fate in FATES.items()},
-        first_ts=pl.col("ts").min(),
-        last_ts=pl.col("ts").max(),
+    count = pl.col("records")
+    counted = records.group_by(*by, "target").agg(
+        count.sum(),
+        pl.col("first_ts").min(),
+        pl.col("last_ts").max(),
+        **{name: count.filter(pl.col("fate") == fate).sum() for name, fate in FATES.items()},
         levels=pl.col("level").filter(_OWN).unique(),
     )
     named = counted["target"].unique().drop_nulls()

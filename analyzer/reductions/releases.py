@@ -85,11 +85,12 @@ def _known(marks: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(found.select(pl.col(name).cast(kind) for name, kind in schema.items()).rows(), schema=schema, orient="row")  # fmt: skip
 
 
-def worded(sifted: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """Count the wordings among the first `words` of records: mark, records, of each `by`; mergeable."""
-    # few messages are different in their first words: what follows is done once for each
-    told = sifted.group_by(*by, "target", "words").agg(records=pl.len()).filter(_OWN)
-    return _known(told.with_columns(mark=pl.col("words").str.strip_chars()))
+def worded(records: pl.DataFrame) -> pl.DataFrame:
+    """Count the wordings among the first `words` of `records`: mark, records, of each source; mergeable.
+
+    Few messages are different in their first words, so the records come counted (`accounting.alike`).
+    """
+    return _known(records.filter(_OWN).with_columns(mark=pl.col("words").str.strip_chars()))
 
 
 def located(events: pl.DataFrame) -> pl.DataFrame:

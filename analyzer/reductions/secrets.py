@@ -30,16 +30,15 @@ SECRETS: dict[str, str] = {
     "payload": r"first.bytes\W+[0-9b]|try_send data = \[ *[0-9]",
 }
 HELD = pl.Struct({"secret": pl.String(), "records": pl.Int64(), "line": pl.Int64()})
-_SCHEMA = pl.Schema({"secret": pl.String(), "records": pl.Int64(), "line": pl.Int64()})
 
 
 def held(records: pl.DataFrame, *by: str) -> pl.DataFrame:
     """Count the records that hold a secret: secret, records, line of the first, of each `by`; mergeable."""
-    few = records.select(*by, "line", "message").filter(pl.col("message").str.contains(_WORDS))
-    schema = pl.Schema({**{name: records.schema[name] for name in by}, **_SCHEMA})
-    found = [pl.DataFrame(schema=schema)]
-    for name, told in SECRETS.items() if len(few) else ():
-        holding = few.filter(pl.col("message").str.contains(told)).with_columns(secret=pl.lit(name))
-        counts = holding.group_by(*by, "secret").agg(records=pl.len().cast(pl.Int64), line=pl.col("line").min())
-        found.append(counts.select(schema.names()))
-    return pl.concat(found)
+    message = pl.col("message")
+    few = records.select(*by, "line", "message").filter(message.str.contains(_WORDS))
+    # most batches hold none, and the patterns are many to compile for nothing
+    told = SECRETS if len(few) else {}
+    each = [pl.when(message.str.contains(tells)).then(pl.lit(name)) for name, tells in told.items()]
+    kinds = pl.concat_list(pl.lit(None, pl.String), *each)
+    found = few.select(*by, "line", secret=kinds).explode("secret", empty_as_null=True).drop_nulls("secret")
+    return found.group_by(*by, "secret").agg(records=pl.len().cast(pl.Int64), line=pl.col("line").min())

@@ -195,18 +195,27 @@ def _stored(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str])
         yield stored[at + pl.Series(begins, dtype=at.dtype)]
 
 
+def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Frames as one without seams, a column after the other: each is taken out of them, so that none is held twice."""
+    names = frames[0].columns
+    return pl.DataFrame([pl.concat([some.drop_in_place(name) for some in frames], rechunk=True) for name in names])
+
+
 def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Give some events of the outline `columns` of what is stored, in its order, with the place found for each.
 
     `source` is the identity of it; `name` is what it is called.
     """
     kept = [name for name in columns if name not in (*PLACE, "name")]
-    found = pl.concat([EVENTS.empty().select(kept), *_stored(parts, wanted, kept)])
+    # of these there are few, however many rows: as words they take more memory than all else
+    few = pl.col([name for name in ("kind", "location") if name in columns]).cast(pl.Categorical)
+    none = EVENTS.empty().select(kept)
+    found = _joined([some.with_columns(few) for some in (none, *_stored(parts, wanted, kept))])
     # two inputs may share a name, never their bytes
     identities = pl.Series([part.identity for part in parts], dtype=pl.String)
     source = identities.gather(wanted["part"]).alias("source")
     named = [pl.col("source").cast(pl.Categorical).alias("name")] if "name" in columns else []
-    return found.with_columns(source, *named, *wanted.select("seq", *PLACE), pl.col("kind").cast(pl.Categorical))
+    return found.with_columns(source, *named, *wanted.select("seq", *PLACE))
 
 
 #: what of an event tells a candidate or a side

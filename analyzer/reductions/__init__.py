@@ -61,7 +61,7 @@ REBUILT = (
     relay_sessions.RELAY_SESSIONS,
 )
 #: events reduced at a time: what bounds memory, since all that belongs together is reduced together
-BATCH_EVENTS = 80_000
+BATCH_EVENTS = 120_000
 #: a conversation weighs as much as so many events, however few it has: it has rows in every table
 CONVERSATION_EVENTS = 8
 #: so many events of the time series alone, of few columns, take the memory of one event
@@ -229,7 +229,7 @@ def _batches(plan: Plan, chunks: Iterable[pl.DataFrame]) -> Iterator[_Batch]:
                 some.filter(pl.col("batch") == number).drop("batch") for some in (plan.tubes, plan.conversations)
             )
             links = plan.links.join(tubes, on="tube_id", maintain_order="left")
-            yield _Batch(Streams(pl.concat(waiting.pop(number)), links), conversations)
+            yield _Batch(Streams(pl.concat(waiting.pop(number), rechunk=True), links), conversations)
 
 
 def _spelled(batch: _Batch, sources: Sources) -> tuple[Streams, pl.DataFrame | None, pl.DataFrame]:

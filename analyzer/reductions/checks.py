@@ -10,6 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.reductions.facts import PEER, Facts
+from analyzer.reductions.query import collected
 
 _SENT, _ANSWERED = ("check_sent", "pair_nominated"), "check_answered"
 
@@ -32,8 +33,11 @@ def transactions(facts: Facts) -> pl.DataFrame:
     answered = pl.col("kind") == _ANSWERED
     step = pl.when(answered).then(-1).otherwise(1)
     unanswered = step.cum_sum().over(pair)
+    told = facts.streams.events.lazy().filter(
+        pl.col("kind").is_in([*_SENT, _ANSWERED]), pl.col("tube_id").is_not_null()
+    )
     return (
-        facts.streams.events.filter(pl.col("kind").is_in([*_SENT, _ANSWERED]), pl.col("tube_id").is_not_null())
+        collected(told.select("seq", *PEER, "kind", "ts", "origin", "local_candidate", "remote_candidate"))
         .join(selected, on=pair, how="inner")
         .sort("seq")
         .with_columns(

@@ -30,9 +30,10 @@ def dropped(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     `found` are the changes of state. Out: `tube_id`, `down_at` and `down_seq` of the first data channel that was gone,
     `close_reason`, `reason_at` and `reason_seq`.
     """
+    kinds = ["backend_closed", "close_reason_retrieved", "channel_close_requested", "channel_closing", *ENDINGS]
     lines = (
         events.lazy()
-        .filter(pl.col("tube_id").is_not_null())
+        .filter(_KIND.is_in(kinds), pl.col("tube_id").is_not_null())
         .select("tube_id", "seq", "ts", "kind", "channel_label", "close_reason")
     )
     if collected(lines.filter(_TELLS_LOSS)).is_empty():

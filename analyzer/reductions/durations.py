@@ -104,12 +104,10 @@ def _within_printed(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _gathering_reported(facts: Facts) -> pl.DataFrame:
     """Durations that the collector printed. Which clock it was told the start by, its own line of the start tells."""
-    began = facts.streams.events.filter(_KIND == "gathering_started_reported", pl.col("tube_id").is_not_null())
-    by_epoch = (
-        began.drop_nulls("timestamp_ms")
-        .group_by("tube_id")
-        .agg(by_epoch=(pl.col("timestamp_ms").abs() >= EPOCH_MS).any())
+    began = facts.streams.events.lazy().filter(
+        _KIND == "gathering_started_reported", pl.col("tube_id").is_not_null(), pl.col("timestamp_ms").is_not_null()
     )
+    by_epoch = collected(began.group_by("tube_id").agg(by_epoch=(pl.col("timestamp_ms").abs() >= EPOCH_MS).any()))
     # a host candidate comes with the set-up, any other takes the network
     gathered = facts.candidates.filter(_KIND == "candidate_gathered").sort("seq")
     with_host = gathered.group_by(PEER).agg(soon=pl.col("candidate_type").first() == "host")

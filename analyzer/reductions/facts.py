@@ -30,7 +30,7 @@ CANDIDATE_KINDS = (
 )
 #: the columns of events that reductions read
 COLUMNS = (
-    "kind", "ts", "source", "line", "origin", "location", "tube_id", "conversation_id", "channel_label",
+    "kind", "ts", "source", "origin", "location", "tube_id", "conversation_id", "channel_label",
     "candidate", "sdp_candidates", "candidate_type", "address", "port", "transport", "priority", "direction",
     "state", "signaling_state", "is_answer", "is_server_mode", "trickle_ice", "turn_only", "reported_side",
     "total_candidates", "duration_ms", "delay_ms", "timestamp_ms", "success", "transaction", "error_code",

@@ -35,6 +35,7 @@ from analyzer.reductions.checks import transactions
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, SETUP_MS, Estimator, estimates
 from analyzer.reductions.facts import Facts, elapsed_ms
 from analyzer.reductions.leg_names import BEYOND, DURATIONS, END_TO_END, LEGS, OWN_LEG
+from analyzer.reductions.query import collected
 from analyzer.tables.declare import ID, Column, Table
 
 #: the kernel repeats an unanswered SYN after a second (RFC 6298 section 2): a longer connect holds that wait
@@ -152,8 +153,10 @@ def _reported(facts: Facts) -> pl.DataFrame:
 def _backends(facts: Facts) -> pl.DataFrame:
     """What the gateway printed of its connections to Guacd and to the target, a row each, per conversation."""
     conversations = facts.streams.links.select("conversation_id").unique()
+    told = facts.streams.events.lazy().filter(pl.col("kind") == "backend_connected")
+    latencies = [f"{leg}_ms" for leg in BEYOND]
     connected = (
-        facts.streams.events.filter(pl.col("kind") == "backend_connected")
+        collected(told.select("conversation_id", "tube_id", "channel_label", "ts", "origin", *latencies))
         # of several conversations on one tube the label says whose connection it is
         .with_columns(label=canonical(pl.col("channel_label")).cast(ID))
         .join(

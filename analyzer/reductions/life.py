@@ -74,10 +74,9 @@ def changes(events: pl.DataFrame) -> pl.DataFrame:
 
 def _timeouts(events: pl.DataFrame) -> pl.DataFrame:
     """How long each tube's agent waits, and whether it said so itself."""
-    printed = events.filter(_KIND == "timeouts_configured", pl.col("tube_id").is_not_null())
-    return printed.group_by("tube_id").agg(
-        pl.col("disconnected_timeout_ms", "failed_timeout_ms", "keepalive_ms").drop_nulls().first()
-    )
+    printed = events.lazy().filter(_KIND == "timeouts_configured", pl.col("tube_id").is_not_null())
+    waits = pl.col("disconnected_timeout_ms", "failed_timeout_ms", "keepalive_ms")
+    return collected(printed.group_by("tube_id").agg(waits.drop_nulls().first()))
 
 
 def outages(found: pl.DataFrame, events: pl.DataFrame, resolution: pl.DataFrame) -> pl.DataFrame:
@@ -90,8 +89,8 @@ def outages(found: pl.DataFrame, events: pl.DataFrame, resolution: pl.DataFrame)
     ended = _ended(events)
     paths = found.filter(pl.col("machine").is_in(["ice", "peer_connection"]), pl.col("state").is_in([*UP, *DOWN]))
     # a tube that closes itself for a state says so where state lines are not written
-    closing = events.filter(_KIND == "tube_closing", _STATE.is_in(DOWN), pl.col("tube_id").is_not_null())
-    said = closing.select("tube_id", "seq", "ts", "origin", machine=pl.lit("peer_connection"), state=_STATE)
+    closing = events.lazy().filter(_KIND == "tube_closing", _STATE.is_in(DOWN), pl.col("tube_id").is_not_null())
+    said = collected(closing.select("tube_id", "seq", "ts", "origin", machine=pl.lit("peer_connection"), state=_STATE))
     up = pl.col("state").is_in(UP)
     runs = (
         pl.concat([paths.drop("label"), said], how="diagonal")
@@ -164,11 +163,8 @@ def _dated(spans: pl.DataFrame) -> pl.DataFrame:
 
 def _ended(events: pl.DataFrame) -> pl.DataFrame:
     """Where each tube began to close."""
-    return (
-        events.filter(_KIND.is_in(ENDINGS), pl.col("tube_id").is_not_null())
-        .group_by("tube_id")
-        .agg(ended_seq=pl.col("seq").min())
-    )
+    closing = events.lazy().filter(_KIND.is_in(ENDINGS), pl.col("tube_id").is_not_null())
+    return collected(closing.group_by("tube_id").agg(ended_seq=pl.col("seq").min()))
 
 
 def _orderly(found: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,7 @@ import polars as pl
 from analyzer.events.correlate import Streams
 from analyzer.events.links import canonical
 from analyzer.events.windows import ENDINGS
+from analyzer.reductions.query import collected
 
 _KIND = pl.col("kind")
 _STATE = pl.col("state").str.to_lowercase()
@@ -42,7 +43,11 @@ def own_ends(streams: Streams, tubes: pl.DataFrame) -> pl.DataFrame:
         return streams.events.clear().select(
             "conversation_id", "tube_id", own_seq="seq", own_at="ts", own_gone_seq="seq", own_gone_at="ts"
         )
-    events = streams.events.filter(pl.col("tube_id").is_not_null())
+    events = collected(
+        streams.events.lazy()
+        .filter(_KIND.is_in([*ENDINGS, *_ENDS, *_OPENS]), pl.col("tube_id").is_not_null())
+        .select("tube_id", "seq", "ts", "kind", "state", "channel_label")
+    )
     closing = events.filter(_KIND.is_in(ENDINGS)).group_by("tube_id").agg(closing_seq=pl.col("seq").min())
     lost = tubes.filter("lost").select("tube_id", "lost_seq")
     told = (

@@ -12,6 +12,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import PEER, Facts, elapsed_ms
+from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
 
 ALLOCATION, CREDENTIALS = "allocation", "credentials"
@@ -89,9 +90,11 @@ def _granted(facts: Facts) -> pl.DataFrame:
 
 def _failed(facts: Facts) -> pl.DataFrame:
     """Errors the ICE agent told: the relay's, or that none came, or that there is no such relay."""
-    events = facts.streams.events
-    told = events.filter(_KIND.is_in(["allocation_failed", "relay_unresolved"]), pl.col("tube_id").is_not_null())
-    rows = _of_peers(facts, told.select("seq", *PEER, "ts", "origin", _KIND.cast(pl.String), "server", "error_code"))
+    told = facts.streams.events.lazy().filter(
+        _KIND.is_in(["allocation_failed", "relay_unresolved"]), pl.col("tube_id").is_not_null()
+    )
+    named = collected(told.select("seq", *PEER, "ts", "origin", _KIND.cast(pl.String), "server", "error_code"))
+    rows = _of_peers(facts, named)
     waited = elapsed_ms("started_at", "ts")
     outcome = (
         pl.when(_KIND == "relay_unresolved").then(pl.lit("unresolved"))
@@ -154,7 +157,8 @@ def _printed(facts: Facts) -> pl.DataFrame:
         "credentials_failed": (CREDENTIALS, "refused", "credential_fetch"),
         "turn_allocation_recorded": (ALLOCATION, "granted", "reported"),
     }
-    events = facts.streams.events.filter(_KIND.is_in(list(kinds)), pl.col("tube_id").is_not_null())
+    told = facts.streams.events.lazy().filter(_KIND.is_in(list(kinds)), pl.col("tube_id").is_not_null())
+    events = collected(told.select("seq", *PEER, "ts", "origin", "kind", "duration_ms", "success"))
     step, outcome, method = (
         _KIND.cast(pl.String).replace_strict(
             {kind: said[place] for kind, said in kinds.items()}, return_dtype=pl.String
@@ -183,19 +187,15 @@ def _printed(facts: Facts) -> pl.DataFrame:
 
 def _servers(facts: Facts) -> pl.DataFrame:
     """The relay of each tube that has just one, with the transport its URL asks for."""
-    events = facts.streams.events
     url = pl.col("server")
     is_turn = ((_KIND == "credentials_given") | (_KIND == "server_added")) & url.str.contains("^turns?:")
     asked = pl.coalesce(
         url.str.extract(r"[?&]transport=([a-z]+)", 1),
         pl.when(url.str.starts_with("turns:")).then(pl.lit("tcp")).otherwise(pl.lit("udp")),
     )
-    return (
-        events.filter(is_turn, pl.col("tube_id").is_not_null())
-        .select("tube_id", sole=url.str.extract(_HOST_PORT, 1), transport=asked)
-        .unique()
-        .filter(pl.len().over("tube_id") == 1)
-    )
+    told = facts.streams.events.lazy().filter(is_turn, pl.col("tube_id").is_not_null())
+    named = collected(told.select("tube_id", sole=url.str.extract(_HOST_PORT, 1), transport=asked))
+    return named.unique().filter(pl.len().over("tube_id") == 1)
 
 
 def attempts(facts: Facts) -> pl.DataFrame:

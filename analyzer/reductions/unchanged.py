@@ -14,6 +14,7 @@ import polars as pl
 
 from analyzer.events.correlate import Streams
 from analyzer.events.ids import numbered
+from analyzer.events.portions import PORTION_ROWS
 from analyzer.tables.dataset import STATE
 from analyzer.tables.declare import Column, Table
 
@@ -34,8 +35,11 @@ _IDS = ("tube_id", "conversation_id")
 
 
 def _summed(rows: pl.DataFrame, said: pl.Expr) -> pl.DataFrame:
-    """Sum of the hashes of what rows say, by component: the order of rows is no matter."""
-    return rows.group_by("component").agg(said.hash(seed=seed).sum().alias(f"sum{seed}") for seed in _SEEDS)
+    """Sums of the hashes of what rows say, by component, to be added up: the order of rows is no matter."""
+    sums = [said.hash(seed=seed).sum().alias(f"sum{seed}") for seed in _SEEDS]
+    # of one conversation there may be more rows than of a whole batch
+    portions = range(0, max(len(rows), 1), PORTION_ROWS)
+    return pl.concat([rows.slice(first, PORTION_ROWS).group_by("component").agg(sums) for first in portions])
 
 
 def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | None, code: str) -> pl.DataFrame:

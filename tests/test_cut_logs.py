@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pytest
 
 from tests.datasets import CAPTURED
 from tests.test_reductions import rebuilt
@@ -70,3 +71,56 @@ def test_what_follows_from_two_legs_can_be_walked_back_to_a_line() -> None:
         shown["krelay_to_gateway_latency_ms"],
     )
     assert (shown["krelay_to_gateway_method"], row["origin"].split(":")[0]) == ("difference", "client.log")
+
+
+#: what ice_stats, connection_legs say of a tube that its log proves, or nothing does
+CLAIMED = {
+    "ice_stats": (
+        "total_candidates", "host_candidates", "srflx_candidates", "relay_candidates", "turn_allocations_attempted",
+        "selected_pair_local_type", "selected_pair_remote_type", "connection_time_ms",
+    ),
+    "connection_legs": ("uses_relay", "ice_connection_establishment_ms"),
+}  # fmt: skip
+
+
+def claims(found: dict[str, pl.DataFrame]) -> dict[tuple[str, str, str], Any]:
+    return {
+        (row["conversation_id"], row.get("side") or "", name): row[name]
+        for table, names in CLAIMED.items()
+        for row in found[table].to_dicts()
+        for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    "capture",
+    [
+        "1.0.0/D-relay-client",
+        "1.0.0/C-srflx-nat",
+        "1.6.2/D-relay-client",
+        "2.2.9/D-relay-client",
+        "2.2.9/M-router-credentials-std",
+    ],
+)
+def test_a_log_without_its_beginning_says_what_the_whole_one_says_or_nothing(capture: str) -> None:
+    logs = {side: lines(capture, side) for side in ("client", "gateway")}
+    whole = claims(tables(**logs))
+    least = min(map(len, logs.values()))
+    wrong = set()
+    for cut in range(5, least, max(least // 25, 1)):
+        said = claims(tables(**{side: log[cut:] for side, log in logs.items()}))
+        wrong |= {
+            (cut, *key, value, whole[key])
+            for key, value in said.items()
+            if value is not None and key in whole and value != whole[key]
+        }
+    assert not wrong
+
+
+def test_a_logger_that_is_not_written_does_not_say_that_there_was_nothing() -> None:
+    muted = {
+        side: [line for line in lines("2.2.9/D-relay-client", side) if "keeper_pam_webrtc_rs.webrtc_core:" not in line]
+        for side in ("client", "gateway")
+    }
+    found = tables(**muted)["ice_stats"]
+    assert found["total_candidates"].null_count() == found["turn_allocations_attempted"].null_count() == len(found) == 2

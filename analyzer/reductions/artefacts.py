@@ -36,6 +36,8 @@ SIX_SECOND_SLEEP = Artefact(
     ("captured/1.0.0/D-relay-client",),
     refuses="the library held its callbacks back",
 )
+#: the same where the line that tells it may stand before the log
+MAY_BE_HELD = f"{SIX_SECOND_SLEEP.name}: the log lacks the gathering, in which callbacks may have been held back"
 FIRST_CONVERSATION = Artefact(
     "first_conversation",
     "The first gathering of a process begins late: what is made on first use comes before the first request, some 2 ms,"

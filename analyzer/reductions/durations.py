@@ -18,7 +18,7 @@ from analyzer.reductions import leg_measurements
 from analyzer.reductions.artefacts import EPOCH_VALUES, FIRST_CANDIDATE_CLOCK, SIX_SECOND_SLEEP
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, PLAUSIBLE_MS, SETUP_MS, Estimator, estimates
 from analyzer.reductions.facts import PEER, Facts, elapsed_ms
-from analyzer.reductions.leg_measurements import ESTIMATORS, PRINTED_MS
+from analyzer.reductions.leg_measurements import ESTIMATORS, HELD_UNSEEN, PRINTED_MS
 from analyzer.reductions.leg_names import (
     CREDENTIAL_FETCH,
     DATA_CHANNEL,
@@ -75,7 +75,7 @@ DURATION_ESTIMATORS = (
     _states(GATHERING, "started_at", "completed_at", "completed_origin", 1),
     # the agent's own lines are not held back
     _states(ICE, "agent_checking_at", "agent_connected_at", "agent_connected_origin", 0),
-    _states(ICE, "checking_at", "ice_connected_at", "ice_connected_origin", 1, _TOLD_AFTER_SLEEP),
+    _states(ICE, "checking_at", "ice_connected_at", "ice_connected_origin", 1, _TOLD_AFTER_SLEEP, HELD_UNSEEN),
 )  # fmt: skip
 #: over tubes
 OF_TUBES = (_states(DATA_CHANNEL, "connected_at", "channel_open_at", "channel_open_origin", 1),)

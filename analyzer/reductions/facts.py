@@ -257,6 +257,8 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             scope=pl.col("scope").first(),
             generations=pl.col("generation").max(),
             gathered=(_KIND.is_in(["gathering_completed", "gathering_reported"]) | ((_KIND == "gathering_state_changed") & (state == "complete"))).any(),
+            ending_told=(_KIND == "gathering_reported").any(),
+            located=pl.col("location").is_not_null().any(),
             trickle=pl.col("trickle_ice").drop_nulls().first(),
             turn_only=pl.col("turn_only").drop_nulls().first(),
             reported_total=pl.col("total_candidates").max(),
@@ -363,8 +365,14 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     tubes = _told_apart(collected(_tubes(events, known, resolution.lazy())), streams.links)
     changes = life.changes(streams.events)
     outages = life.outages(changes, streams.events, tubes.select("tube_id", "resolution_ms"))
-    tubes = tubes.join(life.of_tubes(streams, changes, outages), on="tube_id", how="left")
+    # candidate lines exist only with trickle; where who writes them told the end of a gathering and none, there was none
+    none = pl.col("trickle").fill_null(False) & pl.col("ending_told") & (pl.col("reported_total").fill_null(0) == 0)
+    tubes = tubes.join(life.of_tubes(streams, changes, outages), on="tube_id", how="left").with_columns(
+        candidates_known=pl.col("whole") & (pl.col("local_seen").fill_null(False) | none),
+        # releases that hold callbacks back print no places, and a log without its beginning may lack the line of it
+        may_be_held=~pl.col("whole") & ~pl.col("located"),
+    )
     generations = _generations(events, known).join(
-        tubes.lazy().select("tube_id", "side", "sub_second", "resolution_ms"), on="tube_id", how="left"
+        tubes.lazy().select("tube_id", "side", "sub_second", "resolution_ms", "may_be_held"), on="tube_id", how="left"
     )
     return Facts(streams, candidates, collected(generations), tubes, changes, outages, own_ends(streams, tubes))

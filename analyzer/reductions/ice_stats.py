@@ -14,13 +14,9 @@ from analyzer.reductions.leg_names import END_TO_END, ICE
 from analyzer.reductions.turn_attempts import ALLOCATION
 from analyzer.tables.declare import Column, Metric, Table
 
-_seen = pl.col("local_seen").fill_null(False)
-#: candidate lines exist only with trickle; an ended gathering that showed none found none
-_none_found = pl.col("trickle").fill_null(False) & pl.col("gathered") & (pl.col("reported_total").fill_null(0) == 0)
-
 
 def _count(name: str) -> pl.Expr:
-    return pl.when(_seen).then(pl.col(name)).when(_none_found).then(0)
+    return pl.when("candidates_known").then(pl.col(name).fill_null(0))
 
 
 ICE_STATS = Table(
@@ -31,7 +27,7 @@ ICE_STATS = Table(
         Column("tube_id", pl.String(), "Tube: one peer connection inside one process."),
         Column("side", pl.String(), "client: the offerer; gateway: the answerer; null when no line tells."),
         Column("link_method", pl.String(), "Strongest evidence that this tube carries this conversation."),
-        Metric("total_candidates", pl.Int64(), "Distinct local candidates gathered, all generations. Null without candidate lines.",
+        Metric("total_candidates", pl.Int64(), "Distinct local candidates gathered, all generations. Null without candidate lines, or where the log lacks the tube's beginning.",
                _count("local_count"), "{candidate}", ("candidate_gathered", "session_described")),
         Metric("host_candidates", pl.Int64(), "Host candidates among them.", _count("host_count"), "{candidate}", ("candidate_gathered",)),
         Metric("srflx_candidates", pl.Int64(), "Server-reflexive candidates among them. Two per interface are normal: stun and turn URL.",
@@ -50,7 +46,7 @@ ICE_STATS = Table(
         Metric("stun_response_method", pl.String(), "gathering_srflx, host_to_srflx or reported, of the first of them.",
                pl.col("stun_response_by")),
         Metric("turn_allocation_success_rate", pl.Float64(),
-               "Granted ÷ attempted TURN allocations, the counted rows of turn_attempts; without any evidence of one, fetched ÷ attempted credentials. Null when nothing was tried.",
+               "Granted ÷ attempted TURN allocations, the counted rows of turn_attempts; without any evidence of one, fetched ÷ attempted credentials. Null when nothing was tried, or where the log lacks the tube's beginning.",
                pl.col("attempts_granted") / pl.col("attempts"), "1", ("candidate_gathered", "allocation_failed", "credentials_fetched", "credentials_failed")),
         Metric("turn_allocations_attempted", pl.Int64(),
                "Allocations with an outcome, the counted rows of turn_attempts: a relay candidate, an error, or a configured server without either when gathering ended.",
@@ -119,6 +115,8 @@ def tube_facts(facts: Facts, selected: pl.DataFrame, attempts: pl.DataFrame) -> 
         facts.tubes.join(_first_candidate(facts), on="tube_id", how="left")
         .join(selected.drop("side", "was_connected"), on="tube_id", how="left")
         .join(_counted(attempts), on="tube_id", how="left")
+        # those that are told may not be all
+        .with_columns(pl.when("whole").then(pl.col("attempts", "attempts_granted", "attempts_method")))
     )
 
 

@@ -30,6 +30,17 @@ BEGINNINGS = (
     "credentials_given",
     "server_added",
 )
+#: lines of gathering, of which one that begins it comes first
+_OF_GATHERING = (
+    "gathering_started",
+    "gathering_state_changed",
+    "first_candidate_gathered",
+    "candidate_gathered",
+    "candidate_described",
+    "session_described",
+    "gathering_completed",
+    "gathering_reported",
+)
 _KIND = pl.col("kind")
 _STATE = pl.col("state").str.to_lowercase()
 #: event kind → machine, and the state it tells
@@ -227,7 +238,7 @@ def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
 def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """What became of each tube.
 
-    Out: `tube_id`, `begun` (its log saw its beginning), `was_connected` (something proves it), `never` (its log proves
+    Out: `tube_id`, `begun` (its log saw its beginning), `whole` (and all of its gathering), `was_connected` (something proves it), `never` (its log proves
     that it was not), `was_failed`, `timed_out` (a restart), `was_closed`, `closed_itself` (for its state), `given_up`
     (for its data channel), `lost` (the path was down, or the process gone, and nobody had closed it before), and
     `lost_seq`, the line that told the path down.
@@ -236,10 +247,13 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     path = _KIND.is_in(["ice_state_changed", "peer_state_changed"])
     counted = _KIND.is_in(["bytes_sent_counted", "bytes_received_counted"])
     channel = _KIND == "channel_state_changed"
+    gathers = (_KIND == "gathering_started") | ((_KIND == "gathering_state_changed") & (_STATE == "gathering"))
+    begins = _STATE.filter(path).first().is_in(["new", "checking", "connecting"]).fill_null(False)
     facts = own.group_by("tube_id").agg(
         # a tube that is set up checks and connects; one that was there before is already connected
-        begun=_KIND.is_in(BEGINNINGS).any()
-        | _STATE.filter(path).first().is_in(["new", "checking", "connecting"]).fill_null(False),
+        begun=_KIND.is_in(BEGINNINGS).any() | begins,
+        # of what such a tube gathered before its first line nothing is known
+        whole=_KIND.is_in(BEGINNINGS).any() | (begins & gathers.filter(_KIND.is_in(_OF_GATHERING)).first()),
         # what only says that something broke (it is spelled in small letters) does not say when it was well again
         states_told=(path & pl.col("state").str.contains("^[A-Z]")).fill_null(False).any(),
         was_connected=(
@@ -270,7 +284,7 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     )
     told = pl.col("begun") & (pl.col("was_failed") | (pl.col("was_closed") & pl.col("states_told")))
     return ends.select(
-        "tube_id", "begun", "was_connected", "was_failed", "timed_out", "was_closed", "closed_itself",
+        "tube_id", "begun", pl.col("whole").fill_null(False), "was_connected", "was_failed", "timed_out", "was_closed", "closed_itself",
         given_up=(pl.col("down_state") == GONE).fill_null(False),
         lost=pl.col("was_connected") & (broken | pl.col("timed_out") | pl.col("gone")),
         lost_seq="down_seq",

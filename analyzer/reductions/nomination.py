@@ -41,9 +41,9 @@ def fitting_waits(facts: Facts, measurements: pl.DataFrame) -> pl.DataFrame:
     round_trips = measurements.filter("chosen", pl.col("leg") == "end_to_end").select(
         "conversation_id", round_trip="value_ms"
     )
-    first = facts.generations.filter(pl.col("generation") == 1, pl.col("held_back_at").is_null(), "sub_second").select(
-        "tube_id", span=elapsed_ms("checking_at", "ice_connected_at")
-    )
+    first = facts.generations.filter(
+        pl.col("generation") == 1, ~pl.col("may_be_held"), pl.col("held_back_at").is_null(), "sub_second"
+    ).select("tube_id", span=elapsed_ms("checking_at", "ice_connected_at"))
     known = (
         links.join(facts.tubes.select("tube_id", "side"), on="tube_id")
         .join(round_trips, on="conversation_id", how="left")

@@ -86,8 +86,8 @@ def _tubes(facts: Facts, channels: pl.DataFrame) -> pl.DataFrame:
             "tube_id",
             local_relays=pl.col("local_relays").fill_null(0),
             remote_relays=pl.col("remote_relays").fill_null(0),
-            local_seen=pl.col("local_seen").fill_null(False) & pl.col("begun"),
-            remote_seen=(pl.col("remote_types").list.len() > 0).fill_null(False) & pl.col("begun"),
+            local_seen=pl.col("local_seen").fill_null(False) & pl.col("whole"),
+            remote_seen=(pl.col("remote_types").list.len() > 0).fill_null(False) & pl.col("whole"),
             moved=pl.coalesce(own, "by_channels"),
         )
     )

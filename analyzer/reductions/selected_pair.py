@@ -48,7 +48,7 @@ def _other_end(facts: Facts) -> pl.LazyFrame:
     """What the other side's own log says of its candidates, for tubes of conversations with both logs."""
     ends = facts.streams.links.lazy().select("conversation_id", "tube_id").join(
         facts.tubes.lazy().select("tube_id", "side", "turn_only", "host_count", "srflx_count",
-                           local_types=pl.when("begun").then("local_types")), on="tube_id"
+                           local_types=pl.when("whole").then("local_types")), on="tube_id"
     )  # fmt: skip
     # with several tubes of one side in turn, which of them met this one is not told
     sole = ends.filter(pl.len().over("conversation_id", "side") == 1)
@@ -90,15 +90,15 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         .with_columns(*local.values(), *remote.values())
         .with_columns(
             # held-back callbacks make the wait meaningless, and so do whole seconds
-            wait_ms=pl.when(pl.col("sub_second"), pl.col("held_back_at").is_null(), pl.col("wait_ms") >= 0).then(
-                "wait_ms"
-            ),
+            wait_ms=pl.when(
+                "sub_second", ~pl.col("may_be_held"), pl.col("held_back_at").is_null(), pl.col("wait_ms") >= 0
+            ).then("wait_ms"),
             remote_types=pl.coalesce(pl.col("remote_types").list.drop_nulls(), "other_types"),
         )
     )
     connected = pl.col("was_connected")
     # that there was no other candidate is known only of a log that has the tube's beginning
-    whole = pl.col("begun").fill_null(False)
+    whole = pl.col("whole").fill_null(False)
     relay_here = pl.col("turn_only").fill_null(False) | (whole & _only("local_types", "relay"))
     relay_there = pl.col("other_turn_only").fill_null(False) | (whole & _only("remote_types", "relay"))
     all_host = whole & _only("local_types", "host") & _only("remote_types", "host")

@@ -129,9 +129,7 @@ def _silent(facts: Facts, told: pl.DataFrame) -> pl.DataFrame:
     """Generations that ended, with a relay configured, and told neither a grant nor an error."""
     tubes = facts.tubes.select(
         "tube_id",
-        # candidate lines exist only with trickle; an ended gathering that showed none found none
-        searched=pl.col("local_seen").fill_null(False)
-        | (pl.col("trickle").fill_null(False) & pl.col("gathered") & (pl.col("reported_total").fill_null(0) == 0)),
+        searched="candidates_known",
         configured=pl.col("turn_configured"),
     )
     ended = facts.generations.filter("gathered").join(told.select(PEER).unique(), on=PEER, how="anti")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 import pytest
 
-from tests.oracle.fold import Generation, Tube, _first_of, _span
+from tests.oracle.fold import Generation, Tube, _first_of, _span, connection_times
 from tests.oracle.scenarios import ADJACENT, Life
 
 #: duration → column of ice_stats, and of connection_legs, that shows it
@@ -59,7 +59,7 @@ def chosen(tube: Tube, *, from_first: bool) -> dict[str, list[float]]:
         "turn_allocation": allocated or ([] if relays else list(tube.fetches[:1])),
         "credential_fetch": list(tube.fetches[:1]),
         "gathering": timed or _first(_printed(one, from_first=from_first) for one in generations),
-        "ice_connection_establishment": _first(_span(one.checking, one.ice_connected) for one in generations),
+        "ice_connection_establishment": _first(connection_times(tube)),
         "data_channel_establishment": _first([_span(connected, tube.channel_at)]),
     }
 

@@ -6,7 +6,7 @@ state. Written from what the tables' columns say of themselves. Times are millis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
@@ -70,6 +70,12 @@ class Tube:
     #: its log saw its beginning, and its states
     begun: bool = False
     states_told: bool = False
+    #: its log has a line of its set-up; whether the first line of gathering begins it; whether that told its end
+    set_up: bool = False
+    gathers: bool | None = None
+    ending_told: bool = False
+    #: its lines name their place in the source: those of releases that hold back callbacks do not
+    located: bool = False
     #: when the path was last up, and what then took it down, before anybody closed the tube
     up_at: int | None = None
     down: tuple[int, str] | None = None
@@ -83,6 +89,23 @@ class Tube:
     backends: tuple[tuple[str, int, float], ...] = ()
     channel_at: int | None = None
     times: tuple[int, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether its log has all of its gathering."""
+        return self.set_up or (self.begun and bool(self.gathers))
+
+    @property
+    def may_be_held(self) -> bool:
+        """Whether its log may lack the line that tells that callbacks were held back."""
+        return not self.whole and not self.located
+
+
+#: kinds of lines of gathering
+GATHERING = (
+    "gathering_started", "gathering_state_changed", "first_candidate_gathered", "candidate_gathered",
+    "session_described", "gathering_completed", "gathering_reported",
+)  # fmt: skip
 
 
 def _earliest(known: int | None, now: int) -> int:
@@ -148,15 +171,16 @@ def _in_tube(tube: Tube, event: Event) -> Tube:
         case "side_declared":
             return replace(tube, side="client" if event.flag else "gateway")
         case "peer_connection_requested":
-            return replace(tube, begun=True, trickle=bool(event.flag))
+            return replace(tube, begun=True, set_up=True, trickle=bool(event.flag))
         case "gathering_reported":
-            return replace(tube, candidates_reported=max(tube.candidates_reported, event.number))
+            reported = max(tube.candidates_reported, event.number)
+            return replace(tube, ending_told=True, candidates_reported=reported)
         case "credentials_fetched":
-            return replace(tube, begun=True, fetches=(*tube.fetches, event.number))
+            return replace(tube, begun=True, set_up=True, fetches=(*tube.fetches, event.number))
         case "credentials_failed":
-            return replace(tube, begun=True, fetch_failures=tube.fetch_failures + 1)
+            return replace(tube, begun=True, set_up=True, fetch_failures=tube.fetch_failures + 1)
         case "credentials_given":
-            return replace(tube, begun=True, turn_given=True)
+            return replace(tube, begun=True, set_up=True, turn_given=True)
         case "channel_opened":
             return replace(tube, connected=True, channel_at=_earliest(tube.channel_at, event.at))
         case "ice_state_changed" | "peer_state_changed":
@@ -185,12 +209,15 @@ def evolve(tube: Tube, event: Event) -> Tube:
     if event.kind == "gathering_started" and now.started is not None:
         past, now = (*past, now), Generation()
     generations = (*past, _in_generation(now, event))
+    if tube.gathers is None and event.kind in GATHERING:
+        begins = event.kind == "gathering_started" or event.text.lower() == "gathering"
+        tube = replace(tube, gathers=begins)
     return replace(_in_tube(tube, event), generations=generations, times=(*tube.times, event.at))
 
 
-def fold(tube_id: str, conversation_id: str, events: Iterable[Event]) -> Tube:
+def fold(tube_id: str, conversation_id: str, events: Iterable[Event], *, located: bool = False) -> Tube:
     """One peer connection from all its events, in order."""
-    return reduce(evolve, events, Tube(tube_id, conversation_id))
+    return reduce(evolve, events, Tube(tube_id, conversation_id, located=located))
 
 
 def _first_of(generation: Generation, *kinds: str) -> int | None:
@@ -211,12 +238,19 @@ def _first_sound(spans: Iterable[float | None]) -> float | None:
     return next((span for span in spans if span is not None), None)
 
 
-def ice_stats(tube: Tube) -> dict[str, object]:
-    """The row of a tube in `ice_stats`, its main columns."""
-    generations = tube.generations
-    found = [kind for one in generations for (kind, _), _ in one.candidates]
-    none_found = tube.trickle and any(one.ended for one in generations) and not tube.candidates_reported
-    counted = bool(found) or none_found
+def _found(tube: Tube) -> list[str]:
+    return [kind for one in tube.generations for (kind, _), _ in one.candidates]
+
+
+def _counted(tube: Tube) -> bool:
+    """Whether all candidates are known, were it that there are none."""
+    none_found = tube.trickle and tube.ending_told and not tube.candidates_reported
+    return tube.whole and (bool(_found(tube)) or none_found)
+
+
+def attempts(tube: Tube) -> tuple[int, int]:
+    """Attempts at an allocation, or at credentials where there is none: granted, tried."""
+    generations, found, counted = tube.generations, _found(tube), _counted(tube)
     relays, fetched = found.count("relay"), len(tube.fetches)
     with_turn = bool(tube.fetches) or tube.turn_given
     # gathering ended, its candidates are in the log, a TURN server was there, and neither grant nor refusal came
@@ -230,7 +264,20 @@ def ice_stats(tube: Tube) -> dict[str, object]:
         and not any(k == "relay" for (k, _), _ in one.candidates)
     ]
     refused = sum(len(one.refusals) for one in generations) + len(silent)
-    granted, tried = (relays, relays + refused) if relays + refused else (fetched, fetched + tube.fetch_failures)
+    return (relays, relays + refused) if relays + refused else (fetched, fetched + tube.fetch_failures)
+
+
+def connection_times(tube: Tube) -> Iterator[float | None]:
+    """From checks to a connection, by generation; none of the first where its states may have been held back."""
+    for number, one in enumerate(tube.generations, 1):
+        yield None if number == 1 and tube.may_be_held else _span(one.checking, one.ice_connected)
+
+
+def ice_stats(tube: Tube) -> dict[str, object]:
+    """The row of a tube in `ice_stats`, its main columns."""
+    generations = tube.generations
+    found, counted = _found(tube), _counted(tube)
+    granted, tried = attempts(tube) if tube.whole else (0, 0)
     completed = _first_sound(_span(one.started, one.completed) for one in generations)
     return {
         "conversation_id": tube.conversation_id,
@@ -243,7 +290,7 @@ def ice_stats(tube: Tube) -> dict[str, object]:
         "turn_credential_fetch_ms": tube.fetches[0] if tube.fetches else None,
         "turn_allocations_attempted": tried or None,
         "turn_allocation_success_rate": granted / tried if tried else None,
-        "connection_time_ms": _first_sound(_span(one.checking, one.ice_connected) for one in generations),
+        "connection_time_ms": _first_sound(connection_times(tube)),
         "pair_bytes_sent": tube.transport[0] if tube.transport else None,
         "pair_bytes_received": tube.transport[1] if tube.transport else None,
         "generations": len(generations),
@@ -276,7 +323,8 @@ def _estimates(tube: Tube) -> Iterable[tuple[str, Estimate]]:
         refused = min(one.refusals, default=None)
         prompt = host if host is not None and one.started is not None and host - one.started <= 10 else None
         handshake = HANDSHAKE_ROUND_TRIPS[tube.side]
-        begun = one.ice_connected if one.checking is not None else None
+        told_late = number == 1 and tube.may_be_held and tube.side == "gateway"
+        begun = one.ice_connected if one.checking is not None and not told_late else None
         spans = (
             (own, 1, "gathering_srflx", one.started, srflx, 1, 2.1),
             (own, 1, "gathering_relay", one.started, relay, 2, 2.3),

@@ -30,7 +30,7 @@ class Life:
     events: tuple[Event, ...]
 
     def folded(self) -> Tube:
-        return fold(self.tube_id, self.conversation_id, self.events)
+        return fold(self.tube_id, self.conversation_id, self.events, located=self.era != ADJACENT)
 
 
 @dataclass(frozen=True, slots=True)

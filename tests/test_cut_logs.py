@@ -124,3 +124,14 @@ def test_a_logger_that_is_not_written_does_not_say_that_there_was_nothing() -> N
     }
     found = tables(**muted)["ice_stats"]
     assert found["total_candidates"].null_count() == found["turn_allocations_attempted"].null_count() == len(found) == 2
+
+
+def test_the_other_log_is_not_needed_to_tell_conversations_on_one_tube_apart() -> None:
+    capture = "2.2.9/I-conversations-on-one-tube"
+    gateway = lines(capture, "gateway")
+    alone, both = tables(gateway=gateway), tables(client=lines(capture, "client"), gateway=gateway)
+    columns = ("conversation_id", "bytes_sent", "bytes_received", "messages_sent", "messages_received")
+    told = [sorted(found["conversations"].select(columns).rows()) for found in (alone, both)]
+    assert told[0] == told[1]
+    assert len(told[0]) == 3
+    assert None not in {value for row in told[0] for value in row}

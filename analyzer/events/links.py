@@ -165,14 +165,23 @@ def _with_best(pairs: pl.DataFrame) -> pl.DataFrame:
     return in_portions(by_tube, pl.col("conversation_id"), lambda some: some.with_columns(of_conversation, in_scope))
 
 
-def _kept(pairs: pl.DataFrame, tubes: pl.DataFrame) -> pl.DataFrame:
-    """The links that hold."""
+def _own_named(events: pl.DataFrame) -> pl.DataFrame:
+    """Labels that a channel's own lines, which know no tube, call its conversation: scope, conversation_id."""
+    own = events.filter(pl.col("tube_id").is_null(), pl.col("conversation_id") == pl.col("label"))
+    return own.select("scope", "conversation_id").unique()
+
+
+def _kept(pairs: pl.DataFrame, tubes: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
+    """The links that hold. `named` are labels that are conversations (`_own_named`)."""
     # the library itself passes a tube id where a conversation id belongs: no conversation
     found = _with_best(pairs.join(tubes.select(conversation_id="tube_id"), on="conversation_id", how="anti"))
     label, place = _RANK["channel_label"], _RANK["adjacency"]
+    found = found.join(named.unique().with_columns(own=True), on=["scope", "conversation_id"], how="left")
     kept = found.filter(
-        # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's
-        ~((pl.col("rank") == label) & (pl.col("of_tube") < label) & (pl.col("of_conversation") >= label)),
+        # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's, and
+        # one that its own channel calls its conversation is one of several on the tube
+        ~((pl.col("rank") == label) & (pl.col("of_tube") < label) & (pl.col("of_conversation") >= label))
+        | pl.col("own").fill_null(False),
         # what only stands next to a tube's line counts where its own log tells no better
         ~((pl.col("rank") == place) & ((pl.col("of_tube") < place) | (pl.col("in_scope") < place))),
     )
@@ -193,15 +202,16 @@ def find(chunks: Iterable[Chunk]) -> Links:
 
     Chunks hold `seq`, `scope`, `kind`, `tube_id`, `conversation_id` and `label`, ids as numbers.
     """
-    pairs, tubes, places = [], [], []
+    pairs, tubes, places, named = [], [], [], []
     carried: pl.DataFrame | None = None
     for chunk in chunks:
         adjacent, carried = _adjacent(chunk, carried)
         pairs.append(_named_together(chunk.events, adjacent))
+        named.append(_own_named(chunk.events))
         tubes.append(_first(chunk.events.filter(pl.col("tube_id").is_not_null())))
         places.append(adjacent)
     first = _first(pl.concat(tubes))
-    links = _kept(_best(pl.concat(pairs)), first)
+    links = _kept(_best(pl.concat(pairs)), first, pl.concat(named))
     # next to a line of another conversation's tube a report only happens to stand
     beside = pl.concat(places)
     apt = beside.join(near(links, beside, "tube_id"), on=["conversation_id", "tube_id"], how="semi")

@@ -94,7 +94,8 @@ def duplicates(parts: Sequence[Part]) -> dict[int, pl.Series]:
 def _outline(parts: Sequence[Part], bundle: Sequence[int], left_out: Mapping[int, pl.Series]) -> pl.DataFrame:
     """What correlation needs of the events of some parts; what is `left_out`, and mere repetitions, are not among them.
 
-    Beside `NEEDED`: whether a row is `in_series` or `series_only`; `part`, a place in the parts, and `at`, a row in its
+    Beside `NEEDED`: whether a row is `in_series` or `series_only`, and whether it names no tube, but what a tube can be
+    told by (`by_name`); `part`, a place in the parts, and `at`, a row in its
     file.
     """
     columns = list(dict.fromkeys((*NEEDED, *READ, *(name for names in COURSE.values() for name in names))))
@@ -115,8 +116,12 @@ def _outline(parts: Sequence[Part], bundle: Sequence[int], left_out: Mapping[int
 
 
 def _narrow(placed: pl.DataFrame, *apart: str) -> pl.DataFrame:
-    in_series = pl.col("kind").is_in(list(COURSE))
-    return narrowed(thin(placed, COURSE, *apart).select(*NEEDED, "at", "series_only", in_series=in_series, part="part"))
+    further = {
+        "in_series": pl.col("kind").is_in(list(COURSE)),
+        "by_name": pl.col("tube_id").is_null()
+        & pl.any_horizontal(pl.col("conversation_id", "channel_label").is_not_null()),
+    }
+    return narrowed(thin(placed, COURSE, *apart).select(*NEEDED, "at", "series_only", "part", **further))
 
 
 def outline(parts: Sequence[Part], words: Words, left_out: Mapping[int, pl.Series]) -> Chunks:
@@ -215,7 +220,7 @@ def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -
     identities = pl.Series([part.identity for part in parts], dtype=pl.String)
     source = identities.gather(wanted["part"]).alias("source")
     named = [pl.col("source").cast(pl.Categorical).alias("name")] if "name" in columns else []
-    return found.with_columns(source, *named, *wanted.select("seq", *PLACE))
+    return found.with_columns(source, *named, *wanted.select("seq", "by_name", *PLACE))
 
 
 #: what of an event tells a candidate or a side

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from analyzer.pipeline import ingest
 from analyzer.reductions.leg_names import LEGS
 from tests.datasets import CAPTURED
-from tests.oracle import fold
+from tests.oracle import fold, legs
 from tests.oracle.checks import check_attempts, check_setup
 from tests.oracle.durations import check_durations
 from tests.oracle.life import check_life, same
@@ -128,7 +128,7 @@ def check_legs(tables: Tables, lives: Sequence[Life]) -> None:
     chosen = tables["leg_measurements"].filter("chosen", pl.col("leg").is_in(LEGS)).to_dicts()
     shown = {row["conversation_id"]: row for row in tables["connection_legs"].to_dicts()}
     for conversation_id, tubes in expected(lives).items():
-        told = fold.legs(tubes)
+        told = legs.legs(tubes)
         found = {row["leg"]: row for row in chosen if row["conversation_id"] == conversation_id}
         derived = {leg for leg, row in found.items() if row["method"] in ("difference", "sum")}
         assert found.keys() - derived == told.keys(), conversation_id
@@ -152,7 +152,7 @@ def check_backends(tables: Tables, lives: Sequence[Life]) -> None:
     ]
     assert all(row["side"] == "gateway" and row["origin"] for row in rows)
     assert sorted(found) == sorted(
-        (life.conversation_id, life.tube_id, leg, BASE + timedelta(milliseconds=at), ms, fold.is_sound_connect(ms))
+        (life.conversation_id, life.tube_id, leg, BASE + timedelta(milliseconds=at), ms, legs.is_sound_connect(ms))
         for life in lives
         for leg, at, ms in life.folded().backends
     )

@@ -178,8 +178,8 @@ def _kept(pairs: pl.DataFrame, tubes: pl.DataFrame, named: pl.DataFrame) -> pl.D
     label, place = _RANK["channel_label"], _RANK["adjacency"]
     found = found.join(named.unique().with_columns(own=True), on=["scope", "conversation_id"], how="left")
     kept = found.filter(
-        # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's, and
-        # one that its own channel calls its conversation is one of several on the tube
+        # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's,
+        # and one that its own channel calls its conversation is one of several on the tube
         ~((pl.col("rank") == label) & (pl.col("of_tube") < label) & (pl.col("of_conversation") >= label))
         | pl.col("own").fill_null(False),
         # what only stands next to a tube's line counts where its own log tells no better

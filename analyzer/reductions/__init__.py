@@ -37,6 +37,7 @@ from analyzer.reductions import (
     unchanged,
 )
 from analyzer.reductions.facts import COLUMNS, gather
+from analyzer.reductions.one_log import of_one_log, untied
 from analyzer.tables import small
 from analyzer.tables.declare import ID
 from analyzer.tables.small import Rows
@@ -275,8 +276,11 @@ def reduce(
 
     def one(batch: _Batch) -> dict[str, pl.DataFrame]:
         streams, relayed, changed = _spelled(batch, sources)
-        told = Streams(sources.whole(streams.events.filter(~pl.col("series_only")), COLUMNS), streams.links)
-        series = _series(streams.events.filter("in_series"), sources.whole)
+        events = sources.whole(streams.events.filter(~pl.col("series_only")), COLUMNS)
+        both = of_one_log(events, streams.links)
+        told = Streams(untied(events, both), streams.links)
+        del events
+        series = _series(untied(streams.events.filter("in_series"), both), sources.whole)
         reduced = _reduce(told, series, sources.resolution, relayed)
         reduced[unchanged.FINGERPRINTS.name] = changed.select("conversation_id", "fingerprint")
         return {name: small.coded(rows) for name, rows in reduced.items()}

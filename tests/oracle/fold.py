@@ -9,15 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import NamedTuple
 
 #: an agent that says disconnected sooner than it waits speaks of a close
 VERDICT_MS = 29_000
 LOST = ("ConnectionLost", "ConnectionFailed")
-OWN_LEG = {"client": "client_to_krelay", "gateway": "krelay_to_gateway"}
-HANDSHAKE_ROUND_TRIPS = {"client": 2, "gateway": 3}
-#: what the library itself needs in a handshake, ms
-HANDSHAKE_WORK = {"client": 2.5, "gateway": 2.9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,67 +289,6 @@ def ice_stats(tube: Tube) -> dict[str, object]:
         "pair_bytes_sent": tube.transport[0] if tube.transport else None,
         "pair_bytes_received": tube.transport[1] if tube.transport else None,
         "generations": len(generations),
-    }
-
-
-class Estimate(NamedTuple):
-    """One sound estimate of a leg; the least of a leg is the best."""
-
-    standing: int
-    generation: int
-    value_ms: float
-    method: str
-
-
-def is_sound_connect(printed: float) -> bool:
-    """Whether a printed duration can be that of one TCP handshake: not cut to nothing, and without a repeated SYN."""
-    return 0 < printed < 1000
-
-
-def _estimates(tube: Tube) -> Iterable[tuple[str, Estimate]]:
-    for leg, _, printed in tube.backends:
-        if is_sound_connect(printed):
-            yield leg, Estimate(1, 0, printed, "backend_connect")
-    if tube.side is None:
-        return
-    own = OWN_LEG[tube.side]
-    for number, one in enumerate(tube.generations, 1):
-        host, srflx, relay = (_first_of(one, kind) for kind in ("host", "srflx", "relay"))
-        refused = min(one.refusals, default=None)
-        prompt = host if host is not None and one.started is not None and host - one.started <= 10 else None
-        handshake = HANDSHAKE_ROUND_TRIPS[tube.side]
-        told_late = number == 1 and tube.may_be_held and tube.side == "gateway"
-        begun = one.ice_connected if one.checking is not None and not told_late else None
-        spans = (
-            (own, 1, "gathering_srflx", one.started, srflx, 1, 2.1),
-            (own, 1, "gathering_relay", one.started, relay, 2, 2.3),
-            (own, 1, "gathering_allocation_error", one.started, refused, 2, 2.3),
-            (own, 1, "host_to_srflx", prompt, srflx, 1, 1.2),
-            (own, 1, "host_to_relay", prompt, relay, 2, 1.5),
-            (own, 1, "host_to_allocation_error", prompt, refused, 2, 1.5),
-            (own, 2, "gathering_relay_minus_srflx", srflx, relay, 1, 0.5),
-            (
-                "end_to_end",
-                1,
-                "dtls_handshake",
-                begun,
-                one.peer_connected,
-                handshake,
-                HANDSHAKE_WORK[tube.side],
-            ),
-        )
-        for leg, standing, method, start, end, round_trips, work in spans:
-            if start is not None and end is not None and 0 < (end - start - work) / round_trips <= 5000:
-                yield leg, Estimate(standing, number, (end - start - work) / round_trips, method)
-
-
-def legs(tubes: Sequence[Tube]) -> dict[str, tuple[float, set[str]]]:
-    """The chosen direct estimate of each leg of a conversation, with its method (several where they tie)."""
-    found = [pair for tube in tubes for pair in _estimates(tube)]
-    best = {leg: min(one[:3] for of, one in found if of == leg) for leg in {leg for leg, _ in found}}
-    return {
-        leg: (value[2], {one.method for of, one in found if of == leg and one[:3] == value})
-        for leg, value in best.items()
     }
 
 

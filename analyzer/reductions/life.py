@@ -248,12 +248,12 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     counted = _KIND.is_in(["bytes_sent_counted", "bytes_received_counted"])
     channel = _KIND == "channel_state_changed"
     gathers = (_KIND == "gathering_started") | ((_KIND == "gathering_state_changed") & (_STATE == "gathering"))
-    begins = _STATE.filter(path).first().is_in(["new", "checking", "connecting"]).fill_null(False)
+    begins = _STATE.filter(path).first().is_in(["new", "checking", "connecting"])
     facts = own.group_by("tube_id").agg(
         # a tube that is set up checks and connects; one that was there before is already connected
-        begun=_KIND.is_in(BEGINNINGS).any() | begins,
+        begun=_KIND.is_in(BEGINNINGS).any() | begins.fill_null(False),
         # of what such a tube gathered before its first line nothing is known
-        whole=_KIND.is_in(BEGINNINGS).any() | (begins & gathers.filter(_KIND.is_in(_OF_GATHERING)).first()),
+        whole=_KIND.is_in(BEGINNINGS).any() | (begins.fill_null(True) & gathers.filter(_KIND.is_in(_OF_GATHERING)).first()),
         # what only says that something broke (it is spelled in small letters) does not say when it was well again
         states_told=(path & pl.col("state").str.contains("^[A-Z]")).fill_null(False).any(),
         was_connected=(

@@ -88,7 +88,7 @@ class Tube:
     @property
     def whole(self) -> bool:
         """Whether its log has all of its gathering."""
-        return self.set_up or (self.begun and bool(self.gathers))
+        return self.set_up or (bool(self.gathers) and (self.begun or not self.states_told))
 
     @property
     def may_be_held(self) -> bool:

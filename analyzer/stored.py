@@ -95,8 +95,7 @@ def _outline(parts: Sequence[Part], bundle: Sequence[int], left_out: Mapping[int
     """What correlation needs of the events of some parts; what is `left_out`, and mere repetitions, are not among them.
 
     Beside `NEEDED`: whether a row is `in_series` or `series_only`, and whether it names no tube, but what a tube can be
-    told by (`by_name`); `part`, a place in the parts, and `at`, a row in its
-    file.
+    told by (`by_name`); `part`, a place in the parts, and `at`, a row in its file.
     """
     columns = list(dict.fromkeys((*NEEDED, *READ, *(name for names in COURSE.values() for name in names))))
     paths = [parts[number].path for number in bundle]

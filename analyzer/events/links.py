@@ -176,15 +176,14 @@ def _kept(pairs: pl.DataFrame, tubes: pl.DataFrame, named: pl.DataFrame) -> pl.D
     # the library itself passes a tube id where a conversation id belongs: no conversation
     found = _with_best(pairs.join(tubes.select(conversation_id="tube_id"), on="conversation_id", how="anti"))
     label, place = _RANK["channel_label"], _RANK["adjacency"]
-    found = found.join(named.unique().with_columns(own=True), on=["scope", "conversation_id"], how="left")
-    kept = found.filter(
-        # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's,
-        # and one that its own channel calls its conversation is one of several on the tube
-        ~((pl.col("rank") == label) & (pl.col("of_tube") < label) & (pl.col("of_conversation") >= label))
-        | pl.col("own").fill_null(False),
-        # what only stands next to a tube's line counts where its own log tells no better
-        ~((pl.col("rank") == place) & ((pl.col("of_tube") < place) | (pl.col("in_scope") < place))),
-    )
+    # a label alone makes no conversation where the tube has one; the label of one known elsewhere is the peer's, and
+    # one that its own channel calls its conversation is one of several on the tube
+    bare = (pl.col("rank") == label) & (pl.col("of_tube") < label) & (pl.col("of_conversation") >= label)
+    labels = found.filter(bare)
+    own = labels.join(near(named, labels, "conversation_id"), on=["scope", "conversation_id"], how="semi")
+    # what only stands next to a tube's line counts where its own log tells no better
+    beside = (pl.col("rank") == place) & ((pl.col("of_tube") < place) | (pl.col("in_scope") < place))
+    kept = pl.concat([found.filter(~bare, ~beside), own])
     best = in_portions(
         kept, _TUBE, lambda some: some.group_by("conversation_id", "tube_id").agg(pl.col("rank", "order").min())
     )

@@ -20,7 +20,8 @@ LOST_REASONS = ("ConnectionLost", "ConnectionFailed")
 #: state of an outage that is told by nothing but the data channel
 GONE = "closed"
 _KIND = pl.col("kind")
-_TELLS_LOSS = _KIND.is_in(["backend_closed", "close_reason_retrieved"]) & pl.col("close_reason").is_in(LOST_REASONS)
+_REASONS = ("backend_closed", "close_reason_retrieved")
+_TELLS_LOSS = _KIND.is_in(_REASONS) & pl.col("close_reason").is_in(LOST_REASONS)
 _SCHEMA = ("tube_id", "down_at", "down_seq", "close_reason", "reason_at", "reason_seq")
 
 
@@ -30,7 +31,7 @@ def dropped(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     `found` are the changes of state. Out: `tube_id`, `down_at` and `down_seq` of the first data channel that was gone,
     `close_reason`, `reason_at` and `reason_seq`.
     """
-    kinds = ["backend_closed", "close_reason_retrieved", "channel_close_requested", "channel_closing", *ENDINGS]
+    kinds = [*_REASONS, "channel_close_requested", "channel_closing", *ENDINGS]
     lines = (
         events.lazy()
         .filter(_KIND.is_in(kinds), pl.col("tube_id").is_not_null())

@@ -346,6 +346,7 @@ def _told_apart(tubes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
         .over("conversation_id")
         .replace_strict(opposite, return_dtype=pl.String)
     ).unique("tube_id", keep="none")
+    # where both sides are told, such counters are of no tube already (`one_log`); here one of them may not be
     both = ends.filter(pl.col("side").n_unique().over("conversation_id", "scope") > 1).select("tube_id").unique()
     alike = pl.col("tube_id").is_in(both["tube_id"].implode())
     return (

@@ -9,24 +9,27 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.reductions.facts import sides
+from analyzer.reductions.query import collected
 
 
 def of_one_log(events: pl.DataFrame, links: pl.DataFrame) -> pl.Series:
     """Tubes that have the other end of a conversation in their own log."""
-    own = events.filter(~pl.col("by_name"))
-    scopes = own.group_by("tube_id").agg(pl.col("scope").first())
-    ends = (
-        links.select("conversation_id", "tube_id")
-        .join(sides(own).drop_nulls("side"), on="tube_id")
-        .join(scopes, on="tube_id")
-    )
-    return ends.filter(pl.col("side").n_unique().over("conversation_id", "scope") > 1)["tube_id"].unique()
+    named = events.lazy().filter(pl.col("tube_id").is_not_null())
+    scopes = collected(named.group_by("tube_id").agg(pl.col("scope").first()))
+    ends = links.select("conversation_id", "tube_id").join(scopes, on="tube_id")
+    together = ends.filter(pl.len().over("conversation_id", "scope") > 1)
+    if together.is_empty():
+        # as in nearly all logs
+        return together["tube_id"]
+    asked = together.lazy().select("tube_id").unique()
+    told = collected(sides(named.join(asked, on="tube_id", how="semi", maintain_order="left")))
+    sided = together.join(told.drop_nulls("side"), on="tube_id")
+    return sided.filter(pl.col("side").n_unique().over("conversation_id", "scope") > 1)["tube_id"].unique()
 
 
 def untied(events: pl.DataFrame, both: pl.Series) -> pl.DataFrame:
     """Events that are of no tube where they could be of either."""
     if both.is_empty():
-        # as in nearly all logs
         return events
     of_either = pl.col("by_name") & pl.col("tube_id").is_in(both.implode()).fill_null(False)
     return events.with_columns(tube_id=pl.when(~of_either).then("tube_id"))

@@ -10,6 +10,7 @@ import pytest
 
 from analyzer.reductions.artefacts import (
     ARTEFACTS,
+    CLOCK_SET_BACK,
     EPOCH_VALUES,
     FIRST_CANDIDATE_CLOCK,
     FIRST_CONVERSATION,
@@ -30,19 +31,20 @@ Rebuild = Callable[[Any], Capture]
 REFUSED = {
     SIX_SECOND_SLEEP: ("end_to_end", "dtls_handshake", "gateway"),
     WHOLE_SECOND_TIMES: ("gathering", "state_change", "client"),
+    CLOCK_SET_BACK: ("ice_connection_establishment", "state_change", "client"),
     EPOCH_VALUES: ("gathering", "reported", "gateway"),
     FIRST_CANDIDATE_CLOCK: ("gathering", "reported", "client"),
 }
 
 
 def evidence(artefact: Artefact) -> list[str]:
-    return [path.removeprefix("captured/") for path in artefact.evidence]
+    return list(artefact.evidence)
 
 
 @pytest.fixture
 def shown(rebuilt: Rebuild) -> Callable[[str], Capture]:
     """A shipped capture by its name, rebuilt."""
-    return lambda name: rebuilt(ROOT / "fixtures" / "captured" / name)
+    return lambda name: rebuilt(ROOT / "fixtures" / name)
 
 
 def test_each_has_its_name_and_its_evidence() -> None:
@@ -106,7 +108,7 @@ def test_first_use_is_allowed_for_in_the_lower_bound(name: str, shown: Callable[
 
 
 def test_first_conversations_are_slow_to_begin_and_later_ones_are_not(shown: Callable[[str], Capture]) -> None:
-    name = "2.2.9/O-conversation-reused"
+    name = "captured/2.2.9/O-conversation-reused"
     capture = shown(name)
     client = capture.tables["leg_measurements"].filter(
         pl.col("leg") == "client_to_krelay", pl.col("method") == "gathering_relay"
@@ -165,7 +167,7 @@ def test_values_of_two_clocks_have_no_bounds(shown: Callable[[str], Capture]) ->
 
 def _without_times(side: str, name: str) -> list[str]:
     """The lines of a capture as Commander's console would have written them."""
-    return [line.split(" ", 2)[2] if line[:4] == "2026" else line for line in lines(name, side)]
+    return [line.split(" ", 2)[2] if line[:4] == "2026" else line for line in lines(name.removeprefix("captured/"), side)]
 
 
 def test_what_counts_from_the_first_candidate_is_no_gathering(shown: Callable[[str], Capture]) -> None:
@@ -184,3 +186,15 @@ def test_what_counts_from_the_first_candidate_is_no_gathering(shown: Callable[[s
     (sound,) = rows.filter(pl.col("side") == "gateway").to_dicts()
     assert told["gateway"] == sound["value_ms"] == pytest.approx(timed["gateway"], abs=3)
     assert sound["low_ms"] <= timed["gateway"] <= sound["high_ms"]
+
+
+def test_behind_a_clock_that_was_set_back_the_spans_are_sound(shown: Callable[[str], Capture]) -> None:
+    set_back, plain = shown("cases/clock_set_back").tables, shown("captured/2.2.9/D-relay-client").tables
+    (told,) = set_back["ice_stats"].to_dicts()
+    (true,) = plain["ice_stats"].filter(pl.col("side") == "client").to_dicts()
+    # half a second was taken out of the checks
+    assert (told["connection_time_ms"], true["connection_time_ms"]) == (None, 2152.0)
+    assert told["current_rtt_ms"] == true["current_rtt_ms"]
+    phases = set_back["setup_phases"]
+    assert phases.filter(pl.col("phase") == "checks")["duration_ms"].to_list() == [None]
+    assert phases.filter(pl.col("phase") == "dtls")["duration_ms"].to_list() == [236.0]

@@ -67,7 +67,8 @@ def rebuild(folder: Path, out: Path) -> Capture:
     logs = sorted(str(path) for path in folder.iterdir() if ".log" in path.name)
     ingest(logs, out)
     tables = {path.name: pl.read_parquet(path) for path in out.iterdir() if path.name != "_analyzer"}
-    return Capture(folder, json.loads((folder / "truth.json").read_text()), tables)
+    told = folder / "truth.json"
+    return Capture(folder, json.loads(told.read_text()) if told.exists() else {}, tables)
 
 
 def _oracle_lines(folder: Path) -> Iterator[dict[str, Any]]:

@@ -65,6 +65,14 @@ WHOLE_SECOND_TIMES = Artefact(
     ("captured/2.2.9/A-host-trickle-service-format",),
     refuses="times have whole seconds",
 )
+CLOCK_SET_BACK = Artefact(
+    "clock_set_back",
+    "A clock that was corrected, or local time at the end of daylight-saving time, goes back while a tube is open: spans"
+    " over that moment are too short. Times that fall tell it; a step smaller than the silence around it shows nowhere.",
+    "Refused: every estimate whose span may hold the moment. Phases of the set-up around it have no duration.",
+    ("cases/clock_set_back",),
+    refuses="the times of its log fall",
+)
 EPOCH_VALUES = Artefact(
     "epoch_values",
     "From 2.1 on two places tell the collector of gathering, one in epoch ms and one in ms since the connection was made;"
@@ -88,6 +96,7 @@ ARTEFACTS = (
     TWO_SRFLX,
     NOMINATION_WAIT,
     WHOLE_SECOND_TIMES,
+    CLOCK_SET_BACK,
     EPOCH_VALUES,
     FIRST_CANDIDATE_CLOCK,
 )

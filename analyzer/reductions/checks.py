@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions.facts import PEER, Facts
+from analyzer.reductions.facts import CLOCK, PEER, Facts
 from analyzer.reductions.query import collected
 
 _SENT, _ANSWERED = ("check_sent", "pair_nominated"), "check_answered"
@@ -19,14 +19,13 @@ def transactions(facts: Facts) -> pl.DataFrame:
     """Find checks with their responses, on the pair that each tube's agent selected last.
 
     Returns:
-        One row each: tube_id, generation, side, sub_second, resolution_ms, check_sent_at, check_answered_at, check_answered_origin.
+        One row each: tube_id, generation, side, those of `CLOCK`, check_sent_at, check_answered_at, check_answered_origin.
     """
     pair = ["tube_id", "local_candidate", "remote_candidate"]
     selected = facts.tubes.select(
         "tube_id",
         "side",
-        "sub_second",
-        "resolution_ms",
+        *CLOCK,
         local_candidate="selected_local",
         remote_candidate="selected_remote",
     ).drop_nulls(pair)
@@ -49,8 +48,7 @@ def transactions(facts: Facts) -> pl.DataFrame:
         .select(
             *PEER,
             "side",
-            "sub_second",
-            "resolution_ms",
+            *CLOCK,
             "check_sent_at",
             check_answered_at="ts",
             check_answered_origin="origin",

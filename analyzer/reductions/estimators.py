@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analyzer.reductions.artefacts import WHOLE_SECOND_TIMES
+from analyzer.reductions.artefacts import CLOCK_SET_BACK, WHOLE_SECOND_TIMES
 from analyzer.reductions.facts import PEER, elapsed_ms
 from analyzer.reductions.leg_names import OWN_LEG
 from analyzer.reductions.query import collected
+from analyzer.reductions.set_back import around
 
 #: forwarding from Rust to Python: median 1-2 ms, 95th percentile 5 ms, in releases since 1.6
 LAG_MS = 5.0
@@ -57,6 +58,7 @@ def _refusal(estimator: Estimator) -> pl.Expr:
     span, value = elapsed_ms(estimator.start, estimator.end), pl.col("value_ms")
     reasons = [
         *(pl.when(broken.fill_null(False)).then(pl.lit(reason)) for reason, broken in estimator.unsound),
+        pl.when(around(estimator.start, estimator.end)).then(pl.lit(CLOCK_SET_BACK.reason)),
         pl.when(~pl.col("sub_second")).then(pl.lit(WHOLE_SECOND_TIMES.reason)),
         pl.when(span < 0 if estimator.may_be_zero else span <= 0).then(pl.lit("the end is not after the start")),
         pl.when((value <= 0) & ~pl.lit(estimator.may_be_zero)).then(pl.lit("no longer than the library's own work")),
@@ -72,7 +74,7 @@ def _bounds(estimator: Estimator) -> pl.Expr:
     broken = [reason.fill_null(False) for _, reason in estimator.unsound]
     span = elapsed_ms(estimator.start, estimator.end)
     return (
-        ~pl.any_horizontal(*broken, pl.lit(False))
+        ~pl.any_horizontal(*broken, around(estimator.start, estimator.end))
         & (span <= estimator.plausible_ms * estimator.round_trips)
         & (span > -pl.col("resolution_ms") - LAG_MS)
     )
@@ -81,7 +83,7 @@ def _bounds(estimator: Estimator) -> pl.Expr:
 def estimates(spans: pl.DataFrame, *estimators: Estimator) -> pl.DataFrame:
     """One row for each span that has both ends, in columns of `leg_measurements`, with `standing` and without the conversation.
 
-    One estimator after the other. `spans` has tube_id, generation, side, sub_second, resolution_ms and the columns that
+    One estimator after the other. `spans` has tube_id, generation, side, those of `CLOCK` and the columns that
     the estimators name.
     """
     return collected(pl.concat(_estimates(spans.lazy(), one) for one in estimators))

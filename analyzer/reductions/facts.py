@@ -17,9 +17,12 @@ from analyzer.events.correlate import Streams
 from analyzer.reductions import life
 from analyzer.reductions.own_ends import own_ends
 from analyzer.reductions.query import collected
+from analyzer.reductions.set_back import around, set_back
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 PEER = ["tube_id", "generation"]
+#: what is known of the times of a tube
+CLOCK = ("sub_second", "resolution_ms", "again_from", "again_to")
 #: kinds of events that tell of a candidate
 CANDIDATE_KINDS = (
     "candidate_gathered",
@@ -61,6 +64,11 @@ def elapsed_ms(start: str, end: str) -> pl.Expr:
     """Milliseconds from one time column to another."""
     # Polars divides one row and many in different ways, whose last bits differ: rounded to what was measured, they agree
     return ((pl.col(end) - pl.col(start)).dt.total_microseconds() / 1000).round(3)
+
+
+def known_ms(start: str, end: str) -> pl.Expr:
+    """The same where times are finer than a second and of one clock, over rows with the columns of `CLOCK`; else null."""
+    return pl.when("sub_second", ~around(start, end)).then(elapsed_ms(start, end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +262,7 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             source=pl.col("source").first(),
             begins_at=pl.col("ts").min(),
             ends_at=pl.col("ts").max(),
+            **set_back(),
             scope=pl.col("scope").first(),
             generations=pl.col("generation").max(),
             gathered=(_KIND.is_in(["gathering_completed", "gathering_reported"]) | ((_KIND == "gathering_state_changed") & (state == "complete"))).any(),
@@ -374,6 +383,6 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
         may_be_held=~pl.col("whole") & ~pl.col("located"),
     )
     generations = _generations(events, known).join(
-        tubes.lazy().select("tube_id", "side", "sub_second", "resolution_ms", "may_be_held"), on="tube_id", how="left"
+        tubes.lazy().select("tube_id", "side", "may_be_held", *CLOCK), on="tube_id", how="left"
     )
     return Facts(streams, candidates, collected(generations), tubes, changes, outages, own_ends(streams, tubes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.reductions.durations import of_tubes
-from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.facts import Facts, known_ms
 from analyzer.reductions.leg_names import END_TO_END, ICE
 from analyzer.reductions.turn_attempts import ALLOCATION
 from analyzer.tables.declare import Column, Metric, Table
@@ -80,8 +80,8 @@ ICE_STATS = Table(
 
 
 def _sound(name: str, start: str, end: str) -> pl.Expr:
-    span = elapsed_ms(start, end)
-    return pl.when(pl.col("sub_second"), span >= 0, span < 600_000).then(span).alias(name)
+    span = known_ms(start, end)
+    return pl.when(span >= 0, span < 600_000).then(span).alias(name)
 
 
 def _first_candidate(facts: Facts) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.facts import Facts, known_ms
 
 WAITS_MS = (0.0, 500.0, 1000.0, 2000.0)
 RELAY_WAIT_MS = WAITS_MS[-1]
@@ -42,8 +42,8 @@ def fitting_waits(facts: Facts, measurements: pl.DataFrame) -> pl.DataFrame:
         "conversation_id", round_trip="value_ms"
     )
     first = facts.generations.filter(
-        pl.col("generation") == 1, ~pl.col("may_be_held"), pl.col("held_back_at").is_null(), "sub_second"
-    ).select("tube_id", span=elapsed_ms("checking_at", "ice_connected_at"))
+        pl.col("generation") == 1, ~pl.col("may_be_held"), pl.col("held_back_at").is_null()
+    ).select("tube_id", span=known_ms("checking_at", "ice_connected_at"))
     known = (
         links.join(facts.tubes.select("tube_id", "side"), on="tube_id")
         .join(round_trips, on="conversation_id", how="left")

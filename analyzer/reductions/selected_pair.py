@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.events.candidate import parse_pair_candidate
-from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.facts import Facts, known_ms
 from analyzer.reductions.query import collected
 
 #: a wait below this nominated a host pair: the next wait of the agent is 500 ms
@@ -72,7 +72,7 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         .select(
             "tube_id",
             "held_back_at",
-            wait_ms=elapsed_ms("checking_at", "ice_connected_at"),
+            wait_ms=known_ms("checking_at", "ice_connected_at"),
         )
     )
     local = {
@@ -90,9 +90,9 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         .with_columns(*local.values(), *remote.values())
         .with_columns(
             # held-back callbacks make the wait meaningless, and so do whole seconds
-            wait_ms=pl.when(
-                "sub_second", ~pl.col("may_be_held"), pl.col("held_back_at").is_null(), pl.col("wait_ms") >= 0
-            ).then("wait_ms"),
+            wait_ms=pl.when(~pl.col("may_be_held"), pl.col("held_back_at").is_null(), pl.col("wait_ms") >= 0).then(
+                "wait_ms"
+            ),
             remote_types=pl.coalesce(pl.col("remote_types").list.drop_nulls(), "other_types"),
         )
     )

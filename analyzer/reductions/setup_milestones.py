@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.events.links import CONTROL, canonical
-from analyzer.reductions.facts import Facts
+from analyzer.reductions.facts import CLOCK, Facts
 
 PHASES: tuple[tuple[str, str], ...] = (
     ("preparation", "first line of the tube → credentials requested, else peer connection requested"),
@@ -133,7 +133,7 @@ def phase_ends(facts: Facts) -> pl.LazyFrame:
     requested_at = pl.coalesce("requested_at", pl.max_horizontal("begins_at", "fetch_began_at"))
     marks = _own_marks(facts).join(_tube_marks(facts.streams.events.lazy()), on="tube_id")
     tubes = facts.tubes.lazy().select(
-        "tube_id", "side", "sub_second", "was_failed", "was_closed", "was_connected", "generations"
+        "tube_id", "side", *CLOCK, "was_failed", "was_closed", "was_connected", "generations"
     )
     return (
         marks.join(tubes, on="tube_id")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.facts import CLOCK, Facts, known_ms
 from analyzer.reductions.query import collected
 from analyzer.reductions.setup_milestones import NAMES, PAIR, PHASES, phase_ends
 from analyzer.tables.declare import Column, Table
@@ -51,7 +51,7 @@ SETUP_PHASES = Table(
 
 def _phases(ends: pl.LazyFrame) -> pl.LazyFrame:
     """One row per phase, those without an end of their own joined to the next; `at` is clipped by what came later."""
-    kept = ("side", "sub_second", "ended_badly", "was_connected", "last_generation", "begins_at", "begins_origin")
+    kept = ("side", *CLOCK, "ended_badly", "was_connected", "last_generation", "begins_at", "begins_origin")
     rows = pl.concat(
         [
             ends.filter(f"{name}_is").select(
@@ -113,12 +113,12 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
     fine = pl.col("sub_second") & pl.col("begins_at").is_not_null()
     names = pl.col("phase").str.split("+")
     printed = pl.when(pl.col("phase") == "credential_fetch").then("fetch_ms")
-    duration = pl.when(fine).then(elapsed_ms("started_at", "ended_at")).when(pl.col("told")).then(printed)
+    duration = pl.when(fine).then(known_ms("started_at", "ended_at")).when(pl.col("told")).then(printed)
     # what is printed of gathering is all of it: how much of that checks ran beside is not told
     whole = pl.when(pl.col("phase") == "gathering").then("gathering_ms").otherwise(printed)
     # a fetch may have begun before the tube's first line: what it says of itself is all of it
     own = pl.when("told").then(
-        pl.coalesce(printed, pl.when(fine).then(elapsed_ms("started_at", "own_at")).otherwise(whole))
+        pl.coalesce(printed, pl.when(fine).then(known_ms("started_at", "own_at")).otherwise(whole))
     )
     released = pl.col("held_at") + pl.duration(milliseconds=pl.col("held_for_ms").fill_null(HELD_BACK_MS))
     soon = pl.duration(milliseconds=RELEASE_MS)
@@ -150,7 +150,7 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
             .when("was_connected").then(pl.lit("untold"))
             .when("ended_badly").then(pl.lit("died"))
             .otherwise(pl.lit("open")),
-            offset_ms=pl.when(fine).then(elapsed_ms("begins_at", "started_at")),
+            offset_ms=known_ms("begins_at", "started_at"),
             span_ms=own,
             wait_ms=waited,
             method=pl.when("told").then(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.facts import PEER, Facts, elapsed_ms
+from analyzer.reductions.facts import CLOCK, PEER, Facts, elapsed_ms, known_ms
 from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
 
@@ -204,19 +204,19 @@ def attempts(facts: Facts) -> pl.DataFrame:
     standing = (
         pl.when(pl.col("method") == "reported").then(0).when(pl.col("step") == ALLOCATION).then(1).otherwise(2)
     )  # fmt: skip
-    span = elapsed_ms("asked_at", "ended_at")
+    span = known_ms("asked_at", "ended_at")
     return (
-        rows.join(facts.tubes.select("tube_id", "side", "sub_second"), on="tube_id", how="left", maintain_order="left")
+        rows.join(facts.tubes.select("tube_id", "side", *CLOCK), on="tube_id", how="left", maintain_order="left")
         .join(_servers(facts), on="tube_id", how="left", maintain_order="left")
         .with_columns(
             server=pl.when(pl.col("step") == ALLOCATION).then(
                 pl.coalesce(pl.col("server").str.extract(_HOST_PORT, 1), "sole")
             ),
             transport=pl.when(pl.col("step") == ALLOCATION).then("transport"),
-            duration_ms=pl.coalesce("printed_ms", pl.when(pl.col("sub_second"), span >= 0, span < 600_000).then(span)),
+            duration_ms=pl.coalesce("printed_ms", pl.when(span >= 0, span < 600_000).then(span)),
             counted=standing == standing.min().over("tube_id"),
         )
-        .drop("sole", "sub_second", "printed_ms", "ended_at")
+        .drop("sole", *CLOCK, "printed_ms", "ended_at")
     )
 
 

@@ -167,7 +167,9 @@ def test_values_of_two_clocks_have_no_bounds(shown: Callable[[str], Capture]) ->
 
 def _without_times(side: str, name: str) -> list[str]:
     """The lines of a capture as Commander's console would have written them."""
-    return [line.split(" ", 2)[2] if line[:4] == "2026" else line for line in lines(name.removeprefix("captured/"), side)]
+    return [
+        line.split(" ", 2)[2] if line[:4] == "2026" else line for line in lines(name.removeprefix("captured/"), side)
+    ]
 
 
 def test_what_counts_from_the_first_candidate_is_no_gathering(shown: Callable[[str], Capture]) -> None:

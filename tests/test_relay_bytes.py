@@ -113,7 +113,16 @@ def test_counts_decide_only_what_they_prove(name: str, given: Given) -> None:
 def test_a_small_transfer_decides_nothing(given: Given) -> None:
     facts, selected, channels, relay = given
     small = facts.tubes.with_columns(pl.lit(6000).alias(f"transport_bytes_{way}") for way in ("sent", "received"))
-    few = Facts(facts.streams, facts.candidates, facts.generations, small, facts.changes, facts.outages, facts.ends)
+    few = Facts(
+        facts.streams,
+        facts.candidates,
+        facts.generations,
+        small,
+        facts.changes,
+        facts.outages,
+        facts.closes,
+        facts.ends,
+    )
     for peers in (100, 6500):
         assert told((few, selected, channels, relay), scaled(DIRECT[0], peers, peers)) == NOBODY
 
@@ -123,7 +132,9 @@ def test_without_the_tubes_own_count_that_of_its_channels_is_taken(given: Given)
     mute = facts.tubes.with_columns(
         pl.lit(None, pl.Int64).alias(f"transport_bytes_{way}") for way in ("sent", "received")
     )
-    info = Facts(facts.streams, facts.candidates, facts.generations, mute, facts.changes, facts.outages, facts.ends)
+    info = Facts(
+        facts.streams, facts.candidates, facts.generations, mute, facts.changes, facts.outages, facts.closes, facts.ends
+    )
     assert told((info, selected, channels, relay), lambda sessions: sessions) == DIRECTLY
     # a channel nobody counted may have carried anything
     uncounted = channels.with_columns(bytes_sent=pl.lit(None, pl.Int64))

@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.channels import VALUES
+from analyzer.reductions.closed_first import closed_first
 from analyzer.reductions.dropped import LOST_REASONS
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.life import close_reasons
@@ -40,6 +41,7 @@ CONVERSATIONS = Table(
                .otherwise(pl.lit("unknown")),
                source=("peer_state_changed", "ice_state_changed", "restart_timed_out", "tube_closing", "tube_closed", "process_started")),
         Column("close_reason", pl.String(), "Reason of the first close by that clock, else of the other log's: of its channel or of its tube, by the library's name as of that release; null where a line gives none.", source=("channel_close_requested", "tube_closing")),
+        Column("closed_first", pl.String(), "Side that began to close it: client or gateway; null where it was not closed on both, or the offset of their clocks is not known well enough to tell.", source=("channel_close_requested", "channel_closing", "tube_closing")),
         Metric("bytes_sent", pl.Int64(),
                "Application bytes the client sent over data channels (the gateway received, where only its log is there): the sum of its rows in channels.",
                pl.coalesce("client_bytes_sent", "gateway_bytes_received"), "By", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
@@ -106,6 +108,7 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame) -> pl.Da
     rows = (
         named.join(told, on="conversation_id", how="full", coalesce=True)
         .join(_traffic(channels), on="conversation_id", how="left")
+        .join(closed_first(facts, offsets), on="conversation_id", how="left")
         .with_columns(
             pl.col("any_connected", "any_failed", "any_closed", "any_lost", "any_never").fill_null(False),
             pl.col("sides", "tube_ids", "other_ids").fill_null([]),

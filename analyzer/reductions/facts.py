@@ -86,7 +86,9 @@ class Facts:
     changes: pl.DataFrame
     #: one row per span in which a tube's path was down
     outages: pl.DataFrame
-    #: one row per conversation that ended before the tube it shared
+    #: one row per conversation whose own channel ended before its tube
+    closes: pl.DataFrame
+    #: those of them that shared it with others, and ended with that
     ends: pl.DataFrame
 
 
@@ -273,6 +275,7 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             reported_total=pl.col("total_candidates").max(),
             connected_at=entered("peer_state_changed", "connected"),
             closed_at=pl.coalesce(pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(), pl.col("ts").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").min()),
+            closed_origin=pl.coalesce(pl.col("origin").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).first(), pl.col("origin").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").first()),
             gone_at=pl.coalesce(pl.col("ts").filter(_KIND == "tube_closed").min(), pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_removed"])).max()),
             channel_received_at=first("channel_received"),
             channel_received_origin=origin_of("channel_received"),
@@ -385,4 +388,6 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     generations = _generations(events, known).join(
         tubes.lazy().select("tube_id", "side", "may_be_held", *CLOCK), on="tube_id", how="left"
     )
-    return Facts(streams, candidates, collected(generations), tubes, changes, outages, own_ends(streams, tubes))
+    closes = own_ends(streams, tubes)
+    ends = closes.filter("shared")
+    return Facts(streams, candidates, collected(generations), tubes, changes, outages, closes, ends)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
+from analyzer.reductions.closed_first import closings
 from analyzer.reductions.dropped import GONE
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.life import close_reasons
@@ -30,7 +31,8 @@ LINKS = Table(
                source=("peer_state_changed", "channel_opened", "bytes_received_counted", "tube_closing")),
         Metric("ended_by", pl.String(), "closed: the tube; channel_closed: the conversation's own channel, before the tube, which it shared; process_restarted: another process went on writing the log, and the tube was not closed; log_ended: the log ends with the tube open.",
                pl.when(pl.col("own_seq").is_not_null()).then(pl.lit("channel_closed")).otherwise(ended_by()), source=("tube_closing", "tube_closed", "channel_close_requested", "channel_closing", "process_started")),
-        Column("closed_at", TIMESTAMP, "When the tube began to close, or the conversation's own channel before it.", source=("tube_closing", "channel_close_requested", "channel_closing")),
+        Column("closed_at", TIMESTAMP, "When it began to close on this side: its own channel, by the call that asked for it or the first line of its end, or the tube, whichever was first.", source=("tube_closing", "channel_close_requested", "channel_closing")),
+        Column("closed_origin", pl.String(), "`source:line` of that."),
         Column("close_reason", pl.String(), "Reason given to the conversation's channel, else to that close, or why the library gave the tube up, by the library's name as of that release; null where no line gives one.", source=("channel_close_requested", "tube_closing", "backend_closed", "close_reason_retrieved")),
         Metric("closing_cause", pl.String(),
                "What made the library close it by itself: restart_timed_out, peer_connection: its state, data_channel: it was gone, and nobody had asked; null: the host or the other side asked, as far as the log tells.",
@@ -71,15 +73,19 @@ def reduce(facts: Facts, generations: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     rows = (
         links.join(seen, on=["conversation_id", "tube_id"], how="left")
-        .join(facts.tubes, on="tube_id")
+        .join(facts.tubes.drop("closed_at", "closed_origin"), on="tube_id")
         .join(close_reasons(facts.streams, facts.outages), on=["conversation_id", "tube_id"], how="left")
         .join(tried, on=["conversation_id", "tube_id"], how="left")
         .join(lost, on="tube_id", how="left")
         .join(facts.ends, on=["conversation_id", "tube_id"], how="left")
+        .join(
+            closings(facts).select("conversation_id", "tube_id", "closed_at", "closed_origin"),
+            on=["conversation_id", "tube_id"],
+            how="left",
+        )
         .with_columns(
             pl.col("outages").fill_null(0),
             to_at=pl.when(pl.col("own_seq").is_not_null()).then("own_gone_at").otherwise("to_at"),
-            closed_at=pl.when(pl.col("own_seq").is_not_null()).then("own_at").otherwise("closed_at"),
             lost=pl.col("lost") & pl.col("own_seq").is_null(),
             # its own channel may be closed while the tube goes on
             was_closed=pl.col("was_closed") | pl.col("close_reason").is_not_null(),

@@ -1,7 +1,7 @@
 """Conversations that ended before the tube they shared: each has its own channel, and with that its own end.
 
 A tube goes on for its other conversations when one of their channels is closed, and what it then does is no longer of
-that one. Where a tube carries one conversation alone, the two end together, whatever is closed first.
+that one. Where a tube carries one conversation alone, the two end together, and its channel only tells when that began.
 """
 
 from __future__ import annotations
@@ -23,36 +23,41 @@ _OPENS = ("channel_opened", "channel_seen_open", "channel_received", "channel_st
 
 
 def _named(links: pl.DataFrame) -> pl.DataFrame:
-    """Conversations of shared tubes by the labels that are theirs: `conversation_id`, `tube_id`, `label`."""
-    shared = links.filter(pl.col("conversation_id").n_unique().over("tube_id") > 1)
-    names = [shared.select("conversation_id", "tube_id", label=pl.col("conversation_id").cast(pl.String))]
-    if "other_id" in shared.columns:
-        names.append(shared.select("conversation_id", "tube_id", label=pl.col("other_id").cast(pl.String)))
+    """Conversations by the labels that are theirs: `conversation_id`, `tube_id`, whether it is `shared`, `label`."""
+    own = links.with_columns(shared=pl.col("conversation_id").n_unique().over("tube_id") > 1)
+    key = ["conversation_id", "tube_id", "shared"]
+    names = [own.select(*key, label=pl.col("conversation_id").cast(pl.String))]
+    if "other_id" in own.columns:
+        names.append(own.select(*key, label=pl.col("other_id").cast(pl.String)))
     return pl.concat(names).drop_nulls().unique()
 
 
 def own_ends(streams: Streams, tubes: pl.DataFrame) -> pl.DataFrame:
-    """The own end of each conversation whose channel ended before the tube that it shared began to close, or was lost.
+    """The own end of each conversation whose channel ended before its tube began to close, or was lost.
 
-    `tubes` has `tube_id`, `lost` and `lost_seq`. Out: `conversation_id`, `tube_id`, `own_seq` and `own_at` of the first line of that end, `own_gone_seq` and
-    `own_gone_at` of the one that tells it done. A channel that opened again behind it has not ended.
+    `tubes` has `tube_id`, `lost` and `lost_seq`. Out: `conversation_id`, `tube_id` and whether it is `shared`, `own_seq`,
+    `own_at` and `own_origin` of the first line of that end, `own_gone_seq` and `own_gone_at` of the one that tells it done. A channel
+    that opened again behind it has not ended.
     """
     names = _named(streams.links)
-    if names.is_empty():
-        # as in nearly all logs
-        return streams.events.clear().select(
-            "conversation_id", "tube_id", own_seq="seq", own_at="ts", own_gone_seq="seq", own_gone_at="ts"
-        )
     events = collected(
         streams.events.lazy()
         .filter(_KIND.is_in([*ENDINGS, *_ENDS, *_OPENS]), pl.col("tube_id").is_not_null())
-        .select("tube_id", "seq", "ts", "kind", "state", "channel_label")
+        .select("tube_id", "seq", "ts", "origin", "kind", "state", "channel_label")
     )
     closing = events.filter(_KIND.is_in(ENDINGS)).group_by("tube_id").agg(closing_seq=pl.col("seq").min())
     lost = tubes.filter("lost").select("tube_id", "lost_seq")
     told = (
         events.filter(_KIND.is_in([*_ENDS, *_OPENS]), pl.col("channel_label").is_not_null())
-        .select("tube_id", "seq", "ts", "kind", state=_STATE, label=canonical(pl.col("channel_label").cast(pl.String)))
+        .select(
+            "tube_id",
+            "seq",
+            "ts",
+            "origin",
+            "kind",
+            state=_STATE,
+            label=canonical(pl.col("channel_label").cast(pl.String)),
+        )
         .join(names, on=["tube_id", "label"])
         .join(closing, on="tube_id", how="left")
         .join(lost, on="tube_id", how="left")
@@ -62,7 +67,7 @@ def own_ends(streams: Streams, tubes: pl.DataFrame) -> pl.DataFrame:
     of_state = _KIND == "channel_state_changed"
     opens = _KIND.is_in(_OPENS) & (~of_state | (pl.col("state") == "open").fill_null(False))
     ends = _KIND.is_in(_ENDS) & (~of_state | (pl.col("state") == "closed").fill_null(False))
-    key = ["conversation_id", "tube_id"]
+    key = ["conversation_id", "tube_id", "shared"]
     behind = told.with_columns(opened=pl.col("seq").filter(opens).max().over(key)).filter(
         ends, (pl.col("seq") > pl.col("opened")).fill_null(True)
     )
@@ -77,6 +82,7 @@ def own_ends(streams: Streams, tubes: pl.DataFrame) -> pl.DataFrame:
         .agg(
             own_seq=pl.col("begun").first(),
             own_at=pl.col("ts").first(),
+            own_origin=pl.col("origin").first(),
             own_gone_seq=pl.col("seq").sort_by("rank", maintain_order=True).first(),
             own_gone_at=pl.col("ts").sort_by("rank", maintain_order=True).first(),
         )

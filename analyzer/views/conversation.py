@@ -70,6 +70,10 @@ def gather(dataset: Dataset, text: str) -> Conversation:
     if sources["duplicates"].sum():
         events = list(timeline.once(events))
     found = dataset.connection_legs.filter(mine).collect().to_dicts()
+    links = dataset.links.filter(mine).sort("side", "from_at", "tube_id", nulls_last=True).collect().to_dicts()
+    reached = {tube_id: timeline.milestones(events, conversation_id, tube_id) for tube_id in tube_ids}
+    for link in links:
+        reached[link["tube_id"]] += timeline.closing(link)
     return Conversation(
         row=dataset.conversations.filter(mine).collect().row(0, named=True),
         tubes=tubes.to_dicts(),
@@ -79,10 +83,10 @@ def gather(dataset: Dataset, text: str) -> Conversation:
         phases=dataset.setup_phases.filter(mine).collect().to_dicts(),
         pairs=dataset.candidate_pairs.filter(mine).collect().to_dicts(),
         attempts=dataset.turn_attempts.filter(mine).collect().to_dicts(),
-        links=dataset.links.filter(mine).sort("side", "from_at", "tube_id", nulls_last=True).collect().to_dicts(),
+        links=links,
         generations=dataset.generations.filter(mine).sort("side", "tube_id", "attempt").collect().to_dicts(),
         causes=_causes(dataset, conversation_id, tube_ids),
-        milestones={tube_id: timeline.milestones(events, conversation_id, tube_id) for tube_id in tube_ids},
+        milestones=reached,
         shared=sharing.to_series().unique().sort().to_list(),
         sources=sources.select("name", "dialect", "resolution_ms").to_dicts(),
         relay=dataset.relay_sessions.filter(mine).collect().to_dicts(),

@@ -87,6 +87,18 @@ def _steps(link: Row, tried: Sequence[Row]) -> list[str]:
     return [*steps, *_restarts(tried), _ended(link)]
 
 
+def closed(first: str | None, links: Sequence[Row]) -> str:
+    """Who began to close it and when, each side by its own clock; nothing where one side alone was closed, or none."""
+    ends = {link["side"]: link for link in links if link["closed_at"] and link["side"]}
+    if len(ends) < 2:
+        return ""
+    order = [first, *sorted(ends.keys() - {first})] if first else sorted(ends)
+    told = [f"{side} at {_clock(ends[side]['closed_at'])}" for side in order]
+    if first:
+        return f"by the {told[0]} first, {told[1]}"
+    return f"{', '.join(told)}; which was first the clocks do not tell"
+
+
 def notable(link: Row) -> bool:
     """Whether there is more to tell of a tube than that it was closed."""
     return bool(link["lost"] or link["outages"] or link["restarts_tried"]) or link["ended_by"] != "closed"

@@ -75,7 +75,7 @@ def _timeline(one: Conversation, tubes: Sequence[Row], paint: Paint) -> list[str
         notes.append("* the library held its callbacks back: told late, not when it happened")
     coarse = {source["name"] for source in one.sources if (source["resolution_ms"] or 0) >= 1000}
     rows: list[list[Cell | str]] = [["", *_heads(tubes)]]
-    for name, _, _ in timeline.STEPS:
+    for name in timeline.NAMES:
         if name in timeline.SETUP or any(name in steps for steps in reached):
             cells = (_step(steps.get(name), start, coarse) for steps, start in zip(reached, starts, strict=True))
             rows.append([name, *cells])

@@ -100,9 +100,11 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
     rows: list[tuple[str, Cell | str]] = [
         ("outcome", [(sentence, style), (reason, "")]),
         ("when", _when(row)),
+        ("closed", ending.closed(row["closed_first"], one.links)),
         ("sides", _sides(row["sides"])),
         ("path", _path(one)),
     ]
+    rows = [(name, told) for name, told in rows if told]
     if row["other_ids"]:
         rows.insert(0, ("also", f"{', '.join(map(shown, row['other_ids']))} in the gateway's log"))
     rows += zip(("clocks", ""), clocks.sentences(one.offsets), strict=False)

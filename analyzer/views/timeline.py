@@ -59,11 +59,12 @@ STEPS: tuple[tuple[str, Callable[[Row], bool], int], ...] = (
     ("ICE connected again", _is("ice_state_changed", state="connected"), 1),
     ("ICE failed", _is("ice_state_changed", state="failed"), 0),
     ("peer failed", _is("peer_state_changed", state="failed"), 0),
-    ("closing", _is("tube_closing"), 0),
 )
 SETUP = tuple(name for name, _, _ in STEPS[:7])
-#: steps whose repetitions say nothing
-_ONCE = {*SETUP, "closing"}
+#: the last one, which `links` tells
+CLOSING = "closing"
+#: all of them in their order
+NAMES = (*(name for name, _, _ in STEPS), CLOSING)
 KINDS = (
     "gathering_started",
     "first_candidate_gathered",
@@ -73,7 +74,6 @@ KINDS = (
     "ice_state_changed",
     "peer_state_changed",
     "gathering_held_back",
-    "tube_closing",
     *_CHANNEL_OPEN,
 )
 #: what two lines of one event share
@@ -139,6 +139,14 @@ def _is_held_back(row: Row, events: Iterable[Row]) -> bool:
     return any(begin <= row["ts"] <= begin + held + LET_GO for begin, held in spans)
 
 
+def closing(link: Row) -> list[Milestone]:
+    """The milestone of a tube that was closed, from its row of `links`."""
+    if not link["closed_origin"]:
+        return []
+    source, _, line = link["closed_origin"].rpartition(":")
+    return [Milestone(CLOSING, link["tube_id"], link["closed_at"], source, int(line))]
+
+
 def milestones(rows: Iterable[Row], conversation_id: str, tube_id: str) -> list[Milestone]:
     """Find the milestones of one tube, in the order of `STEPS`."""
     events = list(_changes(_of_tube(rows, tube_id)))
@@ -149,7 +157,7 @@ def milestones(rows: Iterable[Row], conversation_id: str, tube_id: str) -> list[
             found = _own_channel(found, conversation_id)
         if len(found) > nth:
             row = found[nth]
-            count = 1 if name in _ONCE else len(found) - nth
+            count = 1 if name in SETUP else len(found) - nth
             held = _is_held_back(row, events)
             reached.append(Milestone(name, tube_id, row["ts"], row["source"], row["line"], count, held))
     return reached

@@ -1,0 +1,72 @@
+"""Which side began to close a conversation: told by one clock, or by two whose offset is bounded closely enough."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.tables.declare import ID
+
+_PAIR = ["conversation_id", "client_tube_id", "gateway_tube_id"]
+
+
+def closings(facts: Facts) -> pl.DataFrame:
+    """When each conversation began to close on each of its tubes: its own channel, or the tube before that.
+
+    Columns: conversation_id, tube_id, side, scope, resolution_ms, closed_at, closed_origin.
+    """
+    own_is_first = pl.col("own_seq").is_not_null()
+    own = facts.closes.select("conversation_id", "tube_id", "own_seq", "own_at", "own_origin")
+    return (
+        facts.streams.links.select("conversation_id", "tube_id")
+        .join(
+            facts.tubes.select("tube_id", "side", "scope", "resolution_ms", "closed_at", "closed_origin"), on="tube_id"
+        )
+        .join(own, on=["conversation_id", "tube_id"], how="left")
+        .select(
+            "conversation_id",
+            "tube_id",
+            "side",
+            "scope",
+            "resolution_ms",
+            closed_at=pl.when(own_is_first).then("own_at").otherwise("closed_at"),
+            closed_origin=pl.when(own_is_first).then("own_origin").otherwise("closed_origin"),
+        )
+    )
+
+
+def closed_first(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
+    """The side that began, `closed_first`, of each conversation of which that is known; `offsets` is `clock_offsets`.
+
+    Of several pairs of tubes the one that was closed last counts.
+    """
+    told = closings(facts).drop_nulls(["side", "closed_at", "resolution_ms"])
+    sides = [
+        told.filter(pl.col("side") == side).select(
+            "conversation_id",
+            **{f"{side}_tube_id": pl.col("tube_id")},
+            **{f"{side}_{name}": pl.col(name) for name in ("scope", "resolution_ms", "closed_at")},
+        )
+        for side in ("client", "gateway")
+    ]
+    known = offsets.filter(pl.col("refused_reason").is_null()).select(
+        pl.col(_PAIR).cast(ID), pl.col("low_ms", "high_ms"), met=pl.lit(True)
+    )
+    one_log = pl.col("client_scope") == pl.col("gateway_scope")
+    later = elapsed_ms("client_closed_at", "gateway_closed_at")
+    # a printed time stands for all that share its last digit
+    unit = pl.max_horizontal("client_resolution_ms", "gateway_resolution_ms")
+    pairs = sides[0].join(sides[1], on="conversation_id").join(known, on=_PAIR, how="left", maintain_order="left")
+    return (
+        pairs.filter(one_log | pl.col("met"))
+        .with_columns(pl.when(one_log).then(0.0).otherwise(pl.col("low_ms", "high_ms")).name.keep())
+        .sort("client_closed_at", *_PAIR)
+        .group_by("conversation_id", maintain_order=True)
+        .agg(
+            closed_first=pl.when(later > pl.col("high_ms") + unit)
+            .then(pl.lit("client"))
+            .when(later < pl.col("low_ms") - unit)
+            .then(pl.lit("gateway"))
+            .last()
+        )
+    )

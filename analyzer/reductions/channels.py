@@ -41,7 +41,7 @@ CHANNELS = Table(
         Column("channel", pl.String(), "Label, spelled as conversations are; `control` is the early releases' channel for control messages; null where counters name none."),
         Column("opened_at", TIMESTAMP, "First line that tells it open; where the answerer tells none, its arrival.", source=("channel_opened", "channel_seen_open", "channel_state_changed", "channel_received")),
         Column("closed_at", TIMESTAMP, "First line that tells its end: its task closing, its state, the signal to the host.", source=("channel_closing", "channel_state_changed", "channel_closed", "channel_closed_signalled")),
-        Column("close_reason", pl.String(), "First reason told for this channel, by the library's name as of that release.", source=("close_reason_retrieved", "tube_closing")),
+        Column("close_reason", pl.String(), "First reason told for this channel, by the library's name as of that release.", source=("channel_close_requested", "close_reason_retrieved", "tube_closing")),
         Column("messages_sent", pl.Int64(), "Messages sent, last cumulative counter; the library's own control messages included.", "{message}", _COUNTED),
         Column("messages_received", pl.Int64(), "Messages received, last cumulative counter.", "{message}", _COUNTED),
         Column("bytes_sent", pl.Int64(), "Application bytes sent, with the library's framing of each message; last cumulative counter.", "By", _COUNTED),
@@ -65,7 +65,7 @@ def labelled(facts: Facts) -> pl.DataFrame:
     shut = kind.is_in(["channel_closing", "channel_closed", "channel_closed_signalled"]) | (
         (kind == "channel_state_changed") & (state == "closed")
     )
-    reasons = kind.is_in(["close_reason_retrieved", "tube_closing"])
+    reasons = kind.is_in(["channel_close_requested", "close_reason_retrieved", "tube_closing"])
     own = facts.streams.links.lazy().select(
         "tube_id", channel=pl.col("conversation_id").cast(pl.String), own="conversation_id"
     )

@@ -192,7 +192,7 @@ def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
     `spans` are the outages: of a tube that was given up, the library says why before it closes it as if asked.
     Out: `conversation_id`, `tube_id`, `close_reason`, null where no line gives one, and `reason_at`, when it was told.
     """
-    kinds = ["channel_close_requested", "tube_closing"]
+    kinds = ["channel_close_requested", "close_reason_retrieved", "tube_closing"]
     told = streams.events.lazy().filter(
         _KIND.is_in(kinds), pl.col("tube_id").is_not_null(), pl.col("close_reason").is_not_null()
     )
@@ -219,7 +219,7 @@ def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
         how="left",
     )
     rank = (
-        pl.when(~pl.col("of_tube") & (pl.col("label") == pl.col("name")).fill_null(False))
+        pl.when((pl.col("label") == pl.col("name")).fill_null(False))
         .then(0)
         .when("of_tube")
         .then(1)

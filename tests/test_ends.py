@@ -222,3 +222,21 @@ def test_a_log_that_tells_less_is_not_made_to_tell_more(name: str, tmp_path: Pat
     # without times the order of lines proves the same
     expected = "connected_lost" if name == "bare" else "connected_closed"
     assert (row["outcome"], pl.read_parquet(out / "links")["lost"].any()) == (expected, name == "bare")
+
+
+# -- a goodbye that did not arrive -------------------------------------------------------------------------------------
+
+
+def test_whose_peer_had_closed_is_not_lost(tmp_path: Path) -> None:
+    out = case("goodbye_unheard", tmp_path)
+    (row,) = rows(out, "conversations")
+    assert (row["outcome"], row["closed_first"], row["close_reason"]) == ("connected_closed", "client", "Normal")
+    links = {link["side"]: link for link in rows(out, "links")}
+    assert {side: (link["lost"], link["outages"]) for side, link in links.items()} == dict.fromkeys(links, (False, 0))
+    # the call that closed it, by the clock of the one who called
+    assert links["client"]["closed_at"] == datetime(2026, 11, 30, 12, 36, 31, 836000, UTC)
+
+
+def test_of_the_side_that_heard_nothing_alone_it_is(tmp_path: Path) -> None:
+    (row,) = rows(case("goodbye_unheard/gateway.log.zst", tmp_path), "conversations")
+    assert (row["outcome"], row["closed_first"]) == ("connected_lost", None)

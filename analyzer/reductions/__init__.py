@@ -37,6 +37,7 @@ from analyzer.reductions import (
     unchanged,
 )
 from analyzer.reductions.facts import COLUMNS, gather
+from analyzer.reductions.goodbyes import without_goodbyes
 from analyzer.reductions.one_log import of_one_log, untied
 from analyzer.tables import small
 from analyzer.tables.declare import ID
@@ -327,6 +328,8 @@ def _reduce(
     streams: Streams, series: Iterable[pl.DataFrame], resolution: pl.DataFrame, relay: pl.DataFrame | None
 ) -> dict[str, pl.DataFrame]:
     facts = gather(streams, resolution)
+    offsets = clock_offsets.reduce(facts)
+    facts = without_goodbyes(facts, offsets)
     measurements = durations.measure(facts, relay)
     fits = nomination.fitting_waits(facts, measurements)
     told = channels.labelled(facts)
@@ -339,7 +342,6 @@ def _reduce(
     waits = nomination.nomination_waits(fits, selected)
     stats = ice_stats.reduce(facts, selected, measurements, attempts)
     restarts = generations.reduce(facts)
-    offsets = clock_offsets.reduce(facts)
     legs = connection_legs.gathered(facts, selected, measurements)
     return {
         "conversations": conversations.reduce(facts, counted, offsets),

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from analyzer.pipeline import ingest
 from analyzer.reductions.artefacts import (
     ARTEFACTS,
     CLOCK_SET_BACK,
     EPOCH_VALUES,
     FIRST_CANDIDATE_CLOCK,
     FIRST_CONVERSATION,
+    FLIGHT_REPEATED,
     NOMINATION_WAIT,
     SIX_SECOND_SLEEP,
     TWO_SRFLX,
     WHOLE_SECOND_TIMES,
     Artefact,
 )
+from analyzer.reductions.dtls_repeats import AGAIN_MS, AGREE_MS, resolved
 from analyzer.reductions.estimators import FIRST_USE_MS
 from analyzer.reductions.leg_measurements import ESTIMATORS, LEG_MEASUREMENTS
 from tests import truth
@@ -32,6 +38,7 @@ REFUSED = {
     SIX_SECOND_SLEEP: ("end_to_end", "dtls_handshake", "gateway"),
     WHOLE_SECOND_TIMES: ("gathering", "state_change", "client"),
     CLOCK_SET_BACK: ("ice_connection_establishment", "state_change", "client"),
+    FLIGHT_REPEATED: ("end_to_end", "dtls_handshake", "gateway"),
     EPOCH_VALUES: ("gathering", "reported", "gateway"),
     FIRST_CANDIDATE_CLOCK: ("gathering", "reported", "client"),
 }
@@ -200,3 +207,52 @@ def test_behind_a_clock_that_was_set_back_the_spans_are_sound(shown: Callable[[s
     phases = set_back["setup_phases"]
     assert phases.filter(pl.col("phase") == "checks")["duration_ms"].to_list() == [None]
     assert phases.filter(pl.col("phase") == "dtls")["duration_ms"].to_list() == [236.0]
+
+
+def test_two_handshakes_tell_how_often_a_flight_was_repeated(tmp_path: Path) -> None:
+    folder = ROOT / "fixtures" / "cases" / "flight_repeated"
+    ingest([str(folder / "gateway.log.zst"), str(folder / "peer" / "client.log.zst")], tmp_path / "m")
+    found = pl.read_parquet(tmp_path / "m" / "leg_measurements").filter(pl.col("leg") == "end_to_end")
+    assert found["refused_reason"].null_count() == len(found) == 2
+    # pings took 182 to 197 ms; a second stood in each span, which is half and a third of one in its value
+    assert all(175 < value < 200 for value in found["value_ms"])
+    assert all(row["low_ms"] <= row["value_ms"] <= row["high_ms"] < 200 for row in found.to_dicts())
+
+
+choices = st.integers(0, 3)
+
+
+@given(st.floats(5, 900), choices, choices, st.floats(-9, 9))
+def test_repetitions_are_taken_out_only_where_both_sides_agree_on_one_number(
+    round_trip: float, of_client: int, of_gateway: int, noise: float
+) -> None:
+    spans = {"client": 2 * (round_trip + noise) + 1000 * of_client, "gateway": 3 * round_trip + 1000 * of_gateway}
+    trips = {"client": 2, "gateway": 3}
+    rows: list[dict[str, Any]] = [
+        {
+            "conversation_id": "c",
+            "generation": 1,
+            "side": side,
+            "method": "dtls_handshake",
+            **dict.fromkeys(("value_ms", "low_ms", "high_ms"), span / trips[side]),
+            "again_ms": AGAIN_MS / trips[side],
+            "may_repeat": int(span // AGAIN_MS),
+            "refused_reason": FLIGHT_REPEATED.reason if span >= AGAIN_MS else None,
+        }
+        for side, span in spans.items()
+        if span > 0
+    ]
+    told = resolved(pl.DataFrame(rows, schema_overrides={"refused_reason": pl.String}))
+    lattices = [{round(row["value_ms"] - k * row["again_ms"], 9) for k in range(row["may_repeat"] + 1)} for row in rows]
+    fits = [(a, b) for a in lattices[0] for b in lattices[-1] if abs(a - b) <= AGREE_MS]
+    assert told.columns == [name for name in rows[0] if name not in ("again_ms", "may_repeat")]
+    for row, before in zip(told.to_dicts(), rows, strict=True):
+        if not before["may_repeat"]:
+            assert row["value_ms"] == before["value_ms"]
+            assert row["refused_reason"] is None
+        elif len(fits) == 1 and len(rows) == 2:
+            assert row["refused_reason"] is None
+            assert row["value_ms"] == pytest.approx(fits[0][rows.index(before)], abs=1e-3)
+        else:
+            assert row["refused_reason"] == FLIGHT_REPEATED.reason
+            assert row["low_ms"] == pytest.approx(min(lattices[rows.index(before)]), abs=1e-3)

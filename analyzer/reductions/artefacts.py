@@ -73,6 +73,14 @@ CLOCK_SET_BACK = Artefact(
     ("cases/clock_set_back",),
     refuses="the times of its log fall",
 )
+FLIGHT_REPEATED = Artefact(
+    "flight_repeated",
+    "A flight of the DTLS handshake that is lost is sent again after a second, and after each further one.",
+    "Refused: dtls_handshake and dtls_flights over a second or more, unless the handshakes of both sides agree for one number of"
+    " repetitions alone, which are taken off then. Lower bounds give way by as many as there may be.",
+    ("cases/flight_repeated",),
+    refuses="it may hold a second for each flight that was lost",
+)
 EPOCH_VALUES = Artefact(
     "epoch_values",
     "From 2.1 on two places tell the collector of gathering, one in epoch ms and one in ms since the connection was made;"
@@ -97,6 +105,7 @@ ARTEFACTS = (
     NOMINATION_WAIT,
     WHOLE_SECOND_TIMES,
     CLOCK_SET_BACK,
+    FLIGHT_REPEATED,
     EPOCH_VALUES,
     FIRST_CANDIDATE_CLOCK,
 )

@@ -206,7 +206,9 @@ def _durations(facts: Facts) -> pl.DataFrame:
     printed = pl.concat([_gathering_reported(facts), _fetches(facts), _recorded(facts)], how="diagonal_relaxed")
     sides = facts.tubes.select("tube_id", "side", "begins_at")
     found = (
-        pl.concat([*timed, printed], how="diagonal_relaxed").drop("side").with_columns(nth=pl.col("nth").cast(pl.Int64))
+        pl.concat([*timed, printed], how="diagonal_relaxed")
+        .drop("side", "again_ms", "may_repeat")
+        .with_columns(nth=pl.col("nth").cast(pl.Int64))
     )
     links = facts.streams.links.select("conversation_id", "tube_id")
     placed = links.join(_chosen_for_tube(found), on="tube_id", how="inner").join(sides, on="tube_id", how="left")

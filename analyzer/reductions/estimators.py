@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import polars as pl
 
-from analyzer.reductions.artefacts import CLOCK_SET_BACK, WHOLE_SECOND_TIMES
+from analyzer.reductions.artefacts import CLOCK_SET_BACK, FLIGHT_REPEATED, WHOLE_SECOND_TIMES
 from analyzer.reductions.facts import PEER, elapsed_ms
 from analyzer.reductions.leg_names import OWN_LEG
 from analyzer.reductions.query import collected
@@ -50,6 +51,8 @@ class Estimator:
     plausible_ms: float = PLAUSIBLE_MS
     #: whether it need not take any time: a change of state, not the network
     may_be_zero: bool = False
+    #: after how long, each time, something in it that was lost is sent again
+    again_ms: float | None = None
     #: what makes the estimate unsound, as an expression, and the reason given
     unsound: tuple[tuple[str, pl.Expr], ...] = ()
 
@@ -62,6 +65,7 @@ def _refusal(estimator: Estimator) -> pl.Expr:
         pl.when(~pl.col("sub_second")).then(pl.lit(WHOLE_SECOND_TIMES.reason)),
         pl.when(span < 0 if estimator.may_be_zero else span <= 0).then(pl.lit("the end is not after the start")),
         pl.when((value <= 0) & ~pl.lit(estimator.may_be_zero)).then(pl.lit("no longer than the library's own work")),
+        pl.when(span >= (estimator.again_ms or math.inf)).then(pl.lit(FLIGHT_REPEATED.reason)),
         pl.when(value > estimator.plausible_ms).then(
             pl.lit("longer than any round trip the library would wait for")
         ),
@@ -83,6 +87,8 @@ def _bounds(estimator: Estimator) -> pl.Expr:
 def estimates(spans: pl.DataFrame, *estimators: Estimator) -> pl.DataFrame:
     """One row for each span that has both ends, in columns of `leg_measurements`, with `standing` and without the conversation.
 
+    Further columns: `again_ms` and `may_repeat`, see `dtls_repeats.resolved`.
+
     One estimator after the other. `spans` has tube_id, generation, side, those of `CLOCK` and the columns that
     the estimators name.
     """
@@ -98,6 +104,7 @@ def _estimates(spans: pl.LazyFrame, estimator: Estimator) -> pl.LazyFrame:
     # a printed time stands for all that share its last digit
     shortest = span - pl.col("resolution_ms") - LAG_MS - set_up
     longest = span + pl.col("resolution_ms") + LAG_MS
+    again = estimator.again_ms
     leg = (
         pl.lit(estimator.leg)
         if estimator.leg
@@ -120,6 +127,8 @@ def _estimates(spans: pl.LazyFrame, estimator: Estimator) -> pl.LazyFrame:
             high_ms=pl.when(_bounds(estimator)).then((longest / estimator.round_trips).round(6)),
             refused_reason=_refusal(estimator),
             standing=pl.lit(estimator.standing),
+            again_ms=pl.lit(again and again / estimator.round_trips, pl.Float64),
+            may_repeat=(span / (again or math.inf)).floor().cast(pl.Int64),
             ts=pl.col(estimator.end),
             origin=pl.col(estimator.origin),
         )

@@ -32,6 +32,7 @@ from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import relay_legs
 from analyzer.reductions.artefacts import ARTEFACTS, MAY_BE_HELD, SIX_SECOND_SLEEP
 from analyzer.reductions.checks import transactions
+from analyzer.reductions.dtls_repeats import AGAIN_MS, resolved
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, SETUP_MS, Estimator, estimates
 from analyzer.reductions.facts import Facts, elapsed_ms
 from analyzer.reductions.leg_names import BEYOND, DURATIONS, END_TO_END, LEGS, OWN_LEG
@@ -89,15 +90,15 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("gathering_relay_minus_srflx", "srflx_at", "relay_at", 1, None, "relay_origin", 2, own_ms=0.5),
     Estimator(
         "dtls_handshake", "ice_connected_at", "peer_connected_at", 2, END_TO_END, "peer_connected_origin", 1, "client",
-        own_ms=2.5, unsound=(_CUT,),
+        own_ms=2.5, again_ms=AGAIN_MS, unsound=(_CUT,),
     ),
     Estimator(
         "dtls_flights", "hello_at", "finished_at", 2, END_TO_END, "finished_origin", 1, "client",
-        own_ms=1.4, set_up_ms=0.0,
+        own_ms=1.4, set_up_ms=0.0, again_ms=AGAIN_MS,
     ),
     Estimator(
         "dtls_handshake", "ice_connected_at", "peer_connected_at", 3, END_TO_END, "peer_connected_origin", 1, "gateway",
-        own_ms=2.9, unsound=(_HELD_BACK, HELD_UNSEEN, _CUT),
+        own_ms=2.9, again_ms=AGAIN_MS, unsound=(_HELD_BACK, HELD_UNSEEN, _CUT),
     ),
 )  # fmt: skip
 
@@ -231,5 +232,5 @@ def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
         how="diagonal_relaxed",
     )
     seen = [] if relay is None else [relay_legs.estimates(facts, relay, OWN_LEG)]
-    placed = links.join(of_tubes, on="tube_id", how="inner")
+    placed = resolved(links.join(of_tubes, on="tube_id", how="inner"))
     return _with_choice(pl.concat([placed, _backends(facts), *seen], how="diagonal_relaxed"))

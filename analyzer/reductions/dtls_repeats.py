@@ -54,9 +54,7 @@ def resolved(rows: pl.DataFrame) -> pl.DataFrame:
         rows.join(known, on=[*_HANDSHAKE, "side"], how="left", maintain_order="left")
         .with_columns(
             value_ms=pl.when(is_one).then((pl.col("value_ms") - off).round(6)).otherwise("value_ms"),
-            low_ms=pl.max_horizontal(pl.col("low_ms") - pl.when(is_one).then(off).otherwise(most), pl.lit(0.0)).round(
-                6
-            ),
+            low_ms=(pl.col("low_ms") - pl.when(is_one).then(off).otherwise(most)).clip(0.0).round(6),
             high_ms=pl.when(is_one).then((pl.col("high_ms") - off).round(6)).otherwise("high_ms"),
             refused_reason=pl.when(is_one & (pl.col("refused_reason") == FLIGHT_REPEATED.reason))
             .then(None)

@@ -17,7 +17,7 @@ import polars as pl
 from analyzer.reductions import leg_measurements
 from analyzer.reductions.artefacts import EPOCH_VALUES, FIRST_CANDIDATE_CLOCK, SIX_SECOND_SLEEP
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, PLAUSIBLE_MS, SETUP_MS, Estimator, estimates
-from analyzer.reductions.facts import PEER, Facts, elapsed_ms
+from analyzer.reductions.facts import EPOCH_MS, PEER, Facts, elapsed_ms
 from analyzer.reductions.leg_measurements import ESTIMATORS, HELD_UNSEEN, PRINTED_MS
 from analyzer.reductions.leg_names import (
     CREDENTIAL_FETCH,
@@ -34,8 +34,6 @@ from analyzer.reductions.query import collected
 LONGEST_MS = 600_000.0
 #: the TURN client sends a request seven times and gives up after 7.8 s; an allocation takes two
 ALLOCATION_MS = 2 * 7800.0
-#: epoch ms are larger, ms since a connection was made smaller
-EPOCH_MS = 1e11
 #: what is printed of a duration comes behind what is timed, and of several the first
 PRINTED_STANDING = 10
 #: spans of the legs to the relay that are a duration, too: method → duration, and how long it can be

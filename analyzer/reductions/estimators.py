@@ -21,6 +21,8 @@ SETUP_MS = 5.0
 #: by 1.4 to 2.6 ms at the median, in 0.2.24, 1.0.0, 1.6.2 and 2.2.9, handshakes by less than one; and nine in ten of those
 #: that were captured with their packets hold less than 10 ms besides them
 FIRST_USE_MS = 10.0
+#: what a line prints and when it was written are further apart only where the two clocks are
+SAME_CLOCK_MS = 500.0
 #: a longer round trip would have run into the library's own retransmission and gathering time-outs
 PLAUSIBLE_MS = 5000.0
 
@@ -45,6 +47,9 @@ class Estimator:
     own_ms: float = 0.0
     #: what of the span may be set-up of sockets before the first request
     set_up_ms: float = SETUP_MS
+    #: times at which it may have begun, before or after the line that tells its start
+    sooner: str | None = None
+    later: str | None = None
     #: what of it may be first use in a process (`first_conversation`)
     first_use_ms: float = 0.0
     #: what one round trip, or a duration, can take at most
@@ -101,9 +106,16 @@ def _estimates(spans: pl.LazyFrame, estimator: Estimator) -> pl.LazyFrame:
     set_up: float | pl.Expr = estimator.set_up_ms
     if estimator.first_use_ms:
         set_up = set_up + pl.when(pl.col("generation") == 1).then(estimator.first_use_ms).otherwise(0.0)
+    if estimator.later:
+        set_up = pl.max_horizontal(set_up, elapsed_ms(estimator.start, estimator.later))
+    early: float | pl.Expr = 0.0
+    if estimator.sooner:
+        ahead = elapsed_ms(estimator.sooner, estimator.start)
+        # a time of another clock, or of another zone, is further away
+        early = pl.when(ahead.is_between(0, SAME_CLOCK_MS)).then(ahead).otherwise(0.0)
     # a printed time stands for all that share its last digit
     shortest = span - pl.col("resolution_ms") - LAG_MS - set_up
-    longest = span + pl.col("resolution_ms") + LAG_MS
+    longest = span + pl.col("resolution_ms") + pl.max_horizontal(pl.lit(LAG_MS), early)
     again = estimator.again_ms
     leg = (
         pl.lit(estimator.leg)

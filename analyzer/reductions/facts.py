@@ -14,6 +14,7 @@ import polars as pl
 from analyzer.addresses import address_class
 from analyzer.events.candidate import parse_candidates
 from analyzer.events.correlate import Streams
+from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import life
 from analyzer.reductions.own_ends import own_ends
 from analyzer.reductions.query import collected
@@ -23,6 +24,8 @@ Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 PEER = ["tube_id", "generation"]
 #: what is known of the times of a tube
 CLOCK = ("sub_second", "resolution_ms", "again_from", "again_to")
+#: epoch ms are larger, ms since a connection was made smaller
+EPOCH_MS = 1e11
 #: kinds of events that tell of a candidate
 CANDIDATE_KINDS = (
     "candidate_gathered",
@@ -218,6 +221,15 @@ def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame
         source=pl.col("source").first(),
         started_at=first("gathering_started"),
         started_origin=origin_of("gathering_started"),
+        # by the system's clock, and told with the line
+        start_printed_at=pl.from_epoch(
+            pl.col("timestamp_ms")
+            .filter(_KIND == "gathering_started_reported", pl.col("timestamp_ms").is_between(EPOCH_MS, 100 * EPOCH_MS))
+            .min(),
+            "ms",
+        )
+        .dt.replace_time_zone("UTC")
+        .cast(TIMESTAMP),
         first_candidate_at=first("first_candidate_gathered"),
         completed_at=pl.col("ts").filter(completed).min(),
         completed_origin=pl.coalesce(pl.col("origin").filter(completed).first(), origin_of("gathering_reported")),

@@ -24,6 +24,7 @@ which is one round trip.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import polars as pl
 
@@ -61,19 +62,33 @@ _TOLD_LATE = (
     elapsed_ms("started_at", "host_at").fill_null(math.inf) > LAG_MS + SETUP_MS,
 )
 
+#: of spans that begin with gathering: what passes before the host candidate may be set-up, and then it is no network time
+_GATHERING: dict[str, Any] = {
+    "first_use_ms": FIRST_USE_MS,
+    "sooner": "start_printed_at",
+    "later": "host_at",
+    "unsound": (
+        (
+            "the first host candidate came late",
+            elapsed_ms("started_at", "host_at").fill_null(0.0) > LAG_MS + SETUP_MS + FIRST_USE_MS,
+        ),
+    ),
+}
+
 # behind a cut, or after an outage, the states of an old connection come again without any handshake
 _CUT = (
     "no line tells the beginning of the checks",
     pl.coalesce("checking_at", "agent_checking_at").is_null(),
 )
 
+MINUS = "gathering_relay_minus_srflx"
 ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("turn_transaction", "turn_requested_at", "turn_challenged_at", 1, None, "turn_requested_origin", 0),
-    Estimator("gathering_srflx", "started_at", "srflx_at", 1, None, "srflx_origin", 1, own_ms=2.1, first_use_ms=FIRST_USE_MS),
-    Estimator("gathering_relay", "started_at", "relay_at", 2, None, "relay_origin", 1, own_ms=2.3, first_use_ms=FIRST_USE_MS),
+    Estimator("gathering_srflx", "started_at", "srflx_at", 1, None, "srflx_origin", 1, own_ms=2.1, **_GATHERING),
+    Estimator("gathering_relay", "started_at", "relay_at", 2, None, "relay_origin", 1, own_ms=2.3, **_GATHERING),
     Estimator(
         "gathering_allocation_error", "started_at", "refused_at", 2, None, "refused_origin", 1,
-        own_ms=2.3, first_use_ms=FIRST_USE_MS,
+        own_ms=2.3, **_GATHERING,
     ),
     *(
         Estimator(
@@ -87,7 +102,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         )
     ),
     # a late reflexive candidate makes this one too low, so it only counts where nothing else does
-    Estimator("gathering_relay_minus_srflx", "srflx_at", "relay_at", 1, None, "relay_origin", 2, own_ms=0.5),
+    Estimator(MINUS, "srflx_at", "relay_at", 1, None, "relay_origin", 2, own_ms=0.5),
     Estimator(
         "dtls_handshake", "ice_connected_at", "peer_connected_at", 2, END_TO_END, "peer_connected_origin", 1, "client",
         own_ms=2.5, again_ms=AGAIN_MS, unsound=(_CUT,),
@@ -101,6 +116,9 @@ ESTIMATORS: tuple[Estimator, ...] = (
         own_ms=2.9, again_ms=AGAIN_MS, unsound=(_HELD_BACK, HELD_UNSEEN, _CUT),
     ),
 )  # fmt: skip
+
+#: estimates whose spans hold whatever held up the first candidates
+_HOLDS_DELAYS = ("gathering_srflx", "gathering_relay", "host_to_srflx", "host_to_relay")
 
 #: of each check on the selected pair; a check goes the whole way
 CHECK = Estimator(
@@ -198,6 +216,17 @@ def _backends(facts: Facts) -> pl.DataFrame:
     )
 
 
+def _with_shared_delays(placed: pl.DataFrame) -> pl.DataFrame:
+    """Lower bounds that allow for what both candidates waited for: it is in each of their spans, not in the difference."""
+    own = ["conversation_id", "tube_id", "generation", "leg"]
+    without = pl.col("low_ms").filter(pl.col("method") == MINUS).min().over(own)
+    return placed.with_columns(
+        low_ms=pl.when(pl.col("method").is_in(_HOLDS_DELAYS) & pl.col("low_ms").is_not_null())
+        .then(pl.min_horizontal("low_ms", without))
+        .otherwise("low_ms")
+    )
+
+
 def _with_choice(found: pl.DataFrame) -> pl.DataFrame:
     """Mark the best sound estimate of each leg, by standing, then the first generation, then the lowest.
 
@@ -232,5 +261,5 @@ def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
         how="diagonal_relaxed",
     )
     seen = [] if relay is None else [relay_legs.estimates(facts, relay, OWN_LEG)]
-    placed = resolved(links.join(of_tubes, on="tube_id", how="inner"))
+    placed = _with_shared_delays(resolved(links.join(of_tubes, on="tube_id", how="inner")))
     return _with_choice(pl.concat([placed, _backends(facts), *seen], how="diagonal_relaxed"))

@@ -28,9 +28,10 @@ def _to_candidate(one: Generation, kind: str) -> list[float]:
     """From the start, and from a host candidate that came soon, to the first of a kind: the lowest, if any."""
     host, found = _first_of(one, "host"), _first_of(one, kind)
     prompt = host if host is not None and one.started is not None and host - one.started <= 10 else None
+    soon = None if host is not None and one.started is not None and host - one.started > 20 else one.started
     spans = [
         found - start - work
-        for start, work in zip((one.started, prompt), WORK[kind], strict=True)
+        for start, work in zip((soon, prompt), WORK[kind], strict=True)
         if start is not None and found is not None and found > start
     ]
     return sorted(span for span in spans if 0 < span <= LONGEST[kind])[:1]

@@ -22,8 +22,9 @@ from analyzer.events.ids import NUMBER, numbered, worded
 from analyzer.events.links import Chunk
 from analyzer.events.meetings import ENDPOINTS
 from analyzer.events.thin import READ, thin
-from analyzer.reductions.facts import candidate_rows, sides
+from analyzer.reductions.facts import sides
 from analyzer.reductions.samples import COURSE
+from analyzer.reductions.seen_candidates import candidate_rows
 from analyzer.tables.words import Words, spelled
 
 #: events looked at together while they are correlated

@@ -135,3 +135,15 @@ def test_the_other_log_is_not_needed_to_tell_conversations_on_one_tube_apart() -
     assert told[0] == told[1]
     assert len(told[0]) == 3
     assert None not in {value for row in told[0] for value in row}
+
+
+def test_where_the_library_counted_more_candidates_than_there_are_lines_none_is_claimed_absent() -> None:
+    log = [
+        line
+        for line in lines("2.2.9/D-relay-client", "gateway")
+        if not ("ICE candidate gathered" in line and "typ relay" in line)
+    ]
+    row = only(tables(gateway=log)["ice_stats"])
+    assert (row["total_candidates"], row["relay_candidates"], row["turn_allocation_success_rate"]) == (None, None, None)
+    whole = only(tables(gateway=lines("2.2.9/D-relay-client", "gateway"))["ice_stats"])
+    assert (whole["total_candidates"], whole["relay_candidates"], whole["turn_allocation_success_rate"]) == (4, 1, 1.0)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions.facts import PEER, Facts
+from analyzer.reductions.facts import Facts
 from analyzer.reductions.pair_reasons import LEFT_OUT, NEVER_ARRIVED, reasons, states
 from analyzer.reductions.query import collected
+from analyzer.reductions.seen_candidates import PEER
 from analyzer.tables.declare import Column, Table
 
 #: pairs listed of a generation, as many as a check list holds (RFC 8445 section 6.1.2.5)

@@ -6,7 +6,8 @@ import polars as pl
 
 from analyzer.events.candidate import EXTENSION
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.facts import PEER, Facts, elapsed_ms
+from analyzer.reductions.facts import CLOCK, Facts, known_ms
+from analyzer.reductions.seen_candidates import PEER
 from analyzer.tables.declare import Column, Table
 
 CANDIDATES = Table(
@@ -40,15 +41,12 @@ CANDIDATES = Table(
 
 def reduce(facts: Facts) -> pl.DataFrame:
     """List the candidates, for every conversation of their tube."""
-    started = facts.generations.select(*PEER, "started_at", "sub_second")
+    started = facts.generations.select(*PEER, "started_at", *CLOCK)
+    since = known_ms("started_at", "ts")
     timed = (
         facts.candidates.drop("conversation_id")
         .join(started, on=PEER, how="left")
-        .with_columns(
-            ms_since_gathering_start=pl.when(pl.col("direction") == "local", pl.col("sub_second")).then(
-                elapsed_ms("started_at", "ts")
-            )
-        )
+        .with_columns(ms_since_gathering_start=pl.when(pl.col("direction") == "local", since >= 0).then(since))
     )
     placed = facts.streams.links.select("conversation_id", "tube_id").join(timed, on="tube_id", how="inner")
     return CANDIDATES.loose(placed.select(name for name in placed.columns if name in CANDIDATES.schema))

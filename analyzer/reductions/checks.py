@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions.facts import CLOCK, PEER, Facts
+from analyzer.reductions.facts import CLOCK, Facts
 from analyzer.reductions.query import collected
+from analyzer.reductions.seen_candidates import PEER
 
 _SENT, _ANSWERED = ("check_sent", "pair_nominated"), "check_answered"
 

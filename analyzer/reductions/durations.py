@@ -17,7 +17,7 @@ import polars as pl
 from analyzer.reductions import leg_measurements
 from analyzer.reductions.artefacts import EPOCH_VALUES, FIRST_CANDIDATE_CLOCK, SIX_SECOND_SLEEP
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, PLAUSIBLE_MS, SETUP_MS, Estimator, estimates
-from analyzer.reductions.facts import EPOCH_MS, PEER, Facts, elapsed_ms
+from analyzer.reductions.facts import EPOCH_MS, Facts, elapsed_ms
 from analyzer.reductions.leg_measurements import ESTIMATORS, HELD_UNSEEN, PRINTED_MS
 from analyzer.reductions.leg_names import (
     CREDENTIAL_FETCH,
@@ -29,6 +29,7 @@ from analyzer.reductions.leg_names import (
     TURN_ALLOCATION,
 )
 from analyzer.reductions.query import collected
+from analyzer.reductions.seen_candidates import PEER
 
 #: a longer duration belongs to something else
 LONGEST_MS = 600_000.0

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from analyzer.reductions.artefacts import CLOCK_SET_BACK, FLIGHT_REPEATED, WHOLE_SECOND_TIMES
-from analyzer.reductions.facts import PEER, elapsed_ms
+from analyzer.reductions.facts import elapsed_ms
 from analyzer.reductions.leg_names import OWN_LEG
 from analyzer.reductions.query import collected
+from analyzer.reductions.seen_candidates import PEER
 from analyzer.reductions.set_back import around
 
 #: forwarding from Rust to Python: median 1-2 ms, 95th percentile 5 ms, in releases since 1.6

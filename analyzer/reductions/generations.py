@@ -206,6 +206,7 @@ def _downtimes(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     return (
         back.with_columns(since=pl.coalesce("lost_at", "down_at"))
         .with_columns(downtime_ms=elapsed_ms("since", "up_at"))
+        .with_columns(pl.when(pl.col("downtime_ms") >= 0).then("downtime_ms"))
         .sort("tube_id", "attempt", "down_seq")
         .group_by("tube_id", "attempt", maintain_order=True)
         .agg(pl.col("downtime_ms", "lost_method", "lost_low_at", "lost_high_at").first())

@@ -20,6 +20,8 @@ TICK_MS = 200.0
 #: forwarding of the two lines, and a first remote candidate that comes a little after the start
 SLACK_MS = 60.0
 LAG_MS = 15.0
+#: the spans of two ends are as long but for a round trip and a tick; the waits are 500 ms and more apart
+APART_MS = 450.0
 
 
 def fitting(span: pl.Expr, round_trip: pl.Expr) -> pl.Expr:
@@ -32,6 +34,27 @@ def fitting(span: pl.Expr, round_trip: pl.Expr) -> pl.Expr:
     return pl.when(possible.list.len() == 1).then(possible.list.first())
 
 
+def check_spans(facts: Facts) -> pl.DataFrame:
+    """How long the first checks of each tube took, `span_ms`, from checking to connected; `tube_id`.
+
+    Null where callbacks were held back or the times do not tell. Two ends check the same pairs until the same
+    nomination: where their spans are further apart a clock was set meanwhile, and neither counts.
+    """
+    # held-back callbacks make the wait meaningless, and so do whole seconds
+    spans = facts.generations.filter(
+        pl.col("generation") == 1, ~pl.col("may_be_held"), pl.col("held_back_at").is_null()
+    ).select("tube_id", "side", span_ms=known_ms("checking_at", "ice_connected_at"))
+    span = pl.col("span_ms")
+    sole = (pl.len() == 2) & (pl.col("side").n_unique() == 2)
+    torn = (
+        facts.streams.links.select("conversation_id", "tube_id")
+        .join(spans.drop_nulls(), on="tube_id")
+        .filter((sole & (span.max() - span.min() > APART_MS)).over("conversation_id"))
+    )
+    told = span.is_not_null() & (span >= 0) & ~pl.col("tube_id").is_in(torn["tube_id"].implode())
+    return spans.select("tube_id", span_ms=pl.when(told).then(span))
+
+
 def fitting_waits(facts: Facts, measurements: pl.DataFrame) -> pl.DataFrame:
     """Columns: conversation_id, tube_id, fits_ms: the one wait that explains the checks of the controlling side.
 
@@ -41,14 +64,11 @@ def fitting_waits(facts: Facts, measurements: pl.DataFrame) -> pl.DataFrame:
     round_trips = measurements.filter("chosen", pl.col("leg") == "end_to_end").select(
         "conversation_id", round_trip="value_ms"
     )
-    first = facts.generations.filter(
-        pl.col("generation") == 1, ~pl.col("may_be_held"), pl.col("held_back_at").is_null()
-    ).select("tube_id", span=known_ms("checking_at", "ice_connected_at"))
     known = (
         links.join(facts.tubes.select("tube_id", "side"), on="tube_id")
         .join(round_trips, on="conversation_id", how="left")
-        .join(first, on="tube_id", how="left")
-        .with_columns(fits=pl.when(pl.col("side") == "client").then(fitting(pl.col("span"), pl.col("round_trip"))))
+        .join(check_spans(facts), on="tube_id", how="left")
+        .with_columns(fits=pl.when(pl.col("side") == "client").then(fitting(pl.col("span_ms"), pl.col("round_trip"))))
     )
     sole = known.filter(pl.len().over("conversation_id", "side") == 1)
     clients = sole.filter(pl.col("side") == "client").select("conversation_id", of_client="fits")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.addresses import is_ipv6
-from analyzer.reductions.facts import PEER, Facts
+from analyzer.reductions.facts import Facts
+from analyzer.reductions.seen_candidates import PEER
 
 # what stands before the colon says it in short
 LEFT_OUT = "not listed: {} more pairs; a check list holds 100 (RFC 8445 section 6.1.2.5)"

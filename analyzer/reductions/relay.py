@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 import polars as pl
 
 from analyzer.events.portions import in_portions
-from analyzer.reductions.facts import CANDIDATE_KINDS, candidate_rows
 from analyzer.reductions.relay_join import join
+from analyzer.reductions.seen_candidates import CANDIDATE_KINDS, candidate_rows
 
 #: kinds of events that the relay tells
 KINDS = (

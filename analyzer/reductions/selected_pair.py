@@ -10,7 +10,8 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.events.candidate import parse_pair_candidate
-from analyzer.reductions.facts import Facts, known_ms
+from analyzer.reductions.facts import Facts
+from analyzer.reductions.nomination import check_spans
 from analyzer.reductions.query import collected
 
 #: a wait below this nominated a host pair: the next wait of the agent is 500 ms
@@ -66,15 +67,7 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
     Columns: tube_id, selected_pair_local_type, selected_pair_remote_type, selected_pair_method, with the addresses
     where the agent's line gives them, uses_relay and uses_relay_method.
     """
-    first = (
-        facts.generations.lazy()
-        .filter(pl.col("generation") == 1)
-        .select(
-            "tube_id",
-            "held_back_at",
-            wait_ms=known_ms("checking_at", "ice_connected_at"),
-        )
-    )
+    first = check_spans(facts).lazy().select("tube_id", wait_ms="span_ms")
     local = {
         key: expr.alias(f"agent_local_{key}") for key, expr in parse_pair_candidate(pl.col("selected_local")).items()
     }
@@ -89,10 +82,6 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         .join(fits.lazy().group_by("tube_id").agg(pl.col("fits_ms").max()), on="tube_id", how="left")
         .with_columns(*local.values(), *remote.values())
         .with_columns(
-            # held-back callbacks make the wait meaningless, and so do whole seconds
-            wait_ms=pl.when(~pl.col("may_be_held"), pl.col("held_back_at").is_null(), pl.col("wait_ms") >= 0).then(
-                "wait_ms"
-            ),
             remote_types=pl.coalesce(pl.col("remote_types").list.drop_nulls(), "other_types"),
         )
     )

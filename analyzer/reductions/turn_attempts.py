@@ -11,8 +11,9 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.facts import CLOCK, PEER, Facts, elapsed_ms, known_ms
+from analyzer.reductions.facts import CLOCK, Facts, elapsed_ms, known_ms
 from analyzer.reductions.query import collected
+from analyzer.reductions.seen_candidates import PEER
 from analyzer.tables.declare import Column, Table
 
 ALLOCATION, CREDENTIALS = "allocation", "credentials"

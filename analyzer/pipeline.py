@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias
 
@@ -39,17 +40,8 @@ from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.refusals import REFUSALS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
 from analyzer.reductions.unchanged import FINGERPRINTS
-from analyzer.sources import (
-    Source,
-    admitted,
-    coverage_table,
-    note_duplicates,
-    recognise,
-    refusals_table,
-    resolutions,
-    sources_table,
-    unmatched_table,
-)
+from analyzer.source_tables import coverage_table, refusals_table, resolutions, sources_table, unmatched_table
+from analyzer.sources import Source, admitted, note_duplicates, recognise
 from analyzer.stored import Part, contents, duplicates, endpoints, held, outline, whole
 from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
@@ -250,7 +242,14 @@ def _stored(commit: Commit) -> list[Part]:
     rows = {identity: entry["row"] for identity, entry in commit.sources.items() if entry["parts"]}
     order = in_order(Rotated(one, row["name"], row["first_ts"], row["last_ts"]) for one, row in rows.items())
     return [
-        Part(places[part], commit.files[part]["sha256"], commit.files[part]["rows"], source.identity, scope)
+        Part(
+            places[part],
+            # events say something else where their times are finer
+            sha256(f"{commit.files[part]['sha256']} {rows[source.identity]['resolution_ms']}".encode()).hexdigest(),
+            commit.files[part]["rows"],
+            source.identity,
+            scope,
+        )
         for source, scope in order
         for _, part in sorted(commit.sources[source.identity]["parts"].items(), key=lambda one: int(one[0]))
     ]

@@ -7,11 +7,10 @@ from a checkpoint: what was found before that stays as it is, and comes out as i
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain, count, islice
+from itertools import chain, count
 from pathlib import PurePosixPath
 
 import polars as pl
@@ -21,8 +20,8 @@ from analyzer.dialects import UTC, Dialect
 from analyzer.errors import AccountingError
 from analyzer.inputs import Input
 from analyzer.lines import Place, recognised, stem_of, whole
-from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
-from analyzer.reductions.refusals import refused, unaccounted
+from analyzer.reductions.accounting import SOURCES
+from analyzer.reductions.refusals import unaccounted
 from analyzer.reductions.releases import estimate
 from analyzer.refusals import Refusals
 from analyzer.tables.dataset import Commit, Staged
@@ -263,7 +262,20 @@ def _forget(commit: Commit, identities: Iterable[str], kept: Iterable[str] = ())
         commit.remove(place)
 
 
-def _admit(commit: Commit, source: Source, account: Account, release: Mapping[str, object], found: Counted) -> bool:
+def _resolution(source: Source, whole_seconds: Collection[str]) -> float | None:
+    """What one unit of its times is worth: where the layout allows fractions, the times tell whether there are any."""
+    printed = source.dialect.resolution_ms
+    return 1000.0 if printed is not None and printed < 1 and source.name in whole_seconds else printed
+
+
+def _admit(
+    commit: Commit,
+    source: Source,
+    account: Account,
+    release: Mapping[str, object],
+    found: Counted,
+    resolution_ms: float | None,
+) -> bool:
     """Enter a source in the commit under its identity; false when its bytes are already there.
 
     `found` is what was counted of all sources, of which a checkpoint keeps a part.
@@ -301,8 +313,8 @@ def _admit(commit: Commit, source: Source, account: Account, release: Mapping[st
         "dialect": source.dialect.name,
         "dialect_votes": ", ".join(f"{name} {votes}" for name, votes in source.dialect.votes),
         "header": source.dialect.header,
-        "resolution_ms": source.dialect.resolution_ms,
-        "zone": source.zone if source.dialect.resolution_ms is not None else None,
+        "resolution_ms": resolution_ms,
+        "zone": source.zone if resolution_ms is not None else None,
         "bytes": source.tally.bytes,
         "pending_bytes": source.tally.pending,
         "lines": source.tally.lines,
@@ -338,12 +350,12 @@ def admitted(commit: Commit, sources: deque[Source], found: Counted) -> tuple[li
         # of many small sources what was read must not stay beside what is kept of them
         some = [sources.popleft() for _ in range(min(AT_ONCE, len(sources)))]
         mine = found.of(pl.col("source").is_in([source.name for source in some]))
-        accounts = mine.accounts()
+        accounts, whole = mine.accounts(), mine.whole_seconds()
         releases = estimate([mine.marks], {one.name: one.dialect.name for one in some if not one.is_known})
         for source in some:
             identities.append(source.identity)
             account, release = accounts.get(source.name, Account()), releases.get(source.name, {})
-            if not _admit(commit, source, account, release, mine):
+            if not _admit(commit, source, account, release, mine, _resolution(source, whole)):
                 entry = commit.sources.get(source.identity)
                 same = source.beginning_of.name if source.beginning_of else source.input.name
                 known.append((source.input.name, entry["row"]["name"] if entry else same))
@@ -360,39 +372,3 @@ def note_duplicates(entries: MutableMapping[str, Entry], found: Iterable[tuple[s
         if entry["row"].get("duplicates") != counts[identity]:
             entry["row"]["duplicates"] = counts[identity]
             entries[identity] = entry
-
-
-def sources_table(entries: Collection[Entry]) -> pl.DataFrame:
-    """Build the table of sources."""
-    frames = [SOURCES.empty()]
-    rest = iter(entries)
-    # the text of many rows is larger than they are
-    while some := [entry["row"] for entry in islice(rest, AT_ONCE)]:
-        frames.append(pl.read_json(json.dumps(some).encode(), schema=SOURCES.schema))
-    return SOURCES.conform(pl.concat(frames))
-
-
-def resolutions(entries: Collection[Entry]) -> pl.DataFrame:
-    """What one unit of the times of each source is worth: `source`, its identity, and `resolution_ms`."""
-    rows = [(entry["row"]["identity"], entry["row"]["resolution_ms"]) for entry in entries]
-    return pl.DataFrame(rows, schema={"source": pl.String, "resolution_ms": pl.Float64}, orient="row")
-
-
-def refusals_table(entries: Collection[Entry]) -> pl.DataFrame:
-    """Build the table of refusals."""
-    # versions before this table did not note them
-    return refused((entry["row"]["name"], entry.get("refusals", ())) for entry in entries)
-
-
-def coverage_table(entries: Collection[Entry]) -> pl.DataFrame:
-    """Build the table of coverage."""
-    # versions before this table did not count by target
-    rows = [(entry["row"]["name"], *row) for entry in entries for row in entry.get("coverage", [])]
-    return COVERAGE.conform(pl.DataFrame(rows, schema=COVERAGE.schema, orient="row"))
-
-
-def unmatched_table(entries: Collection[Entry]) -> pl.DataFrame:
-    """Build the table of unmatched shapes."""
-    schema = {"source": pl.String, "target": pl.String, "skeleton": pl.String, "count": pl.Int64, "line": pl.Int64}
-    rows = [(entry["row"]["name"], *shape) for entry in entries for shape in entry["unmatched"]]
-    return merge_shapes(pl.DataFrame(rows, schema=schema, orient="row"))

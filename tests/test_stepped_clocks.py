@@ -1,4 +1,4 @@
-"""Clocks that were set while a connection was: what was measured over that moment is not shown as if nothing had been."""
+"""Clocks that were set while a connection was: what was measured over that moment is not shown as if none had been."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ CONVERSATIONS = Table(
     columns=(
         Column("conversation_id", pl.String(), "Conversation: url-safe base64 without padding, or as spelled where it is no base64."),
         Column("started_at", TIMESTAMP, "Its first event: of its tube, or of the conversation where it joined a tube of another; null without times. By one `clock`."),
-        Column("ended_at", TIMESTAMP, "Its last event by the same clock; where its tube went on for others, the last line of its own channel's end, on the side that ended it first; null without times."),
+        Column("ended_at", TIMESTAMP, "Its last event by the same clock, but for those behind the line that tells its tube gone; where its tube went on for others, the last line of its own channel's end, on the side that ended it first; null without times."),
         Column("clock", pl.String(), "Whose clock the two are told by: client; gateway where the client's log is not there or has no times; both where one log holds both sides, or the offset of the two clocks may be zero (see clock_offsets). Null where no line tells the side."),
         Column("other_ids", pl.List(pl.String()), "What the gateway's log calls it, where that is another id and the candidates of the two tubes prove that they met."),
         Column("sides", pl.List(pl.String()), "Sides whose logs were read: client (offerer), gateway (answerer)."),

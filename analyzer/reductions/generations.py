@@ -45,7 +45,7 @@ GENERATIONS = Table(
                .when(pl.col("connected_at_seq").is_not_null()).then(pl.lit("connected"))
                .when(pl.col("timed_out")).then(pl.lit("timed_out"))
                .when(pl.col("refused") | pl.col("failed")).then(pl.lit("failed"))
-               .when(pl.col("was_up") & pl.col("answered")).then(pl.lit("connected"))
+               .when(pl.col("was_up") & pl.col("answered") & ~pl.col("was_gone")).then(pl.lit("connected"))
                .when(~pl.col("is_last")).then(pl.lit("superseded"))
                .when(pl.col("was_closed")).then(pl.lit("closed"))
                .otherwise(pl.lit("unknown")),
@@ -219,17 +219,26 @@ def _downtimes(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _gone(attempts: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """Attempts that were answered when the path was gone already, though its loss was told later."""
+    silent = spans.select("tube_id", "lost_high_at", "down_at").drop_nulls()
+    met = attempts.select("tube_id", "attempt", "answered_at").drop_nulls().join(silent, on="tube_id")
+    gone = met.filter(pl.col("answered_at").is_between("lost_high_at", "down_at"))
+    return gone.select("tube_id", "attempt", was_gone=pl.lit(True)).unique()
+
+
 def reduce(facts: Facts) -> pl.DataFrame:
     """List the attempts of every tube, for every conversation it carried."""
     rows = _marked(facts.streams.events)
     set_up = facts.tubes.select("tube_id", attempt=pl.lit(1, pl.Int64))
+    attempts = _attempts(rows)
     found = (
-        _attempts(rows)
-        .join(set_up, on=["tube_id", "attempt"], how="full", coalesce=True)
+        attempts.join(set_up, on=["tube_id", "attempt"], how="full", coalesce=True)
         .join(_downtimes(rows, facts.outages), on=["tube_id", "attempt"], how="left")
+        .join(_gone(attempts, facts.outages), on=["tube_id", "attempt"], how="left")
         .with_columns(
             pl.col("generation").fill_null(1),
-            pl.col("gathered", "answered", "timed_out", "refused", "failed", "was_up").fill_null(False),
+            pl.col("gathered", "answered", "timed_out", "refused", "failed", "was_up", "was_gone").fill_null(False),
             tube_gathers=pl.col("gathered").any().over("tube_id"),
             # a log that told of an answer before would have told of this one
             unanswered=(pl.col("attempt") > 1)

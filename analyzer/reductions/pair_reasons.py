@@ -25,8 +25,8 @@ OTHER = "not selected: another pair was"
 MAY_BE = "may be it: of the selected pair the log tells types only"
 NOT_TOLD = "not known from the log: which pair was selected is not told"
 FAILED = "checks failed: none succeeded, and ICE failed"
-CLOSED = "checks failed: none had succeeded when the tube closed"
-OPEN = "no answer yet: no check has succeeded where the log ends"
+CLOSED = "checks failed: no pair was nominated before the tube closed"
+OPEN = "no answer yet: no pair was nominated where the log ends"
 NOT_BEGUN = "never checked: ICE did not begin to check"
 
 _KIND = pl.col("kind")

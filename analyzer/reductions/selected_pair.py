@@ -32,17 +32,18 @@ def _has(types: str, name: str) -> pl.Expr:
     return pl.col(types).list.contains(name).fill_null(False)
 
 
-def _without_nat(candidates: pl.LazyFrame) -> pl.LazyFrame:
-    """Tubes whose remote side shows the same address as host and as server-reflexive: nothing stands before it."""
-    remote = candidates.filter(pl.col("direction") == "remote", pl.col("address").is_not_null())
-    hosts = remote.filter(pl.col("candidate_type") == "host").select("tube_id", "address")
-    mapped = remote.filter(pl.col("candidate_type") == "srflx").select("tube_id", "address")
-    return (
-        hosts.join(mapped, on=["tube_id", "address"], how="semi")
-        .select("tube_id")
-        .unique()
-        .with_columns(remote_without_nat=pl.lit(True))
-    )
+def _nat(candidates: pl.LazyFrame, direction: str) -> pl.LazyFrame:
+    """Whether address translation stands before one end: `<direction>_nat`, by `tube_id`.
+
+    It does not where an address is shown as host and as server-reflexive; where none is, it does.
+    """
+    end = candidates.filter(pl.col("direction") == direction, pl.col("address").is_not_null())
+    hosts = end.filter(pl.col("candidate_type") == "host").select("tube_id", "address").unique()
+    mapped = end.filter(pl.col("candidate_type") == "srflx").select("tube_id", "address").unique()
+    same = hosts.join(mapped, on=["tube_id", "address"], how="semi").select("tube_id", same=pl.lit(True)).unique()
+    both = mapped.select("tube_id").unique().join(hosts.select("tube_id").unique(), on="tube_id")
+    nat = pl.col("same").is_null().alias(f"{direction}_nat")
+    return both.join(same, on="tube_id", how="left").select("tube_id", nat)
 
 
 def _other_end(facts: Facts) -> pl.LazyFrame:
@@ -77,7 +78,8 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
     tubes = (
         facts.tubes.lazy()
         .join(first, on="tube_id", how="left")
-        .join(_without_nat(facts.candidates.lazy()), on="tube_id", how="left")
+        .join(_nat(facts.candidates.lazy(), "local"), on="tube_id", how="left")
+        .join(_nat(facts.candidates.lazy(), "remote"), on="tube_id", how="left")
         .join(_other_end(facts), on="tube_id", how="left")
         .join(fits.lazy().group_by("tube_id").agg(pl.col("fits_ms").max()), on="tube_id", how="left")
         .with_columns(*local.values(), *remote.values())
@@ -94,7 +96,9 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
     no_relay = (
         whole & ~_has("local_types", "relay") & ~_has("remote_types", "relay") & pl.col("local_seen").fill_null(False)
     )
-    plain_remote = pl.col("remote_without_nat").fill_null(False) & _has("remote_types", "host")
+    plain_remote = (~pl.col("remote_nat")).fill_null(False) & _has("remote_types", "host")
+    # one that is behind it alone is seen by another address than its own
+    masked = pl.col("remote_nat").fill_null(False) & ~pl.col("local_nat").fill_null(True)
     # a host without address translation before it answers from its own address, whoever asks
     local_sees_itself = pl.col("local_types").list.contains("host")
     quick = (pl.col("wait_ms") < HOST_WAIT_MS) | (pl.col("fits_ms") == 0)
@@ -116,7 +120,7 @@ def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
         .when(relay_there).then(pl.lit("relay"))
         .when(all_host).then(pl.lit("host"))
         .when(relay_here & plain_remote).then(pl.lit("host"))
-        .when(quick & hosts_both & ~relay_here).then(pl.lit("host"))
+        .when(quick & hosts_both & ~relay_here & ~masked).then(pl.lit("host"))
     )  # fmt: skip
     reported = pl.col("reported_local_type").is_not_null() & pl.col("reported_rtt_ms").is_not_null()
     method = (

@@ -35,12 +35,14 @@ def spans(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     In: the facts, and the rows of `clock_offsets`. Out: `conversation_id`, `started_at`, `ended_at`, `clock`, and
     `scopes`, the logs whose times count.
     """
-    sides = facts.tubes.select("tube_id", "side")
+    sides = facts.tubes.select("tube_id", "side", "gone_seq")
     itself = pl.col("own_gone_seq").is_not_null()
     ends = (
         within(facts.streams.events.select("conversation_id", "tube_id", "scope", "seq", "ts"), facts.ends)
         .drop_nulls("conversation_id")
         .join(sides, on="tube_id", how="left")
+        # a peer connection that its library forgot to close goes on for a minute
+        .filter((pl.col("seq") <= pl.col("gone_seq")).fill_null(True))
         .sort("seq")
         .group_by("conversation_id", "scope", "side", maintain_order=True)
         .agg(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import polars as pl
@@ -147,3 +148,29 @@ def test_where_the_library_counted_more_candidates_than_there_are_lines_none_is_
     assert (row["total_candidates"], row["relay_candidates"], row["turn_allocation_success_rate"]) == (None, None, None)
     whole = only(tables(gateway=lines("2.2.9/D-relay-client", "gateway"))["ice_stats"])
     assert (whole["total_candidates"], whole["relay_candidates"], whole["turn_allocation_success_rate"]) == (4, 1, 1.0)
+
+
+def without_counters(log: list[str], *, after: int) -> list[str]:
+    """A log without the lines that count channels but for the first few."""
+    counting = [at for at, line in enumerate(log) if "Recording data channel" in line]
+    return [line for at, line in enumerate(log) if at not in counting[after:]]
+
+
+def test_an_end_that_stopped_counting_gives_way_to_the_other() -> None:
+    logs = {side: lines("2.2.9/D-relay-client", side) for side in ("client", "gateway")}
+    figures = ["bytes_sent", "bytes_received", "messages_sent", "messages_received"]
+    whole = tables(**logs)["conversations"].select(figures).rows()
+    logs["client"] = without_counters(logs["client"], after=2)
+    assert tables(**logs)["conversations"].select(figures).rows() == whole
+    # without the other end they are what was counted, and it is told until when
+    alone = tables(client=logs["client"])
+    assert alone["conversations"].select(figures).row(0) < whole[0]
+    (counted,) = alone["channels"].drop_nulls("counted_at").to_dicts()
+    assert (counted["closed_at"] - counted["counted_at"]).total_seconds() > 5
+
+
+def test_a_zero_that_was_counted_as_a_channel_opened_is_no_total() -> None:
+    log = without_counters(lines("2.2.9/D-relay-client", "client"), after=2)
+    none = [re.sub(r"((?:messages|bytes)_(?:sent|received)): \d+", r"\1: 0", line) for line in log]
+    row = only(tables(client=none)["conversations"])
+    assert {row[name] for name in ("bytes_sent", "bytes_received", "messages_sent", "messages_received")} == {None}

@@ -240,3 +240,22 @@ def test_whose_peer_had_closed_is_not_lost(tmp_path: Path) -> None:
 def test_of_the_side_that_heard_nothing_alone_it_is(tmp_path: Path) -> None:
     (row,) = rows(case("goodbye_unheard/gateway.log.zst", tmp_path), "conversations")
     assert (row["outcome"], row["closed_first"]) == ("connected_lost", None)
+
+
+NEVER_OPENED = (
+    "9.1 tube: Data channel 'conv-1' closed before opening (expected during cleanup): Data channel is closing"
+    " (tube_id: tube-1, conversation_id: conv-1)"
+)
+
+
+@pytest.mark.parametrize(("told", "outcome"), [((), "unknown"), ((NEVER_OPENED,), "never_connected")])
+def test_an_offer_that_nobody_answered_never_connected(told: Sequence[str], outcome: str, tmp_path: Path) -> None:
+    out = composed(tmp_path, *SET_UP[:4], *closing(9), *told)
+    (row,) = rows(out, "conversations")
+    assert row["outcome"] == outcome
+
+
+def test_a_peer_connection_that_is_not_freed_does_not_prolong_its_conversation(tmp_path: Path) -> None:
+    out = composed(tmp_path, *SET_UP, *closing(9), *down(70))
+    (row,) = rows(out, "conversations")
+    assert (row["outcome"], row["ended_at"]) == ("connected_closed", START + timedelta(seconds=9.1))

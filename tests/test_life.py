@@ -226,7 +226,7 @@ def test_a_killed_peer_is_a_loss_and_its_summary_says_why(tmp_path: Path) -> Non
         "client   its last line is at 13:36:04.458, the tube still open",
         "gateway  lost between 13:36:04.",
         "ICE restart tried 1 time: no answer came",
-        "closed at 13:37:36.600 by the library, since no answer came, reason Normal",
+        "closed at 13:37:36.600 by the library, since no answer came, reason ConnectionLost",
         "restart_timed_out",
     ):
         assert expected in head, expected

@@ -12,7 +12,7 @@ import polars as pl
 
 from analyzer.events.links import CONTROL, canonical
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.facts import Facts, sole_tubes
+from analyzer.reductions.facts import Facts, elapsed_ms, sole_tubes
 from analyzer.reductions.query import collected
 from analyzer.reductions.samples import UNNAMED
 from analyzer.tables.declare import Column, Table
@@ -26,10 +26,15 @@ WAYS = ("sent", "received")
 #: what is counted of each channel
 VALUES = tuple(f"{what}_{way}" for way in WAYS for what in ("messages", "bytes"))
 _COUNTERS = (
-    "seq", "kind", "scope", "tube_id", "conversation_id", "channel_label", *VALUES, *(f"kilobytes_{way}" for way in WAYS),
+    "seq", "ts", "kind", "scope", "tube_id", "conversation_id", "channel_label", *VALUES, *(f"kilobytes_{way}" for way in WAYS),
     "name", "line",
 )  # fmt: skip
-_LAST = pl.format("{}:{}", pl.col("name").last().cast(pl.String), pl.col("line").last()).alias("origin")
+_LAST = (
+    pl.col("ts").last().alias("counted_at"),
+    pl.format("{}:{}", pl.col("name").last().cast(pl.String), pl.col("line").last()).alias("origin"),
+)
+#: counters are printed every second, or every five: what went through behind the last one is in none
+FRESH_MS = 500.0
 
 CHANNELS = Table(
     "channels",
@@ -45,11 +50,12 @@ CHANNELS = Table(
         Column("messages_sent", pl.Int64(), "Messages sent, last cumulative counter; the library's own control messages included.", "{message}", _COUNTED),
         Column("messages_received", pl.Int64(), "Messages received, last cumulative counter.", "{message}", _COUNTED),
         Column("bytes_sent", pl.Int64(), "Application bytes sent, with the library's framing of each message; last cumulative counter.", "By", _COUNTED),
-        Column("bytes_received", pl.Int64(), "Application bytes received, with the library's framing; last cumulative counter.", "By", _COUNTED),
+        Column("bytes_received", pl.Int64(), "Application bytes received, with the library's framing; last cumulative counter. A zero of any of the four that was counted long before the channel closed is null: it is no total.", "By", _COUNTED),
         Column("counters_method", pl.String(),
                f"{SOLE}: the counters of its tube, which had no other data channel; {MATCHED}: printed with its label, bytes told exactly by the one counter"
                f" of the tube that has as many messages and rounds to the same; {NAMED}: printed with its label, bytes to within 6. Null: not known, or of several channels and nobody says whose."),
         Column("buffered_bytes", pl.Int64(), "Bytes not yet acknowledged by the peer when its task ended; they may still have arrived.", "By", ("channel_closing",)),
+        Column("counted_at", TIMESTAMP, "Time of the last counter: what went through later is in none.", source=_COUNTED),
         Column("origin", pl.String(), "`source:line` of the last counter."),
     ),
     sort=("conversation_id", "tube_id", "channel"),
@@ -88,6 +94,11 @@ def labelled(facts: Facts) -> pl.DataFrame:
         .with_columns(conversation_id=pl.coalesce("own", "conversation_id"))
         .drop("own")
     )
+
+
+def is_stale() -> pl.Expr:
+    """Whether a channel went on behind its last counter, over rows of channels."""
+    return (elapsed_ms("counted_at", "closed_at") > FRESH_MS).fill_null(False)
 
 
 def owners(channels: pl.DataFrame) -> pl.DataFrame:
@@ -129,11 +140,11 @@ def _of_sole(unnamed: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
         .agg(
             pl.col("conversation_id").drop_nulls().first(),
             *(pl.col(name).filter(pl.col("kind") == f"bytes_{way}_counted").max() for way in WAYS for name in (f"messages_{way}", f"bytes_{way}")),
-            _LAST,
+            *_LAST,
             fell=fell,
         )
         .filter(~pl.col("fell"))
-        .select("tube_id", "channel", "conversation_id", *VALUES, "origin", counters_method=pl.lit(SOLE))
+        .select("tube_id", "channel", "conversation_id", *VALUES, "counted_at", "origin", counters_method=pl.lit(SOLE))
     )  # fmt: skip
 
 
@@ -146,7 +157,7 @@ def _of_named(series: pl.DataFrame, unnamed: pl.DataFrame) -> pl.DataFrame:
         .group_by("tube_id", "channel", maintain_order=True)
         .agg(
             *(pl.col(f"{what}_{way}").max() for way in WAYS for what in ("messages", "kilobytes")),
-            _LAST,
+            *_LAST,
         )
         .filter(pl.col("channel").is_not_null())
     )
@@ -172,7 +183,7 @@ def _of_named(series: pl.DataFrame, unnamed: pl.DataFrame) -> pl.DataFrame:
             )
         )
     method = pl.when(pl.col("exact_sent") & pl.col("exact_received")).then(pl.lit(MATCHED)).otherwise(pl.lit(NAMED))
-    return named.select("tube_id", "channel", *VALUES, "origin", counters_method=method)
+    return named.select("tube_id", "channel", *VALUES, "counted_at", "origin", counters_method=method)
 
 
 def reduce(facts: Facts, series: pl.DataFrame, told: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
@@ -185,6 +196,8 @@ def reduce(facts: Facts, series: pl.DataFrame, told: pl.DataFrame, found: pl.Dat
         told.join(counted, on=key, how="full", coalesce=True, nulls_equal=True)
         .with_columns(conversation_id=pl.coalesce("conversation_id", "conversation_id_right"))
         .filter(pl.col("conversation_id").is_not_null())
+        # most channels are counted as they open, when nothing has gone through
+        .with_columns(pl.when(~((pl.col(name) == 0) & is_stale())).then(name) for name in VALUES)
         .join(facts.tubes.select("tube_id", "side"), on="tube_id", how="left")
     )
     return CHANNELS.conform(rows.select(CHANNELS.schema.names()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.channels import VALUES
+from analyzer.reductions.channels import VALUES, is_stale
 from analyzer.reductions.closed_first import closed_first
 from analyzer.reductions.dropped import LOST_REASONS
 from analyzer.reductions.facts import Facts
@@ -15,6 +15,13 @@ from analyzer.tables.declare import ID, Column, Metric, Table
 
 _connected, _closed, _never = pl.col("any_connected"), pl.col("any_closed"), pl.col("any_never")
 _lost = pl.col("any_lost") | pl.col("close_reason").is_in(LOST_REASONS).fill_null(False)
+
+
+def _passed(what: str, way: str, other: str) -> pl.Expr:
+    """What the client counted one way; where its channel went on behind its last counter, the larger of both ends'."""
+    own, peer = f"client_{what}_{way}", f"gateway_{what}_{other}"
+    return pl.when("client_stale").then(pl.max_horizontal(own, peer)).otherwise(pl.coalesce(own, peer))
+
 
 CONVERSATIONS = Table(
     "conversations",
@@ -43,17 +50,17 @@ CONVERSATIONS = Table(
         Column("close_reason", pl.String(), "Reason of the first close by that clock, else of the other log's: of its channel or of its tube, by the library's name as of that release; null where a line gives none.", source=("channel_close_requested", "tube_closing")),
         Column("closed_first", pl.String(), "Side that began to close it: client or gateway; null where it was not closed on both, or the offset of their clocks is not known well enough to tell.", source=("channel_close_requested", "channel_closing", "tube_closing")),
         Metric("bytes_sent", pl.Int64(),
-               "Application bytes the client sent over data channels (the gateway received, where only its log is there): the sum of its rows in channels.",
-               pl.coalesce("client_bytes_sent", "gateway_bytes_received"), "By", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
+               "Application bytes the client sent over data channels (the gateway received, where only its log is there, or counted longer): the sum of its rows in channels.",
+               _passed("bytes", "sent", "received"), "By", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
         Metric("bytes_received", pl.Int64(),
-               "Application bytes the client received (the gateway sent, where only its log is there): the sum of its rows in channels.",
-               pl.coalesce("client_bytes_received", "gateway_bytes_sent"), "By", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
+               "Application bytes the client received (the gateway sent, where only its log is there, or counted longer): the sum of its rows in channels.",
+               _passed("bytes", "received", "sent"), "By", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
         Metric("messages_sent", pl.Int64(),
-               "Messages the client sent over data channels (the gateway received, where only its log is there), the library's own included: the sum of its rows in channels.",
-               pl.coalesce("client_messages_sent", "gateway_messages_received"), "{message}", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
+               "Messages the client sent over data channels (the gateway received, where only its log is there, or counted longer), the library's own included: the sum of its rows in channels.",
+               _passed("messages", "sent", "received"), "{message}", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
         Metric("messages_received", pl.Int64(),
-               "Messages the client received (the gateway sent, where only its log is there), the library's own included: the sum of its rows in channels.",
-               pl.coalesce("client_messages_received", "gateway_messages_sent"), "{message}", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
+               "Messages the client received (the gateway sent, where only its log is there, or counted longer), the library's own included: the sum of its rows in channels.",
+               _passed("messages", "received", "sent"), "{message}", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
     ),
     sort=("conversation_id",),
 )  # fmt: skip
@@ -69,9 +76,13 @@ def _traffic(channels: pl.DataFrame) -> pl.DataFrame:
         values = pl.col(name).filter(pl.col("side") == side)
         return pl.when(values.is_not_null().any()).then(values.sum()).alias(f"{side}_{name}")
 
+    stale = is_stale()
     return (
         channels.group_by("conversation_id")
-        .agg(total(side, name) for side in ("client", "gateway") for name in VALUES)
+        .agg(
+            *(total(side, name) for side in ("client", "gateway") for name in VALUES),
+            *((stale & (pl.col("side") == side)).any().alias(f"{side}_stale") for side in ("client", "gateway")),
+        )
         .with_columns(pl.col("conversation_id").cast(ID))
     )
 

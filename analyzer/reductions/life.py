@@ -266,6 +266,7 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
         was_failed=((path | (_KIND == "tube_closing")) & (_STATE == "failed")).fill_null(False).any(),
         closed_itself=((_KIND == "tube_closing") & _STATE.is_not_null()).any(),
         timed_out=(_KIND == "restart_timed_out").any(),
+        never_opened=(_KIND == "channel_never_opened").any(),
         was_closed=(_KIND.is_in(ENDINGS) | (path & (_STATE == "closed")).fill_null(False)).any(),
     )  # fmt: skip
     last = spans.filter(pl.col("up_seq").is_null())
@@ -282,7 +283,9 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     ends = joined.join(gone, on="tube_id", how="left").with_columns(
         gone=pl.col("restarted").fill_null(False) & ~pl.col("was_closed")
     )
-    told = pl.col("begun") & (pl.col("was_failed") | (pl.col("was_closed") & pl.col("states_told")))
+    told = pl.col("begun") & (
+        pl.col("was_failed") | (pl.col("was_closed") & (pl.col("states_told") | pl.col("never_opened")))
+    )
     return ends.select(
         "tube_id", "begun", pl.col("whole").fill_null(False), "was_connected", "was_failed", "timed_out", "was_closed", "closed_itself",
         given_up=(pl.col("down_state") == GONE).fill_null(False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analyzer.reductions.channels import FRESH_MS
 from analyzer.views import clocks, ending, legs, relay
 from analyzer.views.conversation import OUTCOMES, Conversation, Row
 from analyzer.views.rounds import render_round, rounds
@@ -65,6 +66,16 @@ def _by_nobody(channel: Row) -> str:
     return f"{sent} sent, {received} received, by a side that no line tells"
 
 
+def _uncounted(one: Conversation) -> float:
+    """How long the channels went on behind the last counter of either end, in ms; 0 where that is not long."""
+    open_for = [
+        milliseconds(channel["closed_at"] - channel["counted_at"])
+        for channel in one.channels
+        if channel["closed_at"] and channel["counted_at"]
+    ]
+    return shortest if (shortest := min(open_for, default=0.0)) > FRESH_MS else 0.0
+
+
 def _traffic(one: Conversation) -> list[str]:
     """What went over the data channels, or why that is not known."""
     row = one.row
@@ -81,6 +92,8 @@ def _traffic(one: Conversation) -> list[str]:
         within = f" in {counted(messages, 'message')}" if messages else ""
         carried = NOTHING if row[f"bytes_{way}"] is None else size(row[f"bytes_{way}"])
         told.append(f"{carried}{within} {where}")
+    if behind := _uncounted(one):
+        told.append(f"last counted {span(behind)} before it closed")
     late = sum(channel["buffered_bytes"] or 0 for channel in one.channels)
     return [", ".join(told), *([f"{size(late)} not acknowledged when a channel ended"] if late else [])]
 

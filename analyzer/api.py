@@ -104,6 +104,8 @@ class Dataset:
         Raises:
             UnknownConversation: none has it, or several begin so.
         """
+        # as it is pasted, with blanks around it; ids of tubes are written in small letters
+        text = text.strip()
         known = self.conversations.select("conversation_id", "other_ids").sort("conversation_id").collect().rows()
         ids = [one for one, _ in known]
         names = {other: one for one, others in known for other in others or ()} | dict(zip(ids, ids, strict=True))
@@ -117,7 +119,7 @@ class Dataset:
             raise UnknownConversation(
                 f"{len(begun)} conversations of {self.path} begin with {text}", f"one of {_first_few(begun)}"
             )
-        if (carried := self._by_tube(text)) is not None:
+        if (carried := self._by_tube(text) or self._by_tube(text.lower())) is not None:
             return carried
         nearest = difflib.get_close_matches(wanted, ids, NEAREST, cutoff=0.3)
         hint = f"the nearest are {', '.join(nearest)}" if nearest else "`analyzer summarize` lists them"

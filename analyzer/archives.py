@@ -119,6 +119,16 @@ def _plain(raw: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
+#: how files begin that hold several others, or are compressed in ways that are not read; a tar tells it further on
+_UNREAD = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")
+_TAR, _TAR_AT = b"ustar", 257
+
+
+def is_unread(head: bytes) -> bool:
+    """Whether decompressed bytes that begin like that are no text: an archive of files, or compressed otherwise."""
+    return head.startswith(_UNREAD) or head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR
+
+
 def compression(magic: bytes) -> str | None:
     """What bytes that begin like that are compressed with: gzip, zstd or nothing."""
     return "gzip" if magic.startswith(_GZIP) else "zstd" if magic.startswith(_ZSTD) else None

@@ -31,6 +31,8 @@ _UNITS = {
     "_mbps": "Mbit/s",
     "_kbps": "kbit/s",
     "_s": "s",
+    "kilobytes_sent": "KiBy",
+    "kilobytes_received": "KiBy",
     "bytes_sent": "By",
     "bytes_received": "By",
     "buffered_bytes": "By",

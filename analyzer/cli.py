@@ -40,9 +40,7 @@ Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset, 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 DialectOption = Annotated[
     str | None,
-    typer.Option(
-        "--dialect", metavar="NAME", help="Layout of the lines, instead of a vote: std, json, docker_json/std."
-    ),
+    typer.Option("--dialect", metavar="NAME", help="Layout of the lines, not by vote: std, json, docker_json/std."),
 ]
 
 
@@ -74,10 +72,12 @@ def _zone(name: str) -> str:
 
 
 def _zones(given: list[str]) -> tuple[str | None, list[tuple[str, str]]]:
-    """The zone of all sources, and those of some; the last one counts."""
+    """The zone of all sources, and those of some."""
     pairs = [(source, found, _zone(zone)) for source, found, zone in (one.rpartition("=") for one in given)]
     everywhere = [zone for _, found, zone in pairs if not found]
-    return (everywhere[-1] if everywhere else None), [(source, zone) for source, found, zone in pairs if found]
+    if len(set(everywhere)) > 1:
+        raise UsageError(f"--timezone is {' and '.join(everywhere)} for all logs", "--timezone LOG=ZONE is for one")
+    return (everywhere[0] if everywhere else None), [(source, zone) for source, found, zone in pairs if found]
 
 
 @app.command()

@@ -78,6 +78,13 @@ class Dialect:
         return 0.001 if "docker_json" in self.wraps else None
 
 
+def is_local(name: str) -> bool:
+    """Whether the times of a dialect, by its name, are local ones, which name no zone."""
+    kinds = [_by_name()[layer] for layer in name.split("/") if layer in _by_name()]
+    found = [capture.terminal for kind in kinds for capture in captures(kind.sequence) if capture.column == "ts"]
+    return bool(found) and TYPES[found[-1]].naive
+
+
 @cache
 def _by_name() -> dict[str, EventKind]:
     return {kind.name: kind for kind in (*wraps(), *dialects())}

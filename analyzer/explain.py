@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from analyzer.addresses import Policy
-from analyzer.dialects import Dialect, dialect_names, forced
+from analyzer.dialects import Dialect, dialect_names, forced, is_local
 from analyzer.errors import InputError
 from analyzer.events.candidate import parse_candidates
 from analyzer.events.envelope import typed_columns
@@ -258,7 +258,7 @@ def render(explanation: Explanation) -> str:
     rows = [f"{printable(one.source)}: {where}: {one.fate}", f"  {printable(one.why)}"]
     facts = [
         ("dialect", one.dialect),
-        ("time", one.ts.isoformat(timespec="microseconds") if one.ts else None),
+        ("time", _time(one)),
         ("level", one.level),
         ("logger", one.target),
         ("message", one.message),
@@ -271,6 +271,14 @@ def render(explanation: Explanation) -> str:
     if one.near:
         rows += _near_rows(one.near)
     return "\n".join(rows) + "\n"
+
+
+def _time(one: Explanation) -> str | None:
+    if one.ts is None:
+        return None
+    if is_local(one.dialect):
+        return f"{one.ts.replace(tzinfo=None).isoformat(timespec='microseconds')} in the zone of the log"
+    return one.ts.isoformat(timespec="microseconds")
 
 
 def _near_rows(near: NearMiss) -> list[str]:

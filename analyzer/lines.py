@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 import polars as pl
 import pyarrow as pa
 
-from analyzer.archives import BrokenOff, compression, decompressed
+from analyzer.archives import BrokenOff, compression, decompressed, is_unread
 from analyzer.inputs import Input, why_not
 from analyzer.tally import Tally
 
@@ -86,6 +86,14 @@ def _pieces(one: Input, tally: Tally) -> Iterator[bytes]:
             raise BrokenOff("not_regular", "no regular file")
         tally.waits = not one.final and compression(os.pread(handle, 4, 0)) is None
         yield from decompressed(cast("BinaryIO", raw), trusted=one.trusted)
+
+
+def _texts(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces, unless they begin like what holds several files."""
+    for number, piece in enumerate(pieces):
+        if not number and is_unread(piece):
+            raise BrokenOff("archive_of_files", "an archive of several files")
+        yield piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +176,12 @@ def _taken(one: Input, tally: Tally) -> Iterator[bytes]:
         return
     begun = False
     try:
-        for piece in _pieces(one, tally):
+        for piece in _texts(_pieces(one, tally)):
             begun = True
             tally.take(piece)
             yield piece
     except BrokenOff as error:
-        if error.reason == "not_regular":
+        if error.reason in ("not_regular", "archive_of_files"):
             tally.refuse(error.reason)
         else:
             tally.break_off(error.reason, str(error))

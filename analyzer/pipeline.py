@@ -7,6 +7,7 @@ as they come; conversations that say something new are then rebuilt from all of 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,8 +40,14 @@ from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.refusals import REFUSALS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
+from analyzer.reductions.source_tables import (
+    coverage_table,
+    refusals_table,
+    resolutions,
+    sources_table,
+    unmatched_table,
+)
 from analyzer.reductions.unchanged import FINGERPRINTS
-from analyzer.source_tables import coverage_table, refusals_table, resolutions, sources_table, unmatched_table
 from analyzer.sources import Source, admitted, note_duplicates, recognise
 from analyzer.stored import Part, contents, duplicates, endpoints, held, outline, whole
 from analyzer.tables.address_policy import policy_of
@@ -302,7 +309,7 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], resolution: pl.DataFrame) ->
 
 def ingest(
     given: Sequence[str],
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     zone: str | None = None,
     zones: Sequence[tuple[str, str]] = (),
@@ -332,6 +339,7 @@ def ingest(
         AccountingError: something of an input became of nothing; nothing is written.
         BusyError: another run is writing it.
     """
+    out = Path(out)
     layout = forced(dialect) if dialect else None
     inputs = discover(given, skip=out, follow_symlinks=follow_symlinks, trust_archives=trust_archives, final=final)
     zone_given, count = zones_for([one.name for one in inputs], zones), len(inputs)

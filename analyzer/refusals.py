@@ -33,6 +33,7 @@ REASONS: dict[str, str] = {
     "not_followed": "The input: a symbolic link in a folder.",
     "dataset": "The input: a folder that is a dataset of this program.",
     "symlink_loop": "The input: a symbolic link that leads back to itself or to a folder above it.",
+    "archive_of_files": "The input: an archive of several files, or not packed by gzip or zstd: unpack it first.",
     "not_regular": "The input: a pipe, a socket or a device.",
 }
 #: of one reason an input has no more rows; the last of them takes all further lines

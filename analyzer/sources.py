@@ -23,13 +23,12 @@ from analyzer.lines import Place, recognised, stem_of, whole
 from analyzer.reductions.accounting import SOURCES
 from analyzer.reductions.refusals import unaccounted
 from analyzer.reductions.releases import estimate
+from analyzer.reductions.source_tables import AT_ONCE
 from analyzer.refusals import Refusals
 from analyzer.tables.dataset import Commit, Staged
 from analyzer.tables.entries import Entry
 from analyzer.tally import NOTHING, STEM_CHARS, Tally
 
-#: so many sources, or rows of them, are looked at as plain values at once
-AT_ONCE = 1000
 #: so many inputs that begin alike are held against one another: each of them is read to the sizes of all
 MOST_ALIKE = 100
 

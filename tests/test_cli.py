@@ -169,6 +169,7 @@ def test_ingest_reads_local_times_in_the_zone_named(tmp_path: Path) -> None:
         (["seed.log", "nope.log"], 66, ["nope.log"]),
         (["seed.log", "--timezone", "Europe/Berln"], 2, ["there is no time zone Europe/Berln", "IANA"]),
         (["seed.log", "--timezone", "../../etc/passwd"], 2, ["there is no time zone"]),
+        (["seed.log", "--timezone", "UTC", "--timezone", "Europe/Berlin"], 2, ["UTC and Europe/Berlin", "LOG=ZONE"]),
         (["seed.log", "--timezone", "nope.log=UTC"], 2, ["no source is called nope.log", "seed.log"]),
         (["seed.log", "--timezone", "seed.log=Europe/Berln"], 2, ["there is no time zone Europe/Berln"]),
         (["seed.log", "--dialect", "nope"], 2, ["no dialect is called nope", "std"]),

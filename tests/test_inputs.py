@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import lzma
 import os
 import random
 import shutil
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +369,22 @@ def test_times_that_name_their_zone_need_none(tmp_path: Path) -> None:
     line = "[2026-11-22T13:00:00.250+02:00] [DEBUG] [keeper_pam_webrtc_rs.tube] ICE gathering started (tube_id: t-1)\n"
     ingested(tmp_path, line.encode(), zone="America/New_York")
     assert str(events(tmp_path / "out")["ts"][0]) == "2026-11-22 11:00:00.250000+00:00"
+
+
+@pytest.mark.parametrize("name", ["logs.tar", "logs.tar.gz", "logs.zip", "client.log.bz2", "client.log.xz"])
+def test_an_archive_of_several_files_is_refused_with_what_to_do(name: str, tmp_path: Path) -> None:
+    log = tmp_path / "client.log"
+    log.write_text("2026-11-22 13:19:35,251 DEBUG keeper_pam_webrtc_rs.tube: ICE gathering started (tube_id: t-1)\n")
+    packed = tmp_path / name
+    if "tar" in name:
+        with tarfile.open(packed, "w:gz" if name.endswith("gz") else "w") as archive:
+            archive.add(log, log.name)
+    elif name.endswith("zip"):
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive_of_files:
+            archive_of_files.write(log, log.name)
+    else:
+        packed.write_bytes((bz2 if name.endswith("bz2") else lzma).compress(log.read_bytes()))
+    done = ingest([str(packed), str(log)], tmp_path / "m")
+    assert dict(done.sources.select("name", "records").rows()) == {name: 0, log.name: 1}
+    assert done.refusals.select("source", "reason").rows() == [(name, "archive_of_files")]
+    assert "unpack it" in done.sources.filter(pl.col("name") == name)["problem"].item()

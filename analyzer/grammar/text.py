@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 SHARED = "fields"
@@ -26,8 +27,9 @@ class Note:
 
 @cache
 def folder() -> Any:
-    """Where the grammars are."""
-    return resources.files("analyzer.grammars")
+    """Where the grammars are: beside the package in a checkout, which Python takes before what is installed."""
+    beside = Path(__file__).parents[2] / "grammars"
+    return beside if (beside / f"{SHARED}.lark").is_file() else resources.files("analyzer.grammars")
 
 
 @cache

@@ -144,8 +144,7 @@ def _said(causes: Iterable[Row], since: datetime | None, paint: Paint) -> list[s
             _clock(row["ts"]) or NOTHING,
             row["kind"],
             shown(row["close_reason"] or ""),
-            # a folder is told by the list of sources
-            [(shown(f"{row['source'].rpartition('/')[2]}:{row['line']}"), "dim")],
+            [(shown(f"{row['source']}:{row['line']}"), "dim")],
         ]
         for row in list(distinct.values())[:SHOWN]
     ]

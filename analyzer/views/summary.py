@@ -146,7 +146,7 @@ def _why_unknown(one: Conversation) -> list[str]:
             if estimate["refused_reason"] and shown_as in one.legs and one.legs[shown_as] is None:
                 value = number(estimate["value_ms"], "ms")
                 reasons.append(
-                    f"{estimate['leg']}: {value} by {estimate['method']} refused, {estimate['refused_reason']}"
+                    f"{estimate['leg']}: {value} by {estimate['method']} is not taken: {estimate['refused_reason']}"
                 )
     # a gateway connects again and again, each time as fast
     return list(dict.fromkeys(reasons))

@@ -10,8 +10,10 @@ import polars as pl
 
 from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
 from analyzer.reductions.refusals import refused
-from analyzer.sources import AT_ONCE
 from analyzer.tables.entries import Entry
+
+#: so many sources, or rows of them, are looked at as plain values at once
+AT_ONCE = 1000
 
 
 def sources_table(entries: Collection[Entry]) -> pl.DataFrame:

@@ -108,7 +108,7 @@ def test_the_way_beyond_the_gateway_is_drawn_where_it_is_known(
     shown = summaries(analyzer.open(tmp_path))
     assert re.search(r"KRelay ── \S+ ms ── gateway ── 2 ms ── target\n", shown["kVU9sHgBX0OqXdo-G5nnAw"])
     assert "backend_connect  TCP connect, as the gateway printed it" in shown["kVU9sHgBX0OqXdo-G5nnAw"]
-    refused = "gateway_to_target: 0 ms by backend_connect refused, less than 1 ms, the least that is printed"
+    refused = "gateway_to_target: 0 ms by backend_connect is not taken: less than 1 ms, the least that is printed"
     for view in (shown["ZBc7AFrWmuh4foX2gh4_BQ"], only(datasets["2.2.9/C-srflx-nat"])):
         assert refused in view
         assert "── target" not in view

@@ -236,6 +236,7 @@ def test_the_list_begins_with_the_worst() -> None:
         "connection_legs": TABLES["connection_legs"]
         .conform(frame.select("conversation_id", "end_to_end_latency_ms"))
         .lazy(),
+        "turn_attempts": TABLES["turn_attempts"].empty().lazy(),
     }
     ranked = conversations.gather(analyzer.Dataset(Path("metrics"), 1, tables))
     assert "".join(row["conversation_id"] for row in ranked) == "cgfdebah"

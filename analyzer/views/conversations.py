@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from analyzer.api import Dataset
+from analyzer.views.attempts import ANSWERS, NEVER
 from analyzer.views.conversation import OUTCOMES
 from analyzer.views.text import NOTHING, Cell, Paint, counted, grid, number, plain, shown
 
@@ -22,10 +23,28 @@ EMPTY = (
 def gather(dataset: Dataset) -> list[dict[str, Any]]:
     """Gather every conversation with its legs: by outcome, then by end-to-end latency, the worst first."""
     rank = pl.col("outcome").replace_strict(list(OUTCOMES), list(range(len(OUTCOMES))), return_dtype=pl.Int8)
-    joined = dataset.conversations.join(dataset.connection_legs, on="conversation_id", how="left")
+    vain = dataset.turn_attempts.filter(pl.col("outcome") != "granted").sort("side", "asked_at", nulls_last=True)
+    trouble = vain.group_by("conversation_id", maintain_order=True).agg(
+        turn_step=pl.col("step").first(),
+        turn_outcome=pl.col("outcome").first(),
+        turn_error_code=pl.col("error_code").first(),
+    )
+    joined = dataset.conversations.join(dataset.connection_legs, on="conversation_id", how="left").join(
+        trouble, on="conversation_id", how="left"
+    )
     latency = pl.col("end_to_end_latency_ms")
     ranked = joined.sort(rank, latency, "conversation_id", descending=[False, True, False], nulls_last=True)
     return ranked.collect().to_dicts()
+
+
+def _reason(row: dict[str, Any]) -> str:
+    """What stood in the way of one that never connected, else the reason of its close."""
+    if row["outcome"] in NEVER and row["turn_outcome"]:
+        asked = "credentials" if row["turn_step"] == "credentials" else "TURN"
+        code = "" if row["turn_error_code"] is None else f", {row['turn_error_code']}"
+        return f"{asked} {ANSWERS.get(row['turn_outcome'], row['turn_outcome'])}{code}"
+    # what a lost connection was closed with is no reason for the loss
+    return (row["close_reason"] if row["outcome"] != "connected_lost" else None) or NOTHING
 
 
 def _row(row: dict[str, Any], layout: str) -> list[Cell | str]:
@@ -39,8 +58,7 @@ def _row(row: dict[str, Any], layout: str) -> list[Cell | str]:
         number(row["client_to_krelay_latency_ms"]),
         number(row["krelay_to_gateway_latency_ms"]),
         number(row["end_to_end_latency_ms"]),
-        # what a lost connection was closed with is no reason for the loss
-        shown((row["outcome"] != "connected_lost" and row["close_reason"]) or NOTHING),
+        shown(_reason(row)),
     ]
 
 

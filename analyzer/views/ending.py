@@ -144,7 +144,8 @@ def _said(causes: Iterable[Row], since: datetime | None, paint: Paint) -> list[s
             _clock(row["ts"]) or NOTHING,
             row["kind"],
             shown(row["close_reason"] or ""),
-            [(shown(f"{row['source']}:{row['line']}"), "dim")],
+            # logs of one name lie in folders of their own
+            [(shown(f"{'/'.join(row['source'].split('/')[-2:])}:{row['line']}"), "dim")],
         ]
         for row in list(distinct.values())[:SHOWN]
     ]

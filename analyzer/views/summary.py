@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from analyzer.reductions.channels import FRESH_MS
 from analyzer.views import clocks, ending, legs, relay
+from analyzer.views.attempts import in_vain
 from analyzer.views.conversation import OUTCOMES, Conversation, Row
 from analyzer.views.rounds import render_round, rounds
 from analyzer.views.text import (
@@ -92,16 +93,22 @@ def _traffic(one: Conversation) -> list[str]:
         within = f" in {counted(messages, 'message')}" if messages else ""
         carried = NOTHING if row[f"bytes_{way}"] is None else size(row[f"bytes_{way}"])
         told.append(f"{carried}{within} {where}")
-    if behind := _uncounted(one):
-        told.append(f"last counted {span(behind)} before it closed")
     late = sum(channel["buffered_bytes"] or 0 for channel in one.channels)
-    return [", ".join(told), *([f"{size(late)} not acknowledged when a channel ended"] if late else [])]
+    behind = _uncounted(one)
+    until = [f"last counted {span(behind)} before it closed"] if behind else []
+    return [", ".join(told), *until, *([f"{size(late)} not acknowledged when a channel ended"] if late else [])]
 
 
 def _sides(sides: Sequence[str]) -> str:
     if not sides:
         return "no line tells which side this is"
     return " and ".join(sides) if len(sides) > 1 else f"{sides[0]} only; no line of the other side"
+
+
+def _one_sided(one: Conversation) -> str:
+    """Which side proves that it never was connected, where the other one was."""
+    without = sorted({link["side"] for link in one.links if link["connected"] is False and link["side"]})
+    return f"; the {' and the '.join(without)} never was" if without and one.row["connected"] else ""
 
 
 def _header(one: Conversation, paint: Paint) -> list[str]:
@@ -111,7 +118,8 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
     own = row["close_reason"] and row["outcome"] != "connected_lost"
     reason = f", close reason {shown(row['close_reason'])}" if own else ""
     rows: list[tuple[str, Cell | str]] = [
-        ("outcome", [(sentence, style), (reason, "")]),
+        ("outcome", [(sentence, style), (reason, ""), (_one_sided(one), "")]),
+        *((("why" if not place else "", told)) for place, told in enumerate(in_vain(one))),
         ("when", _when(row)),
         ("closed", ending.closed(row["closed_first"], one.links)),
         ("sides", _sides(row["sides"])),

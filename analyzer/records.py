@@ -31,6 +31,8 @@ RECORD_SCHEMA = pl.Schema(
     }
 )
 SAMPLE_LINES = 2000
+#: a line that its framing cut is put together from no more pieces than this
+MOST_PIECES = 256
 #: a message may grow to this by its continuation lines; the rest of it is cut
 MAX_MESSAGE_CHARS = 1 << 20
 #: the same for the name of a logger or a level
@@ -44,6 +46,8 @@ def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
         frame = unwrapped(name, frame, zone)
     if dialect.record == tracing.DIALECT:
         frame = frame.with_columns(text=tracing.uncoloured(frame["text"]))
+    if dialect.record == "json" and frame["open"].any():
+        frame = _pieced(frame)
     if dialect.record is None:
         nothing = {
             name: pl.lit(None, dtype=RECORD_SCHEMA[name]) for name in ("ts", "level", "target", "message", "elapsed_s")
@@ -59,6 +63,23 @@ def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str) -> pl.DataFrame:
     if "wrap_ts" in joined.columns:
         joined = joined.with_columns(ts=pl.coalesce("ts", "wrap_ts"))
     return joined
+
+
+def _pieced(frame: pl.DataFrame) -> pl.DataFrame:
+    """Lines that their framing cut, each put together in its first piece: half an object of JSON begins no record."""
+    begins = ~frame["open"].shift(1, fill_value=False)
+    number = begins.cum_sum()
+    whole = frame.select("text", number=number).group_by("number", maintain_order=True).agg(pl.col("text").str.join(""))
+    return frame.with_columns(text=pl.when(begins).then(whole["text"].gather(number - 1)).otherwise(pl.lit("")))
+
+
+def _left_open(headers: pl.DataFrame, dialect: Dialect) -> int:
+    """How many lines at the end of a block wait for the next one, because it goes on with an object of JSON."""
+    if dialect.record != "json" or not headers["open"].tail(1).any():
+        return 0
+    whole = headers["resumed"].not_().arg_true()
+    pieces = len(headers) - int(whole[-1]) if len(whole) else len(headers)
+    return pieces if pieces <= MOST_PIECES else 0
 
 
 def _resumed(lines: pl.DataFrame, open_before: bool) -> pl.DataFrame:
@@ -152,6 +173,8 @@ def _with_headers(
                 chosen = replace(dialect, votes=chosen.votes)
         one, none = pl.lit(1, dtype=pl.Int64), pl.lit(0, dtype=pl.Int64)
         headers = _resumed(_headers(block.with_columns(lines=one, beyond=none), chosen, zone), open_before)
+        if following is not None and (left := _left_open(headers, chosen)):
+            headers, following = headers.head(-left), pl.concat([block.tail(left), following])
         open_before = bool(headers["open"].tail(1).any())
         yield chosen, headers, following is not None
         block = following

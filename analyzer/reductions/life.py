@@ -238,7 +238,8 @@ def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
 def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """What became of each tube.
 
-    Out: `tube_id`, `begun` (its log saw its beginning), `whole` (and all of its gathering), `was_connected` (something proves it), `never` (its log proves
+    Out: `tube_id`, `begun` (its log saw its beginning), `whole` (and all of its gathering), `states_told` (its log has the
+    states of its path, which INFO leaves out), `was_connected` (something proves it), `never` (its log proves
     that it was not), `was_failed`, `timed_out` (a restart), `was_closed`, `closed_itself` (for its state), `given_up`
     (for its data channel), `lost` (the path was down, or the process gone, and nobody had closed it before), and
     `lost_seq`, the line that told the path down.
@@ -287,7 +288,7 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
         pl.col("was_failed") | (pl.col("was_closed") & (pl.col("states_told") | pl.col("never_opened")))
     )
     return ends.select(
-        "tube_id", "begun", pl.col("whole").fill_null(False), "was_connected", "was_failed", "timed_out", "was_closed", "closed_itself",
+        "tube_id", "begun", pl.col("whole").fill_null(False), "states_told", "was_connected", "was_failed", "timed_out", "was_closed", "closed_itself",
         given_up=(pl.col("down_state") == GONE).fill_null(False),
         lost=pl.col("was_connected") & (broken | pl.col("timed_out") | pl.col("gone")),
         lost_seq="down_seq",

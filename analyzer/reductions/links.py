@@ -38,12 +38,12 @@ LINKS = Table(
                "What made the library close it by itself: restart_timed_out, peer_connection: its state, data_channel: it was gone, and nobody had asked; null: the host or the other side asked, as far as the log tells.",
                pl.when(~pl.col("was_closed") | pl.col("own_seq").is_not_null()).then(None).when("timed_out").then(pl.lit("restart_timed_out")).when("closed_itself").then(pl.lit("peer_connection")).when("given_up").then(pl.lit("data_channel")),
                source=("restart_timed_out", "tube_closing", "channel_state_changed", "backend_closed")),
-        Metric("lost", pl.Boolean(), "Whether the path was down at the end of a tube that had been connected: not if the peer or the host had closed it before, or the conversation's own channel.",
-               pl.when("was_connected").then(pl.col("lost"))),
+        Metric("lost", pl.Boolean(), "Whether the path was down at the end of a tube that had been connected: not if the peer or the host had closed it before, or the conversation's own channel. Null where nothing tells it and its log has no states of the path, as at INFO.",
+               pl.when(pl.col("was_connected") & (pl.col("lost") | pl.col("states_told"))).then(pl.col("lost"))),
         Column("lost_logged_at", TIMESTAMP, "First line that told the last loss: the time at which the library knew.", source=("ice_state_changed",)),
         Column("lost_low_at", TIMESTAMP, "Earliest time of that loss itself, dated back as in states."),
         Column("lost_high_at", TIMESTAMP, "Latest time of it."),
-        Column("outages", pl.Int64(), "Losses of the path that were logged, the last one among them.", "{outage}"),
+        Column("outages", pl.Int64(), "Losses of the path that were logged, the last one among them; null where none is, and the log has no states of the path.", "{outage}"),
         Column("restarts_tried", pl.Int64(), "ICE restarts tried or answered, as in generations.", "{restart}"),
         Column("restarts_timed_out", pl.Int64(), "Among them those that waited for an answer in vain.", "{restart}"),
     ),
@@ -84,7 +84,7 @@ def reduce(facts: Facts, generations: pl.DataFrame) -> pl.DataFrame:
             how="left",
         )
         .with_columns(
-            pl.col("outages").fill_null(0),
+            pl.when("states_told").then(pl.col("outages").fill_null(0)).otherwise("outages"),
             to_at=pl.when(pl.col("own_seq").is_not_null()).then("own_gone_at").otherwise("to_at"),
             lost=pl.col("lost") & pl.col("own_seq").is_null(),
             # its own channel may be closed while the tube goes on

@@ -37,7 +37,7 @@ def _check_links(tables: Tables, lives: Sequence[Life]) -> None:
             "begun": tube.begun,
             "original": True,
             "connected": True if tube.connected else False if fold.is_never(tube) else None,
-            "lost": fold.is_lost(tube) if tube.connected else None,
+            "lost": (fold.is_lost(tube) or (False if tube.states_told else None)) if tube.connected else None,
             "ended_by": "closed" if closed else "log_ended",
             "close_reason": tube.close_reason,
             "from_at": BASE + timedelta(milliseconds=min(tube.times)),

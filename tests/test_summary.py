@@ -14,7 +14,8 @@ import pytest
 import analyzer
 from analyzer.pipeline import ingest
 from analyzer.reductions.leg_measurements import ESTIMATORS
-from analyzer.views import conversation, conversations, ending, legs, rounds, summary, text, timeline
+from analyzer.reductions.leg_names import METHODS
+from analyzer.views import conversation, conversations, ending, rounds, summary, text, timeline
 from tests.datasets import ACTS, CAPTURED, built, seed_dataset, summaries
 
 SET_UP = ("setup_phases", "candidate_pairs", "turn_attempts")
@@ -37,7 +38,7 @@ def test_every_method_is_explained(datasets: dict[str, analyzer.Dataset]) -> Non
     names = {estimator.method for estimator in ESTIMATORS} | {"reported", "sum", "difference", "backend_connect"}
     for dataset in datasets.values():
         names |= set(dataset.leg_measurements.collect()["method"])
-    assert names <= set(legs.METHODS)
+    assert names <= set(METHODS)
 
 
 @pytest.mark.parametrize("name", [*CAPTURES, "seed"])

@@ -15,23 +15,33 @@ from analyzer.events.portions import in_portions, near
 
 #: the family of evidence that is no line: the candidates that two tubes exchanged (`meetings`)
 CANDIDATES = "candidates"
-#: families of evidence that a tube carries a conversation, the strongest first: name, event kinds
-LINK_FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("registered", ("connection_registered",)),
-    ("auto_registered", ("metrics_attached",)),
-    ("registry", ("tube_registered", "server_tube_created", "client_tube_created", "binding_linked")),
-    ("monitored", ("metrics_linked",)),
-    ("closed_signal", ("channel_closed_signalled",)),
-    ("collected", ("stats_collected",)),
-    ("channel_label", ("channel_attached", "channel_received", "channel_opened", "side_declared")),
-    ("keyed", ()),
-    ("adjacency", ()),
-    (CANDIDATES, ()),
+#: families of evidence that a tube carries a conversation, the strongest first: name, what it is, event kinds
+LINK_FAMILIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("registered", "the collector was given both", ("connection_registered",)),
+    ("auto_registered", "its handle was", ("metrics_attached",)),
+    (
+        "registry",
+        "the registry made the one for the other",
+        ("tube_registered", "server_tube_created", "client_tube_created", "binding_linked"),
+    ),
+    ("monitored", "the quality monitor was given both", ("metrics_linked",)),
+    ("closed_signal", "the host was told that the channel closed", ("channel_closed_signalled",)),
+    ("collected", "statistics were collected for both", ("stats_collected",)),
+    (
+        "channel_label",
+        "a data channel of the tube is called like it",
+        ("channel_attached", "channel_received", "channel_opened", "side_declared"),
+    ),
+    ("keyed", "any other line names both", ()),
+    ("adjacency", "the collector's line stands behind one of the tube", ()),
+    (CANDIDATES, "another tube was told of its candidates", ()),
 )
-LINK_METHODS = tuple(name for name, _ in LINK_FAMILIES)
+LINK_METHODS = tuple(name for name, _, _ in LINK_FAMILIES)
 METHOD = pl.Enum(LINK_METHODS)
+_TOLD = "; ".join(f"{name}: {told}" for name, told, _ in LINK_FAMILIES)
+LINK_DOC = f"Strongest evidence that this tube carries this conversation, the strongest first: {_TOLD}."
 _RANK = {name: rank for rank, name in enumerate(LINK_METHODS)}
-_FAMILY = {kind: _RANK[name] for name, kinds in LINK_FAMILIES for kind in kinds}
+_FAMILY = {kind: _RANK[name] for name, _, kinds in LINK_FAMILIES for kind in kinds}
 #: what the collector reports on behalf of the line just before it: (reported kind, kinds it may follow)
 ADJACENT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gathering_started_reported", ("gathering_started", "first_candidate_gathered")),

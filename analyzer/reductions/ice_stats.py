@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.events.links import LINK_DOC
 from analyzer.reductions.durations import of_tubes
 from analyzer.reductions.facts import Facts, known_ms
 from analyzer.reductions.leg_names import END_TO_END, ICE
@@ -26,7 +27,7 @@ ICE_STATS = Table(
         Column("conversation_id", pl.String(), "Conversation, in its canonical spelling."),
         Column("tube_id", pl.String(), "Tube: one peer connection inside one process."),
         Column("side", pl.String(), "client: the offerer; gateway: the answerer; null when no line tells."),
-        Column("link_method", pl.String(), "Strongest evidence that this tube carries this conversation."),
+        Column("link_method", pl.String(), LINK_DOC),
         Metric("total_candidates", pl.Int64(), "Distinct local candidates gathered, all generations. Null without candidate lines, or where the log lacks the tube's beginning.",
                _count("local_count"), "{candidate}", ("candidate_gathered", "session_described")),
         Metric("host_candidates", pl.Int64(), "Host candidates among them.", _count("host_count"), "{candidate}", ("candidate_gathered",)),

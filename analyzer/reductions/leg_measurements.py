@@ -36,7 +36,7 @@ from analyzer.reductions.checks import transactions
 from analyzer.reductions.dtls_repeats import AGAIN_MS, resolved
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, SETUP_MS, Estimator, estimates
 from analyzer.reductions.facts import Facts, elapsed_ms
-from analyzer.reductions.leg_names import BEYOND, DURATIONS, END_TO_END, LEGS, OWN_LEG
+from analyzer.reductions.leg_names import BEYOND, DURATIONS, END_TO_END, LEGS, METHODS, OWN_LEG
 from analyzer.reductions.query import collected
 from analyzer.tables.declare import ID, Column, Table
 
@@ -134,7 +134,7 @@ LEG_MEASUREMENTS = Table(
         Column("side", pl.String(), "Side of that tube: client or gateway."),
         Column("generation", pl.Int64(), "ICE generation the estimate is from, 1 for the first; null beyond the gateway, where ICE ends, and without the side's own log."),
         Column("leg", pl.String(), f"{', '.join(LEGS)}: round trips. Durations: {'; '.join(f'{name}: {told}' for name, told in DURATIONS.items())}."),
-        Column("method", pl.String(), "How it was made."),
+        Column("method", pl.String(), f"How it was made. {'; '.join(f'{name}: {told}' for name, told in METHODS.items())}."),
         Column("value_ms", pl.Float64(), "Round-trip time: the span, less `bias_ms`, by the round trips it holds; of a duration the span less `bias_ms`; as printed for `credential_fetch`, `reported` and `backend_connect`; null where only bounds are known.", unit="ms"),
         Column("bias_ms", pl.Float64(), "What the library itself needs within the span, measured over loopback, per round trip or of the whole duration; already taken off the value.", unit="ms"),
         Column("low_ms", pl.Float64(), "Lower bound: set-up, forwarding and the resolution of the times taken off; null where the span bounds nothing.", unit="ms"),

@@ -1,4 +1,4 @@
-"""The words of `leg_measurements.leg`: legs of the way, whose values are round trips, and durations of a set-up."""
+"""The words of `leg_measurements`: legs of the way, whose values are round trips, durations, and methods."""
 
 from __future__ import annotations
 
@@ -19,4 +19,26 @@ DURATIONS = {
     GATHERING: "gathering start → complete",
     ICE: "ICE checking → connected",
     DATA_CHANNEL: "peer connected → data channel open",
+}
+#: what each method of `leg_measurements` stands for
+METHODS = {
+    "stun_transaction": "a connectivity check of the selected pair and its response: 1 round trip",
+    "turn_transaction": "first Allocate request to its challenge: 1 round trip",
+    "gathering_srflx": "gathering start to first reflexive candidate: 1 round trip",
+    "gathering_relay": "gathering start to first relay candidate: 2 round trips, halved",
+    "gathering_allocation_error": "gathering start to the relay's refusal: 2 round trips, halved",
+    "dtls_flights": "first ClientHello to the client's Finished: DTLS, 2 round trips, halved",
+    "host_to_srflx": "first host to first reflexive candidate: 1 round trip",
+    "host_to_relay": "first host to first relay candidate: 2 round trips, halved",
+    "host_to_allocation_error": "first host candidate to the relay's refusal: 2 round trips, halved",
+    "gathering_relay_minus_srflx": "first reflexive to first relay candidate: 1 round trip",
+    "dtls_handshake": "ICE connected to peer connected: DTLS, 2 round trips, on the gateway 3",
+    "relay_challenge_to_allocation": "the relay's challenge to its allocation, by its own log: 1 round trip",
+    "relay_challenge_to_refusal": "the relay's challenge to its refusal, by its own log: 1 round trip",
+    "difference": "end to end less the other leg",
+    "sum": "both legs together",
+    "reported": "the library's own number",
+    "state_change": "the times of two states: a duration",
+    "credential_fetch": "the request for TURN credentials, no TURN traffic: a duration",
+    "backend_connect": "TCP connect, as the gateway printed it: 1 round trip",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.events.links import LINK_DOC
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.closed_first import closings
 from analyzer.reductions.dropped import GONE
@@ -20,7 +21,7 @@ LINKS = Table(
         Column("conversation_id", pl.String(), "Conversation, in its canonical spelling."),
         Column("tube_id", pl.String(), "Tube: one peer connection inside one process."),
         Column("side", pl.String(), "client: the offerer; gateway: the answerer; null when no line tells."),
-        Column("link_method", pl.String(), "Strongest evidence that this tube carries this conversation."),
+        Column("link_method", pl.String(), LINK_DOC),
         Column("from_at", TIMESTAMP, "First line of the conversation on this tube; null without times."),
         Column("to_at", TIMESTAMP, "Last line of the conversation on this tube, where nothing else is known the latest time it was seen; the last line of its own channel's end, where the tube went on; null without times."),
         Column("original", pl.Boolean(), "Whether it is the first conversation of the tube: lines that name the tube alone are its own."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from analyzer.reductions.leg_names import METHODS
 from analyzer.views.text import Paint, number, plain, width
 
 #: a value, its method, and the node it leads to
@@ -18,29 +19,6 @@ CLIENT, RELAY, GATEWAY = "client", "KRelay", "gateway"
 BACKENDS = {"guacd": "gateway_to_guacd", "target": "gateway_to_target"}
 TAKEN, UNTAKEN = "─", "┄"
 INDENT = "  "
-
-#: what each method of `leg_measurements` stands for, for the legend
-METHODS = {
-    "stun_transaction": "a connectivity check of the selected pair and its response: 1 round trip",
-    "turn_transaction": "first Allocate request to its challenge: 1 round trip",
-    "gathering_srflx": "gathering start to first reflexive candidate: 1 round trip",
-    "gathering_relay": "gathering start to first relay candidate: 2 round trips, halved",
-    "gathering_allocation_error": "gathering start to the relay's refusal: 2 round trips, halved",
-    "dtls_flights": "first ClientHello to the client's Finished: DTLS, 2 round trips, halved",
-    "host_to_srflx": "first host to first reflexive candidate: 1 round trip",
-    "host_to_relay": "first host to first relay candidate: 2 round trips, halved",
-    "host_to_allocation_error": "first host candidate to the relay's refusal: 2 round trips, halved",
-    "gathering_relay_minus_srflx": "first reflexive to first relay candidate: 1 round trip",
-    "dtls_handshake": "ICE connected to peer connected: DTLS, 2 round trips, on the gateway 3",
-    "relay_challenge_to_allocation": "the relay's challenge to its allocation, by its own log: 1 round trip",
-    "relay_challenge_to_refusal": "the relay's challenge to its refusal, by its own log: 1 round trip",
-    "difference": "end to end less the other leg",
-    "sum": "both legs together",
-    "reported": "the library's own number",
-    "state_change": "the times of two states: a duration",
-    "credential_fetch": "the request for TURN credentials, no TURN traffic: a duration",
-    "backend_connect": "TCP connect, as the gateway printed it: 1 round trip",
-}
 
 
 def _value(legs: Mapping[str, Any], name: str) -> str:

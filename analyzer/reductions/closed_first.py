@@ -41,25 +41,31 @@ def closed_first(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     Of several pairs of tubes the one that was closed last counts.
     """
     told = closings(facts).drop_nulls(["side", "closed_at", "resolution_ms"])
-    sides = [
-        told.filter(pl.col("side") == side).select(
+    ends = {
+        side: told.filter(pl.col("side") == side).select(
             "conversation_id",
             **{f"{side}_tube_id": pl.col("tube_id")},
             **{f"{side}_{name}": pl.col(name) for name in ("scope", "resolution_ms", "closed_at")},
         )
         for side in ("client", "gateway")
-    ]
-    known = offsets.filter(pl.col("refused_reason").is_null()).select(
-        pl.col(_PAIR).cast(ID), pl.col("low_ms", "high_ms"), met=pl.lit(True)
+    }
+    met = offsets.filter(pl.col("refused_reason").is_null()).select(pl.col(_PAIR).cast(ID), "low_ms", "high_ms")
+    of_two_logs = met.join(ends["client"], on=["conversation_id", "client_tube_id"]).join(
+        ends["gateway"], on=["conversation_id", "gateway_tube_id"]
     )
-    one_log = pl.col("client_scope") == pl.col("gateway_scope")
+    # of several tubes in one log nothing tells which met
+    sole = [ends[side].filter(pl.len().over("conversation_id") == 1) for side in ("client", "gateway")]
+    of_one_log = (
+        sole[0]
+        .join(sole[1], on="conversation_id")
+        .filter(pl.col("client_scope") == pl.col("gateway_scope"))
+        .with_columns(low_ms=0.0, high_ms=0.0)
+    )
     later = elapsed_ms("client_closed_at", "gateway_closed_at")
     # a printed time stands for all that share its last digit
     unit = pl.max_horizontal("client_resolution_ms", "gateway_resolution_ms")
-    pairs = sides[0].join(sides[1], on="conversation_id").join(known, on=_PAIR, how="left", maintain_order="left")
     return (
-        pairs.filter(one_log | pl.col("met"))
-        .with_columns(pl.when(one_log).then(0.0).otherwise(pl.col("low_ms", "high_ms")).name.keep())
+        pl.concat([of_two_logs, of_one_log.select(of_two_logs.columns)])
         .sort("client_closed_at", *_PAIR)
         .group_by("conversation_id", maintain_order=True)
         .agg(

@@ -20,8 +20,8 @@ from analyzer.reductions.secrets import SECRETS, held
 
 _PLACE = ("source", "part")
 _COUNT = pl.Int64()
-#: so many different times that end with a whole second by chance are one in 10^9
-SEVERAL_TIMES = 3
+#: of one record that a whole second stands for its time is chance, once in a thousand
+SEVERAL_RECORDS = 3
 
 
 def _by_part(frame: pl.DataFrame) -> pl.DataFrame:
@@ -88,14 +88,15 @@ class Counted:
         return Counted(*(frame.select(like.columns) for frame, like in zip(found, self.frames(), strict=True)))
 
     def whole_seconds(self) -> frozenset[str]:
-        """Sources with several times, none of which has more than whole seconds: what of it was printed was cut before.
+        """Sources with several records, none of which has a time of more than whole seconds: they are cut.
 
         The first and the last time of each target stand for all of them: no sum of parts has others.
         """
         ends = accounting.added(self.tallies, "source", "target")
         times = pl.concat([ends.select("source", ts=name) for name in ("first_ts", "last_ts")]).drop_nulls().unique()
-        cut = times.group_by("source").agg((pl.col("ts").dt.microsecond() == 0).all() & (pl.len() >= SEVERAL_TIMES))
-        return frozenset(cut.filter("ts")["source"])
+        several = ends.group_by("source").agg(pl.col("records").sum()).filter(pl.col("records") >= SEVERAL_RECORDS)
+        cut = times.group_by("source").agg((pl.col("ts").dt.microsecond() == 0).all()).filter("ts")
+        return frozenset(cut.join(several, on="source")["source"])
 
     @property
     def records(self) -> int:

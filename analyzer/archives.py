@@ -120,13 +120,14 @@ def _plain(raw: BinaryIO) -> Iterator[bytes]:
 
 
 #: how files begin that hold several others, or are compressed in ways that are not read; a tar tells it further on
-_UNREAD = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")
+_UNREAD = (b"PK\x03\x04", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")
 _TAR, _TAR_AT = b"ustar", 257
 
 
 def is_unread(head: bytes) -> bool:
     """Whether decompressed bytes that begin like that are no text: an archive of files, or compressed otherwise."""
-    return head.startswith(_UNREAD) or head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR
+    is_bzip2 = head.startswith(b"BZh") and head[4:10] == b"1AY&SY"
+    return head.startswith(_UNREAD) or is_bzip2 or head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR
 
 
 def compression(magic: bytes) -> str | None:

@@ -50,7 +50,7 @@ CHANNELS = Table(
         Column("messages_sent", pl.Int64(), "Messages sent, last cumulative counter; the library's own control messages included.", "{message}", _COUNTED),
         Column("messages_received", pl.Int64(), "Messages received, last cumulative counter.", "{message}", _COUNTED),
         Column("bytes_sent", pl.Int64(), "Application bytes sent, with the library's framing of each message; last cumulative counter.", "By", _COUNTED),
-        Column("bytes_received", pl.Int64(), "Application bytes received, with the library's framing; last cumulative counter. A zero of any of the four that was counted long before the channel closed is null: it is no total.", "By", _COUNTED),
+        Column("bytes_received", pl.Int64(), "Application bytes received, with the library's framing; last cumulative counter. A zero of any of the four is null where the channel was open longer behind the last counter than before it: it is no total.", "By", _COUNTED),
         Column("counters_method", pl.String(),
                f"{SOLE}: the counters of its tube, which had no other data channel; {MATCHED}: printed with its label, bytes told exactly by the one counter"
                f" of the tube that has as many messages and rounds to the same; {NAMED}: printed with its label, bytes to within 6. Null: not known, or of several channels and nobody says whose."),
@@ -99,6 +99,12 @@ def labelled(facts: Facts) -> pl.DataFrame:
 def is_stale() -> pl.Expr:
     """Whether a channel went on behind its last counter, over rows of channels."""
     return (elapsed_ms("counted_at", "closed_at") > FRESH_MS).fill_null(False)
+
+
+def _unwatched() -> pl.Expr:
+    """Whether a channel was open longer behind its last counter than before it."""
+    behind, before = elapsed_ms("counted_at", "closed_at"), elapsed_ms("opened_at", "counted_at")
+    return (is_stale() & (behind > before)).fill_null(False)
 
 
 def owners(channels: pl.DataFrame) -> pl.DataFrame:
@@ -197,7 +203,7 @@ def reduce(facts: Facts, series: pl.DataFrame, told: pl.DataFrame, found: pl.Dat
         .with_columns(conversation_id=pl.coalesce("conversation_id", "conversation_id_right"))
         .filter(pl.col("conversation_id").is_not_null())
         # most channels are counted as they open, when nothing has gone through
-        .with_columns(pl.when(~((pl.col(name) == 0) & is_stale())).then(name) for name in VALUES)
+        .with_columns(pl.when(~((pl.col(name) == 0) & _unwatched())).then(name) for name in VALUES)
         .join(facts.tubes.select("tube_id", "side"), on="tube_id", how="left")
     )
     return CHANNELS.conform(rows.select(CHANNELS.schema.names()))

@@ -35,6 +35,20 @@ def closings(facts: Facts) -> pl.DataFrame:
     )
 
 
+def in_one_log(ends: pl.DataFrame) -> pl.DataFrame:
+    """Conversations with a tube of each side in one log, which have one clock: of several nothing tells which met.
+
+    In: conversation_id, tube_id, side, scope. Out: conversation_id, client_tube_id, gateway_tube_id, low_ms, high_ms.
+    """
+    sole = [
+        ends.filter(pl.col("side") == side)
+        .filter(pl.len().over("conversation_id") == 1)
+        .select("conversation_id", "scope", pl.col("tube_id").alias(f"{side}_tube_id"))
+        for side in ("client", "gateway")
+    ]
+    return sole[0].join(sole[1], on=["conversation_id", "scope"]).select(*_PAIR, low_ms=0.0, high_ms=0.0)
+
+
 def closed_first(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     """The side that began, `closed_first`, of each conversation of which that is known; `offsets` is `clock_offsets`.
 
@@ -49,24 +63,17 @@ def closed_first(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
         )
         for side in ("client", "gateway")
     }
-    met = offsets.filter(pl.col("refused_reason").is_null()).select(pl.col(_PAIR).cast(ID), "low_ms", "high_ms")
-    of_two_logs = met.join(ends["client"], on=["conversation_id", "client_tube_id"]).join(
-        ends["gateway"], on=["conversation_id", "gateway_tube_id"]
-    )
-    # of several tubes in one log nothing tells which met
-    sole = [ends[side].filter(pl.len().over("conversation_id") == 1) for side in ("client", "gateway")]
-    of_one_log = (
-        sole[0]
-        .join(sole[1], on="conversation_id")
-        .filter(pl.col("client_scope") == pl.col("gateway_scope"))
-        .with_columns(low_ms=0.0, high_ms=0.0)
+    two_logs = offsets.filter(pl.col("refused_reason").is_null()).select(pl.col(_PAIR).cast(ID), "low_ms", "high_ms")
+    pairs = (
+        pl.concat([two_logs, in_one_log(closings(facts))])
+        .join(ends["client"], on=["conversation_id", "client_tube_id"])
+        .join(ends["gateway"], on=["conversation_id", "gateway_tube_id"])
     )
     later = elapsed_ms("client_closed_at", "gateway_closed_at")
     # a printed time stands for all that share its last digit
     unit = pl.max_horizontal("client_resolution_ms", "gateway_resolution_ms")
     return (
-        pl.concat([of_two_logs, of_one_log.select(of_two_logs.columns)])
-        .sort("client_closed_at", *_PAIR)
+        pairs.sort("client_closed_at", *_PAIR)
         .group_by("conversation_id", maintain_order=True)
         .agg(
             closed_first=pl.when(later > pl.col("high_ms") + unit)

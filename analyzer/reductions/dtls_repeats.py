@@ -43,22 +43,28 @@ def resolved(rows: pl.DataFrame) -> pl.DataFrame:
         pl.len().over(_HANDSHAKE) == 1
     )
     known = pl.concat(
-        agreed.select(*_HANDSHAKE, side=pl.lit(side), repeated=pl.col(k).cast(pl.Int64))
-        for side, k in (("client", "k"), ("gateway", "k_gateway"))
+        agreed.select(*_HANDSHAKE, side=pl.lit(side), agreed_ms=pl.col(value))
+        for side, value in (("client", "value"), ("gateway", "value_gateway"))
     )
-    is_one = pl.col("again_ms").is_not_null() & (pl.col("may_repeat") > 0) & pl.col("repeated").is_not_null()
+    repeated = ((pl.col("value_ms") - pl.col("agreed_ms")) / pl.col("again_ms")).round().cast(pl.Int64)
+    refused = pl.col("refused_reason") == FLIGHT_REPEATED.reason
+    value = pl.col("value_ms") - repeated * pl.col("again_ms")
+    # dtls_flights is a shorter span of the same handshake: it holds as many, or fewer
+    is_one = (
+        refused
+        & repeated.is_between(0, pl.col("may_repeat"))
+        & ((value - pl.col("agreed_ms")).abs() <= AGREE_MS)
+        & (value > 0)
+    ).fill_null(False)
     most = (pl.col("may_repeat") * pl.col("again_ms")).fill_null(0.0)
-    off = pl.col("repeated") * pl.col("again_ms")
-    # dtls_flights is the client's span, less the way of its states to the log
+    off = pl.when(is_one).then(repeated * pl.col("again_ms")).otherwise(0.0)
     return (
         rows.join(known, on=[*_HANDSHAKE, "side"], how="left", maintain_order="left")
         .with_columns(
-            value_ms=pl.when(is_one).then((pl.col("value_ms") - off).round(6)).otherwise("value_ms"),
+            value_ms=(pl.col("value_ms") - off).round(6),
             low_ms=(pl.col("low_ms") - pl.when(is_one).then(off).otherwise(most)).clip(0.0).round(6),
-            high_ms=pl.when(is_one).then((pl.col("high_ms") - off).round(6)).otherwise("high_ms"),
-            refused_reason=pl.when(is_one & (pl.col("refused_reason") == FLIGHT_REPEATED.reason))
-            .then(None)
-            .otherwise("refused_reason"),
+            high_ms=(pl.col("high_ms") - off).round(6),
+            refused_reason=pl.when(~is_one).then("refused_reason"),
         )
-        .drop("repeated", "again_ms", "may_repeat")
+        .drop("agreed_ms", "again_ms", "may_repeat")
     )

@@ -141,7 +141,7 @@ def _estimates(spans: pl.LazyFrame, estimator: Estimator) -> pl.LazyFrame:
             refused_reason=_refusal(estimator),
             standing=pl.lit(estimator.standing),
             again_ms=pl.lit(again and again / estimator.round_trips, pl.Float64),
-            may_repeat=(span / (again or math.inf)).floor().cast(pl.Int64),
+            may_repeat=(span / (again or math.inf)).floor().clip(0).cast(pl.Int64),
             ts=pl.col(estimator.end),
             origin=pl.col(estimator.origin),
         )

@@ -221,10 +221,12 @@ def _downtimes(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
 
 def _gone(attempts: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """Attempts that were answered when the path was gone already, though its loss was told later."""
-    silent = spans.select("tube_id", "lost_high_at", "down_at").drop_nulls()
-    met = attempts.select("tube_id", "attempt", "answered_at").drop_nulls().join(silent, on="tube_id")
-    gone = met.filter(pl.col("answered_at").is_between("lost_high_at", "down_at"))
-    return gone.select("tube_id", "attempt", was_gone=pl.lit(True)).unique()
+    silent = spans.select("tube_id", "lost_high_at", "down_at").drop_nulls().sort("lost_high_at")
+    answered = attempts.select("tube_id", "attempt", "answered_at").drop_nulls().sort("answered_at")
+    met = answered.join_asof(
+        silent, left_on="answered_at", right_on="lost_high_at", by="tube_id", check_sortedness=False
+    )
+    return met.filter(pl.col("answered_at") <= pl.col("down_at")).select("tube_id", "attempt", was_gone=pl.lit(True))
 
 
 def reduce(facts: Facts) -> pl.DataFrame:

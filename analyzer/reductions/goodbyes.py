@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import polars as pl
 
-from analyzer.reductions.closed_first import closings
+from analyzer.reductions.closed_first import closings, in_one_log
+from analyzer.reductions.dropped import GONE
 from analyzer.reductions.facts import Facts
 from analyzer.tables.declare import ID
 
@@ -25,23 +26,28 @@ def said_goodbye(facts: Facts, offsets: pl.DataFrame) -> pl.Series:
     if lost.is_empty():
         return lost["tube_id"]
     ends = facts.outages.filter(pl.col("up_seq").is_null()).select(
-        # a loss that is not dated was at its line, or before
-        "tube_id", lost_at=pl.coalesce("lost_high_at", "down_at")
+        # of a loss that is not dated nobody knows how long before its line it was, but for a channel that was gone
+        "tube_id", lost_at=pl.coalesce("lost_high_at", pl.when(pl.col("down_state") == GONE).then("down_at"))
     )  # fmt: skip
     by_itself = pl.any_horizontal("timed_out", "closed_itself", "given_up", "lost")
-    asked = facts.tubes.filter("was_closed", ~by_itself.fill_null(False)).select("tube_id")
-    closed = closings(facts).drop_nulls("closed_at").join(asked, on="tube_id").select("tube_id", "closed_at")
-    known = offsets.filter(pl.col("refused_reason").is_null()).select(
-        pl.col("client_tube_id", "gateway_tube_id").cast(ID), "low_ms", "high_ms"
-    )
+    asked = facts.tubes.filter("was_closed", ~by_itself.fill_null(False)).select("tube_id", "resolution_ms")
+    # of several conversations on a tube one may have ended long before
+    all_closed = pl.when(pl.col("closed_at").is_not_null().all()).then(pl.col("closed_at").max())
+    closed = closings(facts).group_by("tube_id").agg(closed_at=all_closed).join(asked, on="tube_id")
+    pair = ("client_tube_id", "gateway_tube_id")
+    known = pl.concat([
+        offsets.filter(pl.col("refused_reason").is_null()).select(pl.col(pair).cast(ID), "low_ms", "high_ms"),
+        in_one_log(closings(facts)).drop("conversation_id"),
+    ])  # fmt: skip
     # the latest time of the peer's close by the clock of the tube that was lost
     ways = (("gateway_tube_id", "client_tube_id", pl.col("high_ms")), ("client_tube_id", "gateway_tube_id", -pl.col("low_ms")))  # fmt: skip
     met = pl.concat(known.select(tube_id=mine, peer=peer, ahead_ms=ahead) for mine, peer, ahead in ways)
+    latest = pl.col("closed_at") + _ms(pl.col("ahead_ms") + pl.col("resolution_ms"))
     return (
         met.join(lost.select("tube_id"), on="tube_id")
         .join(ends, on="tube_id")
         .join(closed, left_on="peer", right_on="tube_id")
-        .filter(pl.col("closed_at") + _ms(pl.col("ahead_ms")) <= pl.col("lost_at"))
+        .filter((latest <= pl.col("lost_at")).fill_null(False))
     )["tube_id"].unique()
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions.facts import Facts, known_ms
+from analyzer.reductions.facts import Facts, elapsed_ms, known_ms
+from analyzer.tables.declare import ID
 
 WAITS_MS = (0.0, 500.0, 1000.0, 2000.0)
 RELAY_WAIT_MS = WAITS_MS[-1]
@@ -20,7 +21,7 @@ TICK_MS = 200.0
 #: forwarding of the two lines, and a first remote candidate that comes a little after the start
 SLACK_MS = 60.0
 LAG_MS = 15.0
-#: the spans of two ends are as long but for a round trip and a tick; the waits are 500 ms and more apart
+#: two ends are connected within a round trip and a tick; the waits are 500 ms and more apart
 APART_MS = 450.0
 
 
@@ -34,28 +35,33 @@ def fitting(span: pl.Expr, round_trip: pl.Expr) -> pl.Expr:
     return pl.when(possible.list.len() == 1).then(possible.list.first())
 
 
-def check_spans(facts: Facts) -> pl.DataFrame:
+def _torn(facts: Facts, offsets: pl.DataFrame) -> pl.Series:
+    """Tubes of pairs that were connected further apart than their clocks are: one was set while they checked."""
+    first = facts.generations.filter(pl.col("generation") == 1).select("tube_id", "ice_connected_at")
+    ends = offsets.filter(pl.col("refused_reason").is_null()).select(
+        pl.col("client_tube_id", "gateway_tube_id").cast(ID), "low_ms", "high_ms"
+    )
+    for side in ("client", "gateway"):
+        ends = ends.join(first.rename({"tube_id": f"{side}_tube_id", "ice_connected_at": side}), on=f"{side}_tube_id")
+    later = elapsed_ms("client", "gateway")
+    torn = ends.filter((later < pl.col("low_ms") - APART_MS) | (later > pl.col("high_ms") + APART_MS))
+    return pl.concat([torn["client_tube_id"], torn["gateway_tube_id"]])
+
+
+def check_spans(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     """How long the first checks of each tube took, `span_ms`, from checking to connected; `tube_id`.
 
-    Null where callbacks were held back or the times do not tell. Two ends check the same pairs until the same
-    nomination: where their spans are further apart a clock was set meanwhile, and neither counts.
+    Null where callbacks were held back, or the times do not tell; `offsets` is `clock_offsets`.
     """
     # held-back callbacks make the wait meaningless, and so do whole seconds
     spans = facts.generations.filter(
         pl.col("generation") == 1, ~pl.col("may_be_held"), pl.col("held_back_at").is_null()
-    ).select("tube_id", "side", span_ms=known_ms("checking_at", "ice_connected_at"))
-    span = pl.col("span_ms")
-    sole = (pl.len() == 2) & (pl.col("side").n_unique() == 2)
-    torn = (
-        facts.streams.links.select("conversation_id", "tube_id")
-        .join(spans.drop_nulls(), on="tube_id")
-        .filter((sole & (span.max() - span.min() > APART_MS)).over("conversation_id"))
-    )
-    told = span.is_not_null() & (span >= 0) & ~pl.col("tube_id").is_in(torn["tube_id"].implode())
-    return spans.select("tube_id", span_ms=pl.when(told).then(span))
+    ).select("tube_id", span_ms=known_ms("checking_at", "ice_connected_at"))
+    told = (pl.col("span_ms") >= 0) & ~pl.col("tube_id").is_in(_torn(facts, offsets).implode())
+    return spans.select("tube_id", pl.when(told).then("span_ms"))
 
 
-def fitting_waits(facts: Facts, measurements: pl.DataFrame) -> pl.DataFrame:
+def fitting_waits(facts: Facts, measurements: pl.DataFrame, offsets: pl.DataFrame) -> pl.DataFrame:
     """Columns: conversation_id, tube_id, fits_ms: the one wait that explains the checks of the controlling side.
 
     Its peer waits as long; with several tubes of one side in turn, which of them met is not told.
@@ -67,7 +73,7 @@ def fitting_waits(facts: Facts, measurements: pl.DataFrame) -> pl.DataFrame:
     known = (
         links.join(facts.tubes.select("tube_id", "side"), on="tube_id")
         .join(round_trips, on="conversation_id", how="left")
-        .join(check_spans(facts), on="tube_id", how="left")
+        .join(check_spans(facts, offsets), on="tube_id", how="left")
         .with_columns(fits=pl.when(pl.col("side") == "client").then(fitting(pl.col("span_ms"), pl.col("round_trip"))))
     )
     sole = known.filter(pl.len().over("conversation_id", "side") == 1)

@@ -62,13 +62,13 @@ def _other_end(facts: Facts) -> pl.LazyFrame:
     )
 
 
-def resolve(facts: Facts, fits: pl.DataFrame) -> pl.DataFrame:
+def resolve(facts: Facts, fits: pl.DataFrame, offsets: pl.DataFrame) -> pl.DataFrame:
     """Resolve the selected pair of each connected tube; `fits` has the wait that explains its checks, where one does.
 
     Columns: tube_id, selected_pair_local_type, selected_pair_remote_type, selected_pair_method, with the addresses
     where the agent's line gives them, uses_relay and uses_relay_method.
     """
-    first = check_spans(facts).lazy().select("tube_id", wait_ms="span_ms")
+    first = check_spans(facts, offsets).lazy().select("tube_id", wait_ms="span_ms")
     local = {
         key: expr.alias(f"agent_local_{key}") for key, expr in parse_pair_candidate(pl.col("selected_local")).items()
     }

@@ -36,6 +36,13 @@ REASONS: dict[str, str] = {
     "archive_of_files": "The input: an archive of several files, or not packed by gzip or zstd: unpack it first.",
     "not_regular": "The input: a pipe, a socket or a device.",
 }
+
+
+def why_unread(reason: str) -> str:
+    """Why an input was not read at all, in words."""
+    return REASONS[reason].removeprefix("The input: ").rstrip(".")
+
+
 #: of one reason an input has no more rows; the last of them takes all further lines
 MOST_ROWS = 1000
 #: a row: reason, line, last_line, offset, lines, bytes, records

@@ -6,7 +6,7 @@ import builtins
 import hashlib
 from dataclasses import dataclass, field
 
-from analyzer.refusals import REASONS, Refusals
+from analyzer.refusals import Refusals, why_unread
 
 #: so much of a first line is enough to tell logs apart
 FIRST_BYTES = 4096
@@ -124,7 +124,7 @@ class Tally:
 
     def refuse(self, reason: str) -> None:
         """Note that the input was not read at all."""
-        self.refused, self.problem = reason, REASONS[reason].removeprefix("The input: ").rstrip(".")
+        self.refused, self.problem = reason, why_unread(reason)
         self.refusals.tell(reason)
 
     def break_off(self, reason: str, problem: str) -> None:

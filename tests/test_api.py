@@ -116,6 +116,8 @@ def test_ids_are_taken_in_any_spelling(tmp_path: Path) -> None:
         assert dataset.get_live_stats(text) is not None
         assert dataset.find(text) == canonical
     assert dataset.find("Zq1nG/C") == dataset.find("Zq1") == dataset.find("abc-123") == canonical
+    # as it is pasted
+    assert dataset.find(f" {canonical}\n") == dataset.find("ABC-123") == canonical
 
 
 def test_live_stats_are_those_of_the_client(relayed: analyzer.Dataset) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from importlib import metadata, resources
+from pathlib import Path
 
 from analyzer.grammar.text import stems
 from tests.truth import ROOT
@@ -32,3 +35,10 @@ def test_the_command_and_the_version_are_those_declared() -> None:
 
 def test_types_are_shipped() -> None:
     assert resources.files("analyzer").joinpath("py.typed").is_file()
+
+
+def test_in_a_checkout_the_grammars_beside_the_package_are_read() -> None:
+    """Python takes the folder it stands in before what is installed, and there the grammars are no package."""
+    code = "import sys, analyzer.grammar.text as text; sys.modules['analyzer.grammars'] = None; print(text.folder())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == ROOT / "grammars"

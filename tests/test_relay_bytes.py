@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -113,16 +114,7 @@ def test_counts_decide_only_what_they_prove(name: str, given: Given) -> None:
 def test_a_small_transfer_decides_nothing(given: Given) -> None:
     facts, selected, channels, relay = given
     small = facts.tubes.with_columns(pl.lit(6000).alias(f"transport_bytes_{way}") for way in ("sent", "received"))
-    few = Facts(
-        facts.streams,
-        facts.candidates,
-        facts.generations,
-        small,
-        facts.changes,
-        facts.outages,
-        facts.closes,
-        facts.ends,
-    )
+    few = replace(facts, tubes=small)
     for peers in (100, 6500):
         assert told((few, selected, channels, relay), scaled(DIRECT[0], peers, peers)) == NOBODY
 
@@ -133,7 +125,14 @@ def test_without_the_tubes_own_count_that_of_its_channels_is_taken(given: Given)
         pl.lit(None, pl.Int64).alias(f"transport_bytes_{way}") for way in ("sent", "received")
     )
     info = Facts(
-        facts.streams, facts.candidates, facts.generations, mute, facts.changes, facts.outages, facts.closes, facts.ends
+        facts.streams,
+        facts.candidates,
+        facts.generations,
+        mute,
+        facts.changes,
+        facts.outages,
+        facts.closings,
+        facts.ends,
     )
     assert told((info, selected, channels, relay), lambda sessions: sessions) == DIRECTLY
     # a channel nobody counted may have carried anything

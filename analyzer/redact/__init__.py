@@ -18,7 +18,7 @@ from analyzer.records import folded, headed
 from analyzer.redact.copies import check, copying, prepare
 from analyzer.redact.layouts import rewritten
 from analyzer.redact.messages import masked
-from analyzer.refusals import REASONS
+from analyzer.refusals import why_unread
 from analyzer.tables.address_policy import policy_for
 from analyzer.tally import Tally
 
@@ -115,11 +115,14 @@ def redact(
         if Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve()):
             raise OutputError(f"{out} lies in {folder}, which is read", "name a folder beside it")
     names = prepare(out)
-    done = [Copied(one.name, "unknown", 0, 0, REASONS[one.refused]) for one in inputs if one.refused]
+    done = [Copied(one.name, "unknown", 0, 0, why_unread(one.refused)) for one in inputs if one.refused]
     with ExitStack() as stack:
         stream, changed = None, 0
         for batch in _batched(_portions([one for one in inputs if not one.refused], layout)):
             for one, lines in _written(batch, policy, keep_unknown=keep_unknown):
+                if one.tally.refused:
+                    done.append(Copied(one.input.name, "unknown", 0, 0, one.tally.problem))
+                    continue
                 stream = stream or stack.enter_context(copying(out, one.input, names))
                 # a last line without an end may still grow, and so may its copy
                 end = "" if one.last and one.tally.is_open else "\n"

@@ -120,11 +120,14 @@ def rewritten(lines: pl.DataFrame, dialect: Dialect, messages: pl.DataFrame) -> 
     `messages` are those of the records that `folded` makes of the lines, in their order: `message`, `location`.
     """
     texts = _texts(lines, dialect)
-    new = _lined(lines, messages)
+    pieces = lines["resumed"] & (dialect.record == "json")
+    whole = (~pieces).arg_true()
+    # an object that its framing cut is written into its first piece, and nothing into the others
+    new = pl.Series([""]).new_from_index(0, len(lines)).scatter(whole, _lined(lines.filter(~pieces), messages))
     begun, said = lines["matched"], lines["message"].fill_null("")
     if dialect.record == "json":
         keys = tuple((name, JSON_KEYS[name]) for name in ("ts", "level", "target", "message"))
-        headed = _json_line(texts[-1], (*keys[:-1], ("", keys[-1][1])), new)
+        headed = _json_line(lines["text"], (*keys[:-1], ("", keys[-1][1])), new)
     else:
         headed = _behind(texts[-1], said, new)
     inner = headed.zip_with(begun, new)

@@ -10,31 +10,6 @@ from analyzer.tables.declare import ID
 _PAIR = ["conversation_id", "client_tube_id", "gateway_tube_id"]
 
 
-def closings(facts: Facts) -> pl.DataFrame:
-    """When each conversation began to close on each of its tubes: its own channel, or the tube before that.
-
-    Columns: conversation_id, tube_id, side, scope, resolution_ms, closed_at, closed_origin.
-    """
-    own_is_first = pl.col("own_seq").is_not_null()
-    own = facts.closes.select("conversation_id", "tube_id", "own_seq", "own_at", "own_origin")
-    return (
-        facts.streams.links.select("conversation_id", "tube_id")
-        .join(
-            facts.tubes.select("tube_id", "side", "scope", "resolution_ms", "closed_at", "closed_origin"), on="tube_id"
-        )
-        .join(own, on=["conversation_id", "tube_id"], how="left")
-        .select(
-            "conversation_id",
-            "tube_id",
-            "side",
-            "scope",
-            "resolution_ms",
-            closed_at=pl.when(own_is_first).then("own_at").otherwise("closed_at"),
-            closed_origin=pl.when(own_is_first).then("own_origin").otherwise("closed_origin"),
-        )
-    )
-
-
 def in_one_log(ends: pl.DataFrame) -> pl.DataFrame:
     """Conversations with a tube of each side in one log, which have one clock: of several nothing tells which met.
 
@@ -54,7 +29,7 @@ def closed_first(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
 
     Of several pairs of tubes the one that was closed last counts.
     """
-    told = closings(facts).drop_nulls(["side", "closed_at", "resolution_ms"])
+    told = facts.closings.drop_nulls(["side", "closed_at", "resolution_ms"])
     ends = {
         side: told.filter(pl.col("side") == side).select(
             "conversation_id",
@@ -65,7 +40,7 @@ def closed_first(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     }
     two_logs = offsets.filter(pl.col("refused_reason").is_null()).select(pl.col(_PAIR).cast(ID), "low_ms", "high_ms")
     pairs = (
-        pl.concat([two_logs, in_one_log(closings(facts))])
+        pl.concat([two_logs, in_one_log(facts.closings)])
         .join(ends["client"], on=["conversation_id", "client_tube_id"])
         .join(ends["gateway"], on=["conversation_id", "gateway_tube_id"])
     )

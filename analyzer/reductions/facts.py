@@ -14,7 +14,7 @@ import polars as pl
 from analyzer.events.correlate import Streams
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import life
-from analyzer.reductions.own_ends import own_ends
+from analyzer.reductions.own_ends import closings, own_ends
 from analyzer.reductions.query import collected
 from analyzer.reductions.seen_candidates import PEER, candidate_rows
 from analyzer.reductions.set_back import around, set_back
@@ -79,9 +79,9 @@ class Facts:
     changes: pl.DataFrame
     #: one row per span in which a tube's path was down
     outages: pl.DataFrame
-    #: one row per conversation whose own channel ended before its tube
-    closes: pl.DataFrame
-    #: those of them that shared it with others, and ended with that
+    #: one row per conversation and tube: when it began to close there
+    closings: pl.DataFrame
+    #: one row per conversation that ended before the tube it shared
     ends: pl.DataFrame
 
 
@@ -315,6 +315,6 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     generations = _generations(events, known).join(
         tubes.lazy().select("tube_id", "side", "may_be_held", *CLOCK), on="tube_id", how="left"
     )
-    closes = own_ends(streams, tubes)
-    ends = closes.filter("shared")
-    return Facts(streams, candidates, collected(generations), tubes, changes, outages, closes, ends)
+    own = own_ends(streams, tubes)
+    closed = closings(streams.links, tubes, own)
+    return Facts(streams, candidates, collected(generations), tubes, changes, outages, closed, own.filter("shared"))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from analyzer.reductions.closed_first import closings, in_one_log
+from analyzer.reductions.closed_first import in_one_log
 from analyzer.reductions.dropped import GONE
 from analyzer.reductions.facts import Facts
 from analyzer.tables.declare import ID
@@ -33,11 +33,11 @@ def said_goodbye(facts: Facts, offsets: pl.DataFrame) -> pl.Series:
     asked = facts.tubes.filter("was_closed", ~by_itself.fill_null(False)).select("tube_id", "resolution_ms")
     # of several conversations on a tube one may have ended long before
     all_closed = pl.when(pl.col("closed_at").is_not_null().all()).then(pl.col("closed_at").max())
-    closed = closings(facts).group_by("tube_id").agg(closed_at=all_closed).join(asked, on="tube_id")
+    closed = facts.closings.group_by("tube_id").agg(closed_at=all_closed).join(asked, on="tube_id")
     pair = ("client_tube_id", "gateway_tube_id")
     known = pl.concat([
         offsets.filter(pl.col("refused_reason").is_null()).select(pl.col(pair).cast(ID), "low_ms", "high_ms"),
-        in_one_log(closings(facts)).drop("conversation_id"),
+        in_one_log(facts.closings).drop("conversation_id"),
     ])  # fmt: skip
     # the latest time of the peer's close by the clock of the tube that was lost
     ways = (("gateway_tube_id", "client_tube_id", pl.col("high_ms")), ("client_tube_id", "gateway_tube_id", -pl.col("low_ms")))  # fmt: skip

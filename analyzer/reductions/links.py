@@ -6,7 +6,6 @@ import polars as pl
 
 from analyzer.events.links import LINK_DOC
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.closed_first import closings
 from analyzer.reductions.dropped import GONE
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.life import close_reasons
@@ -80,7 +79,7 @@ def reduce(facts: Facts, generations: pl.DataFrame) -> pl.DataFrame:
         .join(lost, on="tube_id", how="left")
         .join(facts.ends, on=["conversation_id", "tube_id"], how="left")
         .join(
-            closings(facts).select("conversation_id", "tube_id", "closed_at", "closed_origin"),
+            facts.closings.select("conversation_id", "tube_id", "closed_at", "closed_origin"),
             on=["conversation_id", "tube_id"],
             how="left",
         )

@@ -89,6 +89,27 @@ def own_ends(streams: Streams, tubes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def closings(links: pl.DataFrame, tubes: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
+    """When each conversation began to close on each of its tubes: its own channel, or the tube before that.
+
+    `own` is what `own_ends` gives, `tubes` the facts of all. Columns: conversation_id, tube_id, side, scope,
+    resolution_ms, closed_at, closed_origin.
+    """
+    of_tubes = ["side", "scope", "resolution_ms", "closed_at", "closed_origin"]
+    first = own.select("conversation_id", "tube_id", "own_seq", "own_at", "own_origin")
+    itself = pl.col("own_seq").is_not_null()
+    return (
+        links.select("conversation_id", "tube_id")
+        .join(tubes.select("tube_id", *of_tubes), on="tube_id")
+        .join(first, on=["conversation_id", "tube_id"], how="left")
+        .with_columns(
+            closed_at=pl.when(itself).then("own_at").otherwise("closed_at"),
+            closed_origin=pl.when(itself).then("own_origin").otherwise("closed_origin"),
+        )
+        .drop("own_seq", "own_at", "own_origin")
+    )
+
+
 def within(events: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
     """Events without those behind the own end of their conversation, which tell of its tube.
 

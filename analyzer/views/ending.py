@@ -93,10 +93,8 @@ def closed(first: str | None, links: Sequence[Row]) -> str:
     if len(ends) < 2:
         return ""
     order = [first, *sorted(ends.keys() - {first})] if first else sorted(ends)
-    told = [f"{side} at {_clock(ends[side]['closed_at'])}" for side in order]
-    if first:
-        return f"by the {told[0]} first, {told[1]}"
-    return f"{', '.join(told)}; which was first the clocks do not tell"
+    told = ", ".join(f"by the {side} at {_clock(ends[side]['closed_at'])}" for side in order)
+    return f"first {told}" if first else f"{told}; which was first the clocks do not tell"
 
 
 def notable(link: Row) -> bool:

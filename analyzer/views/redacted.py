@@ -23,6 +23,8 @@ def gather(done: Sequence[Copied]) -> dict[str, Any]:
 
 
 def _remark(copy: dict[str, Any]) -> str | None:
+    if copy["problem"] and not copy["lines"]:
+        return f"nothing of it is copied: {copy['problem']}"
     if copy["problem"]:
         return f"reading broke off ({copy['problem']}); what came before is in the copy"
     if copy["lines"] and copy["dialect"] == UNKNOWN:

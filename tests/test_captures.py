@@ -55,6 +55,22 @@ def test_sides_are_told(folder: Path, rebuilt: Rebuild) -> None:
 
 
 @every_capture
+def test_who_closed_first_is_whose_host_was_told_to(folder: Path, rebuilt: Rebuild) -> None:
+    capture = rebuilt(folder)
+    asked = [
+        event["side"] for event in capture.truth["events"] if event["what"].startswith("close_") and "side" in event
+    ]
+    told = capture.tables["conversations"]["closed_first"].drop_nulls().to_list()
+    # the test bed always told one side first, whatever it closed
+    assert set(told) <= set(asked[:1])
+
+
+def test_who_closed_first_is_told_of_most(rebuilt: Rebuild) -> None:
+    found = pl.concat([rebuilt(folder).tables["conversations"]["closed_first"] for folder in FOLDERS])
+    assert found.null_count() < len(found) / 4
+
+
+@every_capture
 def test_candidate_counts_are_those_of_the_library(folder: Path, rebuilt: Rebuild) -> None:
     capture = rebuilt(folder)
     columns = [f"{kind}_candidates" for kind in ("total", "host", "srflx", "relay")]

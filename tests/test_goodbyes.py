@@ -91,3 +91,13 @@ def test_the_close_of_another_conversation_excuses_nothing(tmp_path: Path) -> No
 def test_a_loss_that_is_not_dated_is_not_excused(tmp_path: Path) -> None:
     gateway = [*GATEWAY, (150.0, "tube: Connection state changed (tube_id: tg, state: Failed)"), *closing(151, "tg")]
     assert told(tmp_path, [*CLIENT, *closing(75, "tc")], gateway)[:2] == LOST[:2]
+
+
+@pytest.mark.parametrize(
+    ("client_at", "gateway_at", "first"), [(60.0, 60.4, "client"), (60.4, 60.0, "gateway"), (60.0, 60.01, None)]
+)
+def test_who_closed_first_is_told_where_the_clocks_tell(
+    client_at: float, gateway_at: float, first: str | None, tmp_path: Path
+) -> None:
+    found = told(tmp_path, [*CLIENT, *closing(client_at, "tc")], [*GATEWAY, *closing(gateway_at, "tg")])
+    assert found == ("connected_closed", False, first)

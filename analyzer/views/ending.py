@@ -94,7 +94,7 @@ def closed(first: str | None, links: Sequence[Row]) -> str:
         return ""
     order = [first, *sorted(ends.keys() - {first})] if first else sorted(ends)
     told = ", ".join(f"by the {side} at {_clock(ends[side]['closed_at'])}" for side in order)
-    return f"first {told}" if first else f"{told}; which was first the clocks do not tell"
+    return f"first {told}" if first else f"{told}; the order is not known"
 
 
 def notable(link: Row) -> bool:

@@ -15,6 +15,8 @@ _ESCAPE = r"\x1b\[[0-9;]*m"
 #: ` key=value`. Texts are quoted; one that a tail would cut, or that holds escapes, keeps its quotes, by which it is
 #: masked where nothing takes the line. Names have two letters or more: what has one is a line of a session description.
 _FIELD = r" ([A-Za-z_][A-Za-z0-9_.]+)=(?:\"([^\"\\,()|\r\n]*)\"|(\"(?:[^\"\\]|\\.)*\"))?"
+#: Told where the peer connection's state is not, by that branch of its handler; later releases tell both.
+_ACTIVE, _CONNECTED = "^Tube connection state changed to Active", "Connection state changed to: Connected"
 #: stands before every field until it is known which is the first; a message that holds it loses it
 _MARK = "\x1f"
 
@@ -59,8 +61,8 @@ def logger(target: pl.Expr) -> pl.Expr:
 
 
 def spelled(message: pl.Expr) -> pl.Expr:
-    """`text key=value key="a text"` as `text (key: value, key: a text)`."""
-    unmarked = message.str.replace_all(_MARK, " ", literal=True)
+    """`text key=value key="a text"` as `text (key: value, key: a text)`, in the words of later releases."""
+    unmarked = message.str.replace(_ACTIVE, _CONNECTED).str.replace_all(_MARK, " ", literal=True)
     marked = unmarked.str.replace_all(_FIELD, f"{_MARK}${{1}}: ${{2}}${{3}}")
     listed = marked.str.replace(_MARK, " (", literal=True).str.replace_all(_MARK, ", ", literal=True)
     return pl.when(marked.str.contains(_MARK, literal=True)).then(listed + ")").otherwise(unmarked)

@@ -75,11 +75,12 @@ CLOCK_SET_BACK = Artefact(
 )
 FLIGHT_REPEATED = Artefact(
     "flight_repeated",
-    "A flight of the DTLS handshake that is lost is sent again after a second, and after each further one.",
-    "Refused: dtls_handshake and dtls_flights over a second or more, unless the handshakes of both sides agree for one number of"
-    " repetitions alone, which are taken off then. Lower bounds give way by as many as there may be.",
+    "A flight of the DTLS handshake that is lost is sent again after a second, and after each further one; what makes"
+    " the SCTP association after three.",
+    "Refused: dtls_handshake and dtls_flights over a second or more, sctp_association over three, unless the handshakes of both"
+    " sides agree for one number of repetitions alone, which are taken off then. Lower bounds give way by as many as there may be.",
     ("cases/flight_repeated",),
-    refuses="it may hold a second for each flight that was lost",
+    refuses="it may hold the wait for each flight that was lost",
 )
 EPOCH_VALUES = Artefact(
     "epoch_values",

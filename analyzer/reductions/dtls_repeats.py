@@ -13,6 +13,8 @@ from analyzer.reductions.artefacts import FLIGHT_REPEATED
 
 #: every how many milliseconds a flight is sent again: webrtc-dtls, INITIAL_TICKER_INTERVAL
 AGAIN_MS = 1000.0
+#: after how many an unanswered chunk of an association that is being made, or its first data: webrtc-sctp, RTO_INITIAL
+SCTP_AGAIN_MS = 3000.0
 #: two sides that mean the same round trip differ by less; their lattices are a third and a half of a second wide
 AGREE_MS = 20.0
 _HANDSHAKE = ["conversation_id", "generation"]

@@ -36,6 +36,10 @@ COLUMNS = (
     "gateway_to_guacd_ms", "gateway_to_target_ms",
 )  # fmt: skip
 _KIND = pl.col("kind")
+#: a data channel is open
+_OPENED = _KIND.is_in(["channel_opened", "channel_seen_open"]) | (
+    (_KIND == "channel_state_changed") & (pl.col("state").str.to_lowercase() == "open")
+)
 
 
 def first(kind: str, *more: pl.Expr) -> pl.Expr:
@@ -165,6 +169,11 @@ def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame
         ice_connected_origin=origin_of("ice_state_changed", pl.col("state").str.to_lowercase() == "connected"),
         peer_connected_at=entered("peer_state_changed", "connected"),
         peer_connected_origin=origin_of("peer_state_changed", pl.col("state").str.to_lowercase() == "connected"),
+        connecting_at=entered("peer_state_changed", "connecting"),
+        channel_opened_at=pl.col("ts").filter(_OPENED).min(),
+        channel_opened_origin=pl.col("origin").filter(_OPENED).first(),
+        channel_received_at=first("channel_received"),
+        channel_received_origin=origin_of("channel_received"),
         hello_at=first("dtls_hello_received"),
         finished_at=first("dtls_finished_queued"),
         finished_origin=origin_of("dtls_finished_queued"),
@@ -204,8 +213,8 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             gone_at=pl.coalesce(pl.col("ts").filter(_KIND == "tube_closed").min(), pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_removed"])).max()),
             channel_received_at=first("channel_received"),
             channel_received_origin=origin_of("channel_received"),
-            channel_open_at=pl.col("ts").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).min(),
-            channel_open_origin=pl.col("origin").filter(_KIND.is_in(["channel_opened", "channel_seen_open"]) | ((_KIND == "channel_state_changed") & (state == "open"))).first(),
+            channel_open_at=pl.col("ts").filter(_OPENED).min(),
+            channel_open_origin=pl.col("origin").filter(_OPENED).first(),
             credential_fetch_ms=pl.col("duration_ms").filter(_KIND == "credentials_fetched").first(),
             credentials_requested_at=first("credentials_requested"),
             credentials_fetched_at=first("credentials_fetched"),
@@ -313,7 +322,7 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
         may_be_held=~pl.col("whole") & ~pl.col("located"),
     )
     generations = _generations(events, known).join(
-        tubes.lazy().select("tube_id", "side", "may_be_held", *CLOCK), on="tube_id", how="left"
+        tubes.lazy().select("tube_id", "side", "may_be_held", "connected_at", *CLOCK), on="tube_id", how="left"
     )
     own = own_ends(streams, tubes)
     closed = closings(streams.links, tubes, own)

@@ -33,6 +33,7 @@ METHODS = {
     "host_to_allocation_error": "first host candidate to the relay's refusal: 2 round trips, halved",
     "gathering_relay_minus_srflx": "first reflexive to first relay candidate: 1 round trip",
     "dtls_handshake": "ICE connected to peer connected: DTLS, 2 round trips, on the gateway 3",
+    "sctp_association": "peer connected to data channel open: SCTP, 2 round trips, halved",
     "relay_challenge_to_allocation": "the relay's challenge to its allocation, by its own log: 1 round trip",
     "relay_challenge_to_refusal": "the relay's challenge to its refusal, by its own log: 1 round trip",
     "difference": "end to end less the other leg",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from analyzer.views import clocks, timeline
@@ -51,9 +51,18 @@ def _statistics(tubes: Sequence[Row], paint: Paint) -> list[str]:
     return ["", paint("ICE statistics", "bold"), *grid(rows, paint, gap=3)]
 
 
+def _start(steps: Mapping[str, Milestone], begin: datetime | None) -> datetime | None:
+    """When a tube's set-up began: with its first step, or where the log lacks those of gathering, with the tube."""
+    first = next((step for step in steps.values() if step.ts), None)
+    if first is None:
+        return None
+    return begin if begin and first.name not in timeline.GATHERING else first.ts
+
+
 def _timeline(one: Conversation, tubes: Sequence[Row], paint: Paint) -> list[str]:
     reached = [{step.name: step for step in one.milestones[tube["tube_id"]]} for tube in tubes]
-    starts = [next((step.ts for step in steps.values() if step.ts), None) for steps in reached]
+    begins = {link["tube_id"]: link["from_at"] for link in one.links}
+    starts = [_start(steps, begins.get(tube["tube_id"])) for tube, steps in zip(tubes, reached, strict=True)]
     told = [ts for ts in starts if ts]
     title, notes = paint("Set-up", "bold"), []
     offset = clocks.combined(

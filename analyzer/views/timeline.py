@@ -18,7 +18,7 @@ Row: TypeAlias = Mapping[str, Any]
 _STATES = ("ice_state_changed", "peer_state_changed")
 #: for how long releases 1.0 to 1.2 hold callbacks back where the line does not say, and how soon they are told then
 DELAY_MS, LET_GO = 6000, timedelta(milliseconds=50)
-_CHANNEL_OPEN = ("channel_opened", "channel_seen_open", "channel_state_changed")
+_CHANNEL_OPEN, _RECEIVED = ("channel_opened", "channel_seen_open", "channel_state_changed"), "channel_received"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ STEPS: tuple[tuple[str, Callable[[Row], bool], int], ...] = (
     ("ICE failed", _is("ice_state_changed", state="failed"), 0),
     ("peer failed", _is("peer_state_changed", state="failed"), 0),
 )
-SETUP = tuple(name for name, _, _ in STEPS[:7])
+GATHERING, SETUP = (tuple(name for name, _, _ in STEPS[:last]) for last in (3, 7))
 #: the last one, which `links` tells
 CLOSING = "closing"
 #: all of them in their order
@@ -75,6 +75,7 @@ KINDS = (
     "peer_state_changed",
     "gathering_held_back",
     *_CHANNEL_OPEN,
+    _RECEIVED,
 )
 #: what two lines of one event share
 _SAID = ("kind", "ts", "tube_id", "state", "delay_ms", "label")
@@ -154,7 +155,8 @@ def milestones(rows: Iterable[Row], conversation_id: str, tube_id: str) -> list[
     for name, shows, nth in STEPS:
         found = [row for row in events if shows(row)]
         if name == "data channel open":
-            found = _own_channel(found, conversation_id)
+            # the answerer of early releases tells no opening; that the channel arrived is the same moment
+            found = _own_channel(found or [row for row in events if row["kind"] == _RECEIVED], conversation_id)
         if len(found) > nth:
             row = found[nth]
             count = 1 if name in SETUP else len(found) - nth

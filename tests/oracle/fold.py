@@ -44,7 +44,9 @@ class Generation:
     refusals: tuple[int, ...] = ()
     checking: int | None = None
     ice_connected: int | None = None
+    peer_connecting: int | None = None
     peer_connected: int | None = None
+    channel_opened: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,12 @@ def _in_generation(now: Generation, event: Event) -> Generation:
             return replace(now, checking=_earliest(now.checking, event.at))
         case "ice_state_changed", "connected":
             return replace(now, ice_connected=_earliest(now.ice_connected, event.at))
+        case "peer_state_changed", "connecting":
+            return replace(now, peer_connecting=_earliest(now.peer_connecting, event.at))
         case "peer_state_changed", "connected":
             return replace(now, peer_connected=_earliest(now.peer_connected, event.at))
+        case "channel_opened", _:
+            return replace(now, channel_opened=_earliest(now.channel_opened, event.at))
     return now
 
 

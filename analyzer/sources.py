@@ -103,6 +103,14 @@ def _is_in(entry: Entry, zone: str) -> bool:
     return entry["row"]["resolution_ms"] is None or (entry["row"].get("zone") or UTC) == zone
 
 
+def _is_laid_out(entry: Entry, layout: Dialect | None) -> bool:
+    """Whether a source was read in the layout that is asked for; where none is, whether any line was in the one it was."""
+    row = entry["row"]
+    if layout:
+        return bool(row["dialect"] == layout.name)
+    return bool(row["records"] > row["rejected"] or row["dialect"].endswith(Dialect((), None).name))
+
+
 def _refusals_before(entry: Entry, start: Checkpoint) -> Refusals | None:
     """What was refused before a checkpoint; None where that cannot be told."""
     line = start.place.line
@@ -219,13 +227,13 @@ def recognise(
             names = [known[was]["row"]["name"] for was in source.before]
             source.name = source.name if source.name in names else names[-1]
             source.zone = asked or entry["row"].get("zone") or UTC
-            same_zone = _is_in(entry, source.zone)
-            if source.is_known and not same_zone:
-                # of two inputs of the same bytes one is read in another zone
+            as_asked = _is_in(entry, source.zone) and _is_laid_out(entry, layout)
+            if source.is_known and not as_asked:
+                # of two inputs of the same bytes one is read in another way
                 source.beginning_of = anew.get(latest[0])
                 anew.setdefault(latest[0], source)
                 source.is_known = source.beginning_of is not None
-            elif not source.is_known and same_zone and (layout is None or entry["row"]["dialect"] == layout.name):
+            elif not source.is_known and as_asked:
                 _read_on(source, entry)
         yield source
 
@@ -243,12 +251,13 @@ def _checkpoint(source: Source, found: Counted) -> Entry | None:
 
 
 def _is_known(commit: Commit, source: Source) -> bool:
-    """Whether the dataset has these bytes, and nobody asks to read their times in another zone."""
+    """Whether the dataset has these bytes, and nobody asks to read them in another layout or zone."""
     entry = commit.sources.get(source.identity)
     if entry is None or source.is_known or source.tally.refused:
         return entry is not None and (source.is_known or entry["refusals"] == source.tally.refusals.rows)
     is_new = not commit.sources.alike(commit.before.sources, source.identity)
-    return is_new or not source.zone_given or _is_in(entry, source.zone)
+    same = entry["row"]["dialect"] == source.dialect.name
+    return is_new or (same and (not source.zone_given or _is_in(entry, source.zone)))
 
 
 def _forget(commit: Commit, identities: Iterable[str], kept: Iterable[str] = ()) -> None:

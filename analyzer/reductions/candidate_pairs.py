@@ -11,6 +11,7 @@ import polars as pl
 
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.pair_reasons import LEFT_OUT, NEVER_ARRIVED, reasons, states
+from analyzer.reductions.peers import met
 from analyzer.reductions.query import collected
 from analyzer.reductions.seen_candidates import PEER
 from analyzer.tables.declare import Column, Table
@@ -155,28 +156,20 @@ def _left_out(listed: pl.LazyFrame) -> pl.LazyFrame:
 
 def _never_arrived(facts: Facts) -> pl.LazyFrame:
     """Candidates the other side's log gathered and this one never received, where just one tube of each side met."""
-    links, tubes = facts.streams.links.lazy(), facts.tubes.lazy()
-    sides = links.select("conversation_id", "tube_id").join(
-        tubes.select("tube_id", "side", "generations"), on="tube_id"
-    )
-    sole = sides.filter(pl.len().over("conversation_id", "side") == 1, pl.col("side").is_not_null())
-    met = sole.join(sole, on="conversation_id", suffix="_other").filter(
-        # numbers of generations are each side's own
-        pl.col("side") != pl.col("side_other"),
-        pl.col("generations") == 1,
-        pl.col("generations_other") == 1,
+    # numbers of generations are each side's own
+    once = facts.tubes.lazy().filter(pl.col("generations") == 1).select("tube_id")
+    tubes = (
+        met(facts.streams.links, facts.tubes).join(once, on="tube_id").join(once, left_on="peer", right_on="tube_id")
     )
     named = facts.candidates.lazy().filter(pl.col("address").is_not_null(), pl.col("port").is_not_null())
     received = named.filter(pl.col("direction") == "remote").select("tube_id", "address", "port").unique()
     gathered = named.filter(pl.col("direction") == "local").select(
-        pl.col("tube_id").alias("tube_id_other"), "address", "port", "candidate_type", "generation"
+        "address", "port", "candidate_type", "generation", peer="tube_id"
     )
     return (
-        met.select("tube_id", "tube_id_other")
-        .unique()
         # a log that names no remote candidate at all does not show that one is missing
-        .join(received.select("tube_id").unique(), on="tube_id", how="semi")
-        .join(gathered, on="tube_id_other")
+        tubes.join(received.select("tube_id").unique(), on="tube_id", how="semi")
+        .join(gathered, on="peer")
         .join(received, on=["tube_id", "address", "port"], how="anti")
         .select(
             *PEER,
@@ -211,10 +204,8 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, wai
     pairs = pl.concat(
         [rows.lazy().select(shown), unnamed, _left_out(listed.lazy()), _never_arrived(facts)], how="diagonal_relaxed"
     ).join(told.select(*PEER, method="selected_pair_method"), on=PEER, how="left")
-    best = measurements.lazy().filter(
-        pl.col("leg") == "end_to_end", pl.col("refused_reason").is_null(), pl.col("tube_id").is_not_null()
-    )
-    rtt = best.group_by("conversation_id", "tube_id").agg(rtt_ms=pl.col("value_ms").min())
+    best = measurements.lazy().filter("chosen_for_tube", pl.col("leg") == "end_to_end")
+    rtt = best.select("conversation_id", "tube_id", rtt_ms="value_ms")
     placed = facts.streams.links.lazy().select("conversation_id", "tube_id").join(pairs, on="tube_id")
     chosen = pl.col("nominated").fill_null(False)
     return CANDIDATE_PAIRS.loose(

@@ -152,8 +152,9 @@ def _paths(placed: pl.DataFrame) -> pl.DataFrame:
     rank = pl.col("uses_relay_method").replace_strict(ranks, default=None, return_dtype=pl.Int64)
     agrees = pl.col("uses_relay") == pl.col("any_relay")
     joined = ends.group_by("conversation_id").agg(
-        client_end=pl.col("client_end").drop_nulls().first(),
-        gateway_end=pl.col("gateway_end").drop_nulls().first(),
+        # rounds may have gone different ways: what is shown is one of them
+        client_end=pl.col("client_end").filter(agrees).drop_nulls().first(),
+        gateway_end=pl.col("gateway_end").filter(agrees).drop_nulls().first(),
         uses_relay=pl.when(pl.col("uses_relay").any()).then(True).otherwise(pl.col("uses_relay").drop_nulls().first()),
         uses_relay_method=pl.col("uses_relay_method").filter(agrees).sort_by(rank.filter(agrees)).first(),
         uses_relay_contradicted_by=pl.when((agrees & (pl.col("by_relay") != pl.col("uses_relay"))).any()).then(

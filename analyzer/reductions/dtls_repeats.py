@@ -15,6 +15,8 @@ from analyzer.reductions.artefacts import FLIGHT_REPEATED
 AGAIN_MS = 1000.0
 #: after how many an unanswered chunk of an association that is being made, or its first data: webrtc-sctp, RTO_INITIAL
 SCTP_AGAIN_MS = 3000.0
+#: a handshake that holds more waits is none: an agent gives up sooner, and a clock that was set may fake a day of them
+MOST_REPEATS = 60
 #: two sides that mean the same round trip differ by less; their lattices are a third and a half of a second wide
 AGREE_MS = 20.0
 _HANDSHAKE = ["conversation_id", "generation"]
@@ -23,7 +25,7 @@ _HANDSHAKE = ["conversation_id", "generation"]
 def _choices(rows: pl.DataFrame, side: str) -> pl.DataFrame:
     """What a side's handshake comes to, for each number of repetitions it may hold; of one alone."""
     own = rows.filter(pl.col("side") == side, pl.col("method") == "dtls_handshake")
-    sole = own.filter(pl.len().over(_HANDSHAKE) == 1)
+    sole = own.filter(pl.len().over(_HANDSHAKE) == 1, pl.col("may_repeat") <= MOST_REPEATS)
     some = sole.with_columns(k=pl.int_ranges(pl.col("may_repeat") + 1)).explode("k")
     return some.select(*_HANDSHAKE, k=pl.col("k"), value=pl.col("value_ms") - pl.col("k") * pl.col("again_ms"))
 

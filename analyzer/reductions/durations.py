@@ -193,7 +193,7 @@ def _chosen(placed: pl.DataFrame) -> pl.DataFrame:
     ranked = placed.sort(
         pl.when(pl.col("leg") == DATA_CHANNEL).then("value_ms").otherwise(0.0),
         # an unknown side only where no side is known
-        pl.col("side").fill_null("zzz"), "begins_at", "tube_id", pl.col("slot").neg(), nulls_last=True, maintain_order=True,
+        "side", "begins_at", "tube_id", pl.col("slot").neg(), nulls_last=True, maintain_order=True,
     ).with_row_index("place")  # fmt: skip
     best = pl.col("place").filter("chosen_for_tube").min().over("conversation_id", "leg")
     return ranked.with_columns(chosen=(pl.col("chosen_for_tube") & (pl.col("place") == best)).fill_null(False))

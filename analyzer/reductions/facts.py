@@ -15,6 +15,7 @@ from analyzer.events.correlate import Streams
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import life
 from analyzer.reductions.own_ends import closings, own_ends
+from analyzer.reductions.peers import OTHER_SIDE
 from analyzer.reductions.query import collected
 from analyzer.reductions.seen_candidates import PEER, candidate_rows
 from analyzer.reductions.set_back import around, set_back
@@ -284,19 +285,20 @@ def _told_apart(tubes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
         pl.col("scope").n_unique().over("conversation_id") == 2,
         pl.col("side").count().over("conversation_id") == 1,
     )
-    opposite = {"client": "gateway", "gateway": "client"}
     told = two.with_columns(
         other=pl.col("side")
         .drop_nulls()
         .first()
         .over("conversation_id")
-        .replace_strict(opposite, return_dtype=pl.String)
-    ).unique("tube_id", keep="none")
+        .replace_strict(OTHER_SIDE, return_dtype=pl.String)
+    )
+    # two that share several conversations are told apart as in one
+    told = told.select("tube_id", "other").unique().unique("tube_id", keep="none")
     # where both sides are told, such counters are of no tube already (`one_log`); here one of them may not be
     both = ends.filter(pl.col("side").n_unique().over("conversation_id", "scope") > 1).select("tube_id").unique()
     alike = pl.col("tube_id").is_in(both["tube_id"].implode())
     return (
-        tubes.join(told.select("tube_id", "other"), on="tube_id", how="left", maintain_order="left")
+        tubes.join(told, on="tube_id", how="left", maintain_order="left")
         .with_columns(
             pl.when(~alike).then(pl.col("transport_bytes_sent", "transport_bytes_received")),
             side=pl.coalesce("side", "other"),

@@ -263,7 +263,7 @@ def _with_choice(found: pl.DataFrame) -> pl.DataFrame:
     Once per conversation, once per tube.
     """
     # two connects may have taken as long: then the first
-    order = ("standing", "generation", "value_ms", "tube_id", "method", "ts")
+    order = ("standing", "generation", "value_ms", "tube_id", "method", "ts", "origin")
     ranked = found.sort(order, nulls_last=True, maintain_order=True).with_row_index("rank")
     sound = pl.col("refused_reason").is_null() & pl.col("leg").is_not_null()
     rank = pl.col("rank").filter(sound).min()

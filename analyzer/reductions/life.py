@@ -211,24 +211,14 @@ def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
     )
     reasons = pl.concat([of_tubes, given_up], how="diagonal_relaxed")
     links = streams.links.select("conversation_id", "tube_id", name=pl.col("conversation_id").cast(pl.String))
+    named = reasons.join(links, left_on=["tube_id", "label"], right_on=["tube_id", "name"], how="left")
+    own = named.filter(pl.col("conversation_id").is_not_null()).with_columns(rank=0)
     # a label that names no conversation of the tube may be the peer's spelling of its only one
-    known = links.select("tube_id", "name", known=pl.lit(True))
-    paired = links.join(
-        reasons.join(known, left_on=["tube_id", "label"], right_on=["tube_id", "name"], how="left"),
-        on="tube_id",
-        how="left",
-    )
-    rank = (
-        pl.when((pl.col("label") == pl.col("name")).fill_null(False))
-        .then(0)
-        .when("of_tube")
-        .then(1)
-        .when(pl.col("known").is_null())
-        .then(2)
-    )
+    of_tube = named.with_columns(rank=pl.when("of_tube").then(1).when(pl.col("conversation_id").is_null()).then(2))
+    shared = of_tube.drop_nulls("rank").sort("rank", "seq").unique("tube_id", keep="first", maintain_order=True)
+    every = links.join(shared.drop("conversation_id"), on="tube_id")
     return (
-        paired.with_columns(rank=rank)
-        .filter(pl.col("rank").is_not_null())
+        pl.concat([own, every], how="diagonal_relaxed")
         .sort("rank", "seq")
         .group_by("conversation_id", "tube_id", maintain_order=True)
         .agg(pl.col("close_reason").first(), reason_at=pl.col("ts").first())

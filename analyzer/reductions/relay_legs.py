@@ -12,6 +12,7 @@ import polars as pl
 
 from analyzer.reductions.artefacts import WHOLE_SECOND_TIMES
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.peers import OTHER_SIDE
 from analyzer.tables.declare import ID
 
 #: what ends the span → method
@@ -24,7 +25,6 @@ SECOND_MS = 1000.0
 TICK_MS = 2000.0
 #: a longer round trip would have run into the client's own retransmissions
 PLAUSIBLE_MS = 5000.0
-_OTHER = {"client": "gateway", "gateway": "client"}
 
 
 def estimates(facts: Facts, sessions: pl.DataFrame, own_leg: dict[str, str]) -> pl.DataFrame:
@@ -36,7 +36,7 @@ def estimates(facts: Facts, sessions: pl.DataFrame, own_leg: dict[str, str]) -> 
     mine = sessions.filter(pl.col("asked_us").is_not_null()).with_columns(pl.col("tube_id").cast(ID))
     placed = mine.join(links, on="tube_id", how="inner").join(facts.tubes.select("tube_id", "side"), on="tube_id")
     remote, fine, span = pl.col("is_remote"), pl.col("sub_second"), pl.col("span")
-    side = pl.when(remote).then(pl.col("side").replace_strict(_OTHER, default=None, return_dtype=pl.String))
+    side = pl.when(remote).then(pl.col("side").replace_strict(OTHER_SIDE, default=None, return_dtype=pl.String))
     told = placed.with_columns(
         side=side.otherwise("side"),
         span=((pl.col("answered_us") - pl.col("asked_us")) / 1000).round(3),

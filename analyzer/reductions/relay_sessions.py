@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.addresses import address_class
 from analyzer.grammar.types import TIMESTAMP
+from analyzer.reductions.peers import OTHER_SIDE
 from analyzer.tables.declare import Column, Metric, Table
 from analyzer.tables.words import Words, spelled
 
@@ -55,8 +56,6 @@ RELAY_SESSIONS = Table(
     sort=("conversation_id", "side", "started_at", "started_s", "origin"),
 )  # fmt: skip
 
-_OTHER = {"client": "gateway", "gateway": "client"}
-
 
 def reduce(sessions: pl.DataFrame, links: pl.DataFrame, sides: pl.DataFrame, words: Words) -> pl.DataFrame:
     """List the joined sessions.
@@ -81,7 +80,7 @@ def reduce(sessions: pl.DataFrame, links: pl.DataFrame, sides: pl.DataFrame, wor
             tube_id=pl.when(~remote).then("tube_id"),
             generation=pl.when(~remote).then("generation"),
             side=pl.when(remote)
-            .then(pl.col("side").replace_strict(_OTHER, default=None, return_dtype=pl.String))
+            .then(pl.col("side").replace_strict(OTHER_SIDE, default=None, return_dtype=pl.String))
             .otherwise("side"),
         )
     )

@@ -12,6 +12,7 @@ import polars as pl
 from analyzer.events.candidate import parse_pair_candidate
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.nomination import check_spans
+from analyzer.reductions.peers import met
 from analyzer.reductions.query import collected
 
 #: a wait below this nominated a host pair: the next wait of the agent is 500 ms
@@ -47,19 +48,11 @@ def _nat(candidates: pl.LazyFrame, direction: str) -> pl.LazyFrame:
 
 
 def _other_end(facts: Facts) -> pl.LazyFrame:
-    """What the other side's own log says of its candidates, for tubes of conversations with both logs."""
-    ends = facts.streams.links.lazy().select("conversation_id", "tube_id").join(
-        facts.tubes.lazy().select("tube_id", "side", "turn_only", "host_count", "srflx_count",
-                           local_types=pl.when("whole").then("local_types")), on="tube_id"
-    )  # fmt: skip
-    # with several tubes of one side in turn, which of them met this one is not told
-    sole = ends.filter(pl.len().over("conversation_id", "side") == 1)
-    return (
-        sole.join(sole, on="conversation_id", suffix="_other")
-        .filter(pl.col("side") != pl.col("side_other"))
-        .select("tube_id", other_turn_only="turn_only_other", other_types="local_types_other")
-        .unique("tube_id", keep="none")
+    """What the log of the tube that each one met says of its own candidates."""
+    tubes = facts.tubes.lazy().select(
+        peer="tube_id", other_turn_only="turn_only", other_types=pl.when("whole").then("local_types")
     )
+    return met(facts.streams.links, facts.tubes).join(tubes, on="peer").drop("peer")
 
 
 def resolve(facts: Facts, fits: pl.DataFrame, offsets: pl.DataFrame) -> pl.DataFrame:

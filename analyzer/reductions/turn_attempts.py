@@ -19,7 +19,7 @@ from analyzer.tables.declare import Column, Table
 ALLOCATION, CREDENTIALS = "allocation", "credentials"
 #: the TURN client sends seven requests, 0.2 to 1.6 s apart, and gives up after 7.8 s (turn crate, retransmission)
 GIVEN_UP_MS = 7500.0
-#: STUN and TURN error codes an Allocate request can be answered with, in their registry's words (RFC 8489, 8656)
+#: STUN and TURN error codes, in their registry's words (RFC 8489, 8656)
 ERROR_CODES = {
     300: "Try Alternate",
     400: "Bad Request",

@@ -126,7 +126,10 @@ def render(
 
 def _since(links: Sequence[Row]) -> datetime | None:
     """From when on a line may name the cause: the first loss, or the last line of a tube that nobody closed."""
-    ends = [link["lost_low_at"] or (None if link["ended_by"] in CLOSED else link["to_at"]) for link in links]
+    ends = [
+        link["lost_low_at"] or link["lost_logged_at"] or (None if link["ended_by"] in CLOSED else link["to_at"])
+        for link in links
+    ]
     return min((end for end in ends if end), default=None)
 
 

@@ -104,7 +104,7 @@ def _is_in(entry: Entry, zone: str) -> bool:
 
 
 def _is_laid_out(entry: Entry, layout: Dialect | None) -> bool:
-    """Whether a source was read in the layout that is asked for; where none is, whether any line was in the one it was."""
+    """Whether a source was read in the layout that is asked for; where none is, whether that took any line."""
     row = entry["row"]
     if layout:
         return bool(row["dialect"] == layout.name)

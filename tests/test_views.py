@@ -162,6 +162,16 @@ def test_legs_of_a_relayed_path() -> None:
     ]
 
 
+def test_bounds_stand_below_the_methods() -> None:
+    bounds = {"client_to_krelay_low_ms": 35.5, "client_to_krelay_high_ms": 43.0, "end_to_end_high_ms": 115.0}
+    assert legs.draw({**RELAYED, **bounds}, text.plain)[:4] == [
+        "  client ── 41 ms ── KRelay ── 71 ms ── gateway",
+        "       gathering_relay    gathering_srflx",
+        "          36 to 43",
+        "  client ─────────── 112 ms ─────────── gateway   end to end",
+    ]
+
+
 def test_legs_of_a_direct_path_say_that_the_relay_was_not_taken() -> None:
     drawn = legs.draw({**RELAYED, "uses_relay": False}, text.plain)
     assert drawn[0] == "  client ─────────── 112 ms ─────────── gateway   end to end"
@@ -236,9 +246,9 @@ def test_the_list_begins_with_the_worst() -> None:
         "connection_legs": TABLES["connection_legs"]
         .conform(frame.select("conversation_id", "end_to_end_latency_ms"))
         .lazy(),
-        "turn_attempts": TABLES["turn_attempts"].empty().lazy(),
+        **{name: TABLES[name].empty().lazy() for name in ("turn_attempts", "links")},
     }
-    ranked = conversations.gather(analyzer.Dataset(Path("metrics"), 1, tables))
+    ranked = conversations.gather(analyzer.Dataset(Path("metrics"), 1, tables))["conversations"]
     assert "".join(row["conversation_id"] for row in ranked) == "cgfdebah"
 
 

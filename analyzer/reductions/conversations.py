@@ -10,6 +10,7 @@ from analyzer.reductions.closed_first import closed_first
 from analyzer.reductions.dropped import LOST_REASONS
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.life import close_reasons
+from analyzer.reductions.query import collected
 from analyzer.reductions.spans import spans
 from analyzer.tables.declare import ID, Column, Metric, Table
 
@@ -34,6 +35,7 @@ CONVERSATIONS = Table(
         Column("other_ids", pl.List(pl.String()), "What the gateway's log calls it, where that is another id and the candidates of the two tubes prove that they met."),
         Column("sides", pl.List(pl.String()), "Sides whose logs were read: client (offerer), gateway (answerer)."),
         Column("tube_ids", pl.List(pl.String()), "Its tubes."),
+        Column("sources", pl.List(pl.String()), "Logs that tell of it, by their names in `sources`."),
         Metric("connected", pl.Boolean(),
                "True where a connected peer connection, an open channel or application bytes prove it, even if it failed later; false after a failure or a close in a log that saw the tube's beginning and its states; else null.",
                pl.when(_connected).then(True).when(_never).then(False),
@@ -87,6 +89,19 @@ def _traffic(channels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _sources(facts: Facts) -> pl.LazyFrame:
+    """The logs that tell of each conversation, or of one of its tubes."""
+    own = ["conversation_id", "tube_id", "source"]
+    first = facts.streams.events.lazy().group_by(own).agg(pl.col("origin").first())
+    # `source` is what it is known by, its name stands before the line
+    told = first.with_columns(source=pl.col("origin").cast(pl.String).str.replace(":[0-9]+$", ""))
+    links = facts.streams.links.lazy().select("conversation_id", "tube_id")
+    of_tubes = links.join(told.select("tube_id", "source").unique(), on="tube_id")
+    named = told.select("conversation_id", "source").drop_nulls("conversation_id")
+    both = pl.concat([named, of_tubes.select("conversation_id", "source")])
+    return both.group_by("conversation_id").agg(sources=pl.col("source").unique().sort())
+
+
 def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame) -> pl.DataFrame:
     """Sum up every conversation; one named by lines that no tube can be tied to has only its id and times.
 
@@ -120,6 +135,7 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame) -> pl.Da
         named.join(told, on="conversation_id", how="full", coalesce=True)
         .join(_traffic(channels), on="conversation_id", how="left")
         .join(closed_first(facts, offsets), on="conversation_id", how="left")
+        .join(collected(_sources(facts)), on="conversation_id", how="left")
         .with_columns(
             pl.col("any_connected", "any_failed", "any_closed", "any_lost", "any_never").fill_null(False),
             pl.col("sides", "tube_ids", "other_ids").fill_null([]),

@@ -87,7 +87,6 @@ _CUT = (
 # the association is made once, when the tube first connects, and its beginning must be in the log
 _ASSOCIATION: dict[str, Any] = {
     "again_ms": SCTP_AGAIN_MS,
-    "set_up_ms": 0.0,
     "unsound": (
         (
             SIX_SECOND_SLEEP.reason,

@@ -1,4 +1,4 @@
-"""The legs of a conversation as a drawing: `client ── 41 ms ── KRelay ── 71 ms ── gateway`, with the methods below.
+"""The legs of a conversation as a drawing: `client ── 41 ms ── KRelay ── 71 ms ── gateway`, methods and bounds below.
 
 Where the gateway printed it, the way goes on: `── 2 ms ── guacd`.
 """
@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 from analyzer.reductions.leg_names import METHODS
 from analyzer.views.text import Paint, number, plain, width
 
-#: a value, its method, and the node it leads to
-Link: TypeAlias = tuple[str, str, str]
+#: a value, what stands below it (its method, its bounds), and the node it leads to
+Link: TypeAlias = tuple[str, tuple[str, str], str]
 
 CLIENT, RELAY, GATEWAY = "client", "KRelay", "gateway"
 #: what the gateway connects to, and the leg there
@@ -28,38 +28,50 @@ def _value(legs: Mapping[str, Any], name: str) -> str:
     return "?" if high is None else f"≤ {number(high, 'ms')}"
 
 
+def _notes(legs: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """The method of a leg, and its bounds: no single value tells how far off it may be."""
+    low, high = legs.get(f"{name}_low_ms"), legs.get(f"{name}_high_ms")
+    known = legs.get(f"{name}_latency_ms") is not None and low is not None and high is not None
+    return legs.get(f"{name}_method") or "", f"{low:,.0f} to {high:,.0f}" if known else ""
+
+
+def _link(legs: Mapping[str, Any], name: str, node: str) -> Link:
+    return _value(legs, name), _notes(legs, name), node
+
+
 def _backends(legs: Mapping[str, Any]) -> list[Link]:
     """The ways on from the gateway that are known."""
-    return [
-        (number(legs[f"{leg}_latency_ms"], "ms"), legs.get(f"{leg}_method") or "", node)
-        for node, leg in BACKENDS.items()
-        if legs.get(f"{leg}_latency_ms") is not None
-    ]
+    return [_link(legs, leg, node) for node, leg in BACKENDS.items() if legs.get(f"{leg}_latency_ms") is not None]
+
+
+def _below(places: Sequence[tuple[int, str]]) -> str:
+    """Texts centred at their places, as far as they leave room to one another."""
+    line = ""
+    for middle, text in places:
+        if text:
+            line = line.ljust(max(middle - len(text) // 2, width(line) + 2 if line else 0)) + text
+    return line
 
 
 def _chain(
     first: str, links: Sequence[Link], *, dash: str, paint: Paint, least: int = 0, beyond: Sequence[Link] = ()
 ) -> list[str]:
-    """Draw nodes joined by values, up to `beyond` at least so wide, and the methods centred below the values."""
+    """Draw nodes joined by values, up to `beyond` at least so wide, and what is noted of each centred below it."""
     fixed = len(first) + sum(len(value) + 4 + len(node) for value, _, node in links)
     strokes, rest = divmod(max(least - fixed, 4 * len(links)), 2 * len(links))
     stretched = [(link, strokes, strokes) for link in links[:-1]] + [(links[-1], strokes, strokes + rest)]
-    line, below = paint(first, "bold"), ""
+    line, places = paint(first, "bold"), []
     at = len(first)
-    for (value, method, node), left, right in (*stretched, *((link, 2, 2) for link in beyond)):
+    for (value, notes, node), left, right in (*stretched, *((link, 2, 2) for link in beyond)):
         line += f" {dash * left} {paint(value, 'bold')} {dash * right} {paint(node, 'bold')}"
-        middle = at + left + 2 + len(value) // 2
-        start = max(middle - len(method) // 2, width(below) + 2 if below else 0)
-        below = (below.ljust(start) + method) if method else below
+        places.append((at + left + 2 + len(value) // 2, notes))
         at += left + len(value) + right + 4 + len(node)
-    return [INDENT + line] + ([INDENT + paint(below, "dim")] if below.strip() else [])
+    below = [_below([(middle, notes[row]) for middle, notes in places]) for row in range(2)]
+    return [INDENT + line, *(INDENT + paint(text, "dim") for text in below if text)]
 
 
 def _relay(legs: Mapping[str, Any], dash: str, paint: Paint, beyond: Sequence[Link] = ()) -> list[str]:
-    links = [
-        (_value(legs, name), legs.get(f"{name}_method") or "", node)
-        for name, node in (("client_to_krelay", RELAY), ("krelay_to_gateway", GATEWAY))
-    ]
+    links = [_link(legs, "client_to_krelay", RELAY), _link(legs, "krelay_to_gateway", GATEWAY)]
     return _chain(CLIENT, links, dash=dash, paint=paint, beyond=beyond)
 
 
@@ -75,7 +87,7 @@ def draw(legs: Mapping[str, Any], paint: Paint, *, connected: bool | None = True
     beyond, forks = backends[:1], [_chain(GATEWAY, [one], dash=TAKEN, paint=paint) for one in backends[1:]]
     forked = [line for fork in forks for line in fork]
     direct = legs.get("uses_relay") is False
-    link = (_value(legs, "end_to_end"), legs.get("end_to_end_method") or "", GATEWAY)
+    link = _link(legs, "end_to_end", GATEWAY)
     onward = beyond if direct else ()
     whole = _chain(CLIENT, [link], dash=TAKEN, paint=paint, least=relay_width(legs), beyond=onward)
     if not (direct and beyond):

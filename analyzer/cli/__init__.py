@@ -9,16 +9,18 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from analyzer.errors import AnalyzerError, DatasetError, InputError, OutputError, UsageError
+from analyzer.cli import options
+from analyzer.cli.options import Data, DialectName, Json, KeyFile, Paths
+from analyzer.errors import AnalyzerError, DatasetError, InputError, OutputError, UnknownConversation, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from analyzer.pipeline import Ingested
+    from analyzer.views.text import Paint
 
 EXIT_CODES = """Exit codes: 0 done; 1 failed; 2 wrong usage, unknown table or event; 4 unknown conversation;
 65 not a dataset; 66 nothing to read; 70 broken grammar; 73 cannot write; 75 busy; 130 interrupted; 143 terminated."""
@@ -36,12 +38,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset, as written by `analyzer ingest`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
-DialectOption = Annotated[
-    str | None,
-    typer.Option("--dialect", metavar="NAME", help="Layout of the lines, not by vote: std, json, docker_json/std."),
-]
+
+def _print(values: Mapping[str, Any], drawn: Callable[[], str], *, json: bool) -> None:
+    """Print what was gathered, as JSON or drawn for a person."""
+    from analyzer.views import text
+
+    text.write(text.as_json(values) if json else drawn(), sys.stdout)
+
+
+def _paint() -> Paint:
+    from analyzer.views import text
+
+    return text.paint_for(sys.stdout)
 
 
 def _version(wanted: bool) -> None:
@@ -61,32 +69,11 @@ def _options(
     pass
 
 
-def _zone(name: str) -> str:
-    """Check the name of a time zone."""
-    from zoneinfo import available_timezones
-
-    # two entries of the database name no zone
-    if name not in available_timezones() - {"localtime", "Factory"}:
-        raise UsageError(f"there is no time zone {name}", "give an IANA name such as Europe/Berlin or UTC")
-    return name
-
-
-def _zones(given: list[str]) -> tuple[str | None, list[tuple[str, str]]]:
-    """The zone of all sources, and those of some."""
-    pairs = [(source, found, _zone(zone)) for source, found, zone in (one.rpartition("=") for one in given)]
-    everywhere = [zone for _, found, zone in pairs if not found]
-    if len(set(everywhere)) > 1:
-        raise UsageError(f"--timezone is {' and '.join(everywhere)} for all logs", "--timezone LOG=ZONE is for one")
-    return (everywhere[0] if everywhere else None), [(source, zone) for source, found, zone in pairs if found]
-
-
 @app.command()
 def ingest(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATHS", help="Log files, folders, globs, .gz, .zst; '-' is standard input.")
-    ],
+    paths: Paths,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the dataset is kept.")] = Path("metrics"),
-    dialect: DialectOption = None,
+    dialect: DialectName = None,
     timezone: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,7 +86,8 @@ def ingest(
         bool, typer.Option("--follow-symlinks", help="Read symbolic links below a folder, too.")
     ] = False,
     trust_archives: Annotated[
-        bool, typer.Option("--trust-archives", help="Read archives of any size: beyond 4 GiB, or 200 bytes of one.")
+        bool,
+        typer.Option("--trust-archives", help="Lift the limits on archives: 4 GiB, and 200 times the compressed size."),
     ] = False,
     final: Annotated[
         bool, typer.Option("--final", help="Read last lines that have no end; else they wait for it.")
@@ -108,7 +96,7 @@ def ingest(
         bool, typer.Option("--follow", help="Go on: look again at an interval, and commit what is new, until Ctrl-C.")
     ] = False,
     every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="The interval of --follow.")
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Seconds between two looks with --follow.")
     ] = 10.0,
     addresses: Annotated[
         str | None,
@@ -116,33 +104,27 @@ def ingest(
             "--addresses",
             metavar="POLICY",
             help="What to keep of endpoints' public addresses: hash (a keyed pseudonym, the default), masked (the "
-            "network), class, raw. Private, shared, mDNS, relay and STUN server addresses stay. For good, per dataset.",
+            "network), class, raw. Private, shared, mDNS, relay and STUN server addresses stay. Fixed when the dataset "
+            "is made.",
         ),
     ] = None,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--key-file",
-            metavar="FILE",
-            help="Key of the pseudonyms, to share one between datasets; else a random one, made with the dataset.",
-        ),
-    ] = None,
+    key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
     """Read logs into the tables of a dataset.
 
-    What the dataset already has is not added twice: of a log that has grown what is new is read, and conversations that
-    it says something of are rebuilt. A record is one entry of a log, of one line or several. Where no input holds any,
-    the exit code is 66.
+    What the dataset already has is not added twice: only the new part of a grown log is read, and only conversations
+    that it says something of are rebuilt. A record is one entry of a log, of one line or several. Where no input holds
+    any, the exit code is 66.
 
     Example: analyzer ingest client.log gateway.log.gz
     """
     from functools import partial
 
     from analyzer import api, pipeline
-    from analyzer.views import ingested, progress, text
+    from analyzer.views import ingested, progress
 
-    zone, zones = _zones(timezone or [])
+    zone, zones = options.zones(timezone or [])
     read = partial(
         pipeline.ingest,
         paths,
@@ -157,7 +139,9 @@ def ingest(
         key_file=key_file,
     )
     if follow:
-        _follow(read, paths, out, every, follow_symlinks=follow_symlinks, json=json)
+        from analyzer.cli import following
+
+        following.keep_up(read, paths, out, every, follow_symlinks=follow_symlinks, json=json)
         return
     with progress.watching(paths, out, sys.stderr, follow_symlinks=follow_symlinks) as advance:
         done = read(progress=advance)
@@ -167,44 +151,9 @@ def ingest(
     except DatasetError as error:
         # it has just been written: the disk does not give it back
         raise OutputError(f"written, but {error}", error.hint) from error
-    text.write(text.as_json(values) if json else ingested.render(values, out, text.paint_for(sys.stdout)), sys.stdout)
+    _print(values, lambda: ingested.render(values, out, _paint()), json=json)
     if problem := ingested.unreadable(values):
         raise InputError(f"nothing could be read: {problem}", "the summary says why")
-
-
-def _follow(
-    read: Callable[[], Ingested], paths: list[str], out: Path, every: float, *, follow_symlinks: bool, json: bool
-) -> None:
-    """Keep a dataset up with its logs, and print a line for each commit."""
-    from analyzer import follow, inputs
-    from analyzer.views import followed, text
-
-    if inputs.STDIN in paths:
-        raise UsageError("standard input cannot be followed", "name the files that it comes from")
-
-    def discover() -> list[inputs.Input]:
-        return inputs.discover(paths, skip=out, follow_symlinks=follow_symlinks)
-
-    def told() -> None:
-        text.write("stopping; once more stops at once", sys.stderr)
-
-    try:
-        discover()
-    except InputError as error:
-        text.write(f"waiting: {error}", sys.stderr)
-    trouble: list[str] = []
-
-    def failed(error: OutputError) -> None:
-        # once, however often it is tried
-        if str(error) not in trouble:
-            text.write(f"trying again: {error}", sys.stderr)
-            trouble.append(str(error))
-
-    with follow.until_stopped(every, told) as wait:
-        for done in follow.follow(discover, read, wait, failed):
-            trouble.clear()
-            values = followed.gather(done)
-            text.write(text.as_json(values, indent=None) if json else followed.render(values, out), sys.stdout)
 
 
 # an id in url-safe base64 may begin with a hyphen
@@ -214,6 +163,23 @@ def summarize(
         str | None, typer.Argument(metavar="ID", help="A conversation's or a tube's id, or the beginning of one.")
     ] = None,
     data: Data = Path("metrics"),
+    outcome: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--outcome", metavar="NAME", help="List those that came out so, such as connected_lost; repeatable."
+        ),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="List those that went on at this time, or later.")
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="TIME", help="List those that had begun by then; UTC, or with a zone."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="NAME", help="List those that this log tells of; globs, too.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="List so many, the worst.")] = None,
     json: Json = False,
 ) -> None:
     """Show one conversation, or list all of them.
@@ -224,19 +190,29 @@ def summarize(
     Example: analyzer summarize udIgwg
     """
     from analyzer import api
-    from analyzer.views import conversation, conversations, summary, text
+    from analyzer.views import conversation, conversations, summary
 
-    if wanted is not None and not wanted.strip():
+    only = conversations.Only(tuple(outcome or ()), options.moment(since), options.moment(until), source, limit)
+    if wanted is None:
+        with api.opened(data) as dataset:
+            found = conversations.gather(dataset, only)
+        _print(found, lambda: conversations.render(found, data, _paint()), json=json)
+        return
+    if only != conversations.Only():
+        raise UsageError(
+            f"{wanted} is one conversation", "--outcome, --since, --until, --source and --limit are for the list"
+        )
+    if not wanted.strip():
         raise UsageError("the ID is empty", "give the beginning of one, or none at all for the list of conversations")
-    paint = text.paint_for(sys.stdout)
     with api.opened(data) as dataset:
-        one = None if wanted is None else conversation.gather(dataset, wanted)
-        rows = conversations.gather(dataset) if one is None else []
-    if one is None:
-        shown = text.as_json({"conversations": rows}) if json else conversations.render(rows, data, paint)
-    else:
-        shown = text.as_json(conversation.as_values(one)) if json else summary.render(one, paint)
-    text.write(shown, sys.stdout)
+        try:
+            one = conversation.gather(dataset, wanted)
+        except UnknownConversation as error:
+            # an id may begin with a hyphen, and one in four thousand with two
+            if wanted.startswith("--"):
+                raise UsageError(f"there is no option {wanted}, nor a conversation", "see --help") from error
+            raise
+    _print(conversation.as_values(one), lambda: summary.render(one, _paint()), json=json)
 
 
 @app.command()
@@ -249,11 +225,10 @@ def drift(data: Data = Path("metrics"), json: Json = False) -> None:
     """
     from analyzer import api
     from analyzer.views import drift as view
-    from analyzer.views import text
 
     with api.opened(data) as dataset:
         values = view.gather(dataset)
-    text.write(text.as_json(values) if json else view.render(values, data, text.paint_for(sys.stdout)), sys.stdout)
+    _print(values, lambda: view.render(values, data, _paint()), json=json)
 
 
 @app.command()
@@ -268,14 +243,15 @@ def tables(
 
     Example: analyzer tables connection_legs
     """
-    from analyzer.views import dictionary, text
+    from analyzer.views import dictionary
 
     found = dictionary.tables(name)
     if markdown:
+        from analyzer.views import text
+
         text.write(dictionary.markdown_tables(found), sys.stdout)
     else:
-        drawn = dictionary.render_tables(found, text.paint_for(sys.stdout))
-        text.write(text.as_json({"tables": found}) if json else drawn, sys.stdout)
+        _print({"tables": found}, lambda: dictionary.render_tables(found, _paint()), json=json)
 
 
 @app.command()
@@ -288,11 +264,10 @@ def events(
 
     Example: analyzer events gathering_completed
     """
-    from analyzer.views import dictionary, text
+    from analyzer.views import dictionary
 
     found = dictionary.events(kind)
-    drawn = dictionary.render_events(found, text.paint_for(sys.stdout))
-    text.write(text.as_json({"events": found}) if json else drawn, sys.stdout)
+    _print({"events": found}, lambda: dictionary.render_events(found, _paint()), json=json)
 
 
 @app.command()
@@ -306,23 +281,15 @@ def coverage(data: Data = Path("metrics"), json: Json = False) -> None:
     """
     from analyzer import api
     from analyzer.views import coverage as view
-    from analyzer.views import text
 
     with api.opened(data, ["coverage", "sources", "unmatched"]) as dataset:
         values = view.gather(dataset)
-    text.write(text.as_json(values) if json else view.render(values, data, text.paint_for(sys.stdout)), sys.stdout)
-
-
-def _place(text: str) -> tuple[str, int]:
-    path, _, line = text.rpartition(":")
-    if not path or not line.isascii() or not line.isdigit() or int(line) < 1:
-        raise UsageError(f"{text} is not FILE:LINE", "name a line such as app.log:1824")
-    return path, int(line)
+    _print(values, lambda: view.render(values, data, _paint()), json=json)
 
 
 @app.command()
 def explain(
-    place: Annotated[str, typer.Argument(metavar="FILE:LINE", help="A line of a log.")], dialect: DialectOption = None
+    place: Annotated[str, typer.Argument(metavar="FILE:LINE", help="A line of a log.")], dialect: DialectName = None
 ) -> None:
     """Explain what a line of a log is taken for.
 
@@ -330,7 +297,7 @@ def explain(
 
     Example: analyzer explain app.log:1824
     """
-    path, line = _place(place)
+    path, line = options.place(place)
     from analyzer.explain import explain as explained
     from analyzer.explain import render
     from analyzer.views import text
@@ -340,26 +307,22 @@ def explain(
 
 @app.command()
 def redact(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATHS", help="Log files, folders, globs, .gz, .zst; '-' is standard input.")
-    ],
+    paths: Paths,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder for the copies.")],
     addresses: Annotated[
         str | None,
         typer.Option("--addresses", metavar="POLICY", help="Of endpoints' public addresses: hash, masked, class, raw."),
     ] = None,
-    key_file: Annotated[
-        Path | None, typer.Option("--key-file", metavar="FILE", help="Key of the pseudonyms; else a random one.")
-    ] = None,
+    key_file: KeyFile = None,
     keep_unknown: Annotated[
         bool,
         typer.Option(
             "--keep-unknown",
             help="Keep the text of what no rule names and of other programs, without what looks like a secret: "
-            "a password that nothing tells for one stays in it.",
+            "a password that does not look like one stays in it.",
         ),
     ] = False,
-    dialect: DialectOption = None,
+    dialect: DialectName = None,
     json: Json = False,
 ) -> None:
     """Write copies of logs that can be handed on.
@@ -371,11 +334,10 @@ def redact(
     """
     from analyzer.redact import redact as redacted
     from analyzer.views import redacted as view
-    from analyzer.views import text
 
     done = redacted(paths, out, addresses=addresses, key_file=key_file, keep_unknown=keep_unknown, dialect=dialect)
     values = view.gather(done)
-    text.write(text.as_json(values) if json else view.render(values, out, text.paint_for(sys.stdout)), sys.stdout)
+    _print(values, lambda: view.render(values, out, _paint()), json=json)
 
 
 def _terminated(number: int, frame: object) -> None:

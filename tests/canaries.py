@@ -21,8 +21,8 @@ from analyzer.events.targets import LIBRARY, logger
 from analyzer.grammar import dialects, wraps
 from analyzer.grammar.printer import render
 
-#: a secret of any signs, and one of letters alone, as ICE's are
-MARKS = ("c4N4rY", "QzXvKjWp")
+#: a secret of any signs, and one of letters alone, as ICE's are; one that is a word, and one of another alphabet
+MARKS, WORDS = ("c4N4rY", "QzXvKjWp"), ("kumquatel", "щукажбыт")
 STAMP = "2026-11-22 13:19:35,251"
 ZONED = "2026-11-22T13:19:35.251000Z"
 IDS = "tube_id: abc-123, conversation_id: conv-456"
@@ -127,6 +127,12 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("tube_registry", "Added TURN server (tube_id: abc-123, url: turns:{0}:{0}@krelay.test:5349)"),
     ("webrtc_ice.agent.agent_gather", "[controlling]: Failed to allocate on turn.Client turn:user:{0}@krelay.test:3478 Allocate error response (error 401: Unauthorized)"),
     ("coturn", "session 000000000000000001: delete: realm=<{0}({0}){0}>, username=<{0}({0}){0}>"),
+    ("channel.protocols.guacd", "Received instruction: 7.connect,8.{0}) correct {0} ({0},6.{0}"),
+    ("channel.protocol", "Endpoint conv-456: User details from 'connect_as' for conn_no 1: {0}) correct {0} ({0}"),
+    ("channel.server", "Data: abc, {0}=x, state: {0}={0}"),
+    ("brand_new", f"Something new ({IDS}, params: x) {{0}} ({{0}}, {{0}}: x) done"),
+    ("brand_new", "Settings read: x (src/x.rs:12) {0} ({0} src/y.rs:4"),
+    ("brand_new", "Settings read: {0} | {0}|{0}, {0} and {0}: {0}"),
 )  # fmt: skip
 
 
@@ -134,8 +140,13 @@ def canary(mark: str, number: int) -> str:
     """One planted secret, of letters alone where its mark is."""
     inner = f"{number:04}"
     if mark.isalpha():
-        inner = inner.translate(str.maketrans("0123456789", "aBcDeFgHiJ"))
+        inner = inner.translate(str.maketrans("0123456789", "abcdefghij" if mark.islower() else "aBcDeFgHiJ"))
     return f"{mark}{inner}{mark}"
+
+
+def _behind_a_sign(text: str) -> bool:
+    """Whether a sign before it tells a word for a value: a sentence or a candidate may hold any."""
+    return "candidate:" not in text and any(sign in text.partition("{0}")[0] for sign in (": ", "="))
 
 
 def messages() -> Iterator[tuple[str, str]]:
@@ -143,7 +154,7 @@ def messages() -> Iterator[tuple[str, str]]:
     number = 0
     for stem, text in PLACES:
         target = stem if "." in stem and stem.split(".")[0] in ("keepercommander", "urllib3") else logger(stem)
-        for mark in MARKS:
+        for mark in (*MARKS, *(WORDS if _behind_a_sign(text) else ())):
             number += 1
             secret = canary(mark, number)
             said = text.format(secret, ", ".join(str(byte) for byte in secret.encode()))
@@ -222,10 +233,11 @@ def codings(mark: str) -> Iterator[str]:
     yield ", ".join(map(str, raw))
     yield "".join(f"%{byte:02x}" for byte in raw)
     yield quote(mark)
+    yield json.dumps(mark)[1:-1]
     yield "".join(f"\\x{byte:02x}" for byte in raw)
 
 
-_ANY = re.compile("|".join(re.escape(text) for mark in MARKS for text in codings(mark)), re.IGNORECASE)
+_ANY = re.compile("|".join(re.escape(text) for mark in (*MARKS, *WORDS) for text in codings(mark)), re.IGNORECASE)
 
 
 def found(text: str) -> list[str]:

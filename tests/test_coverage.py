@@ -214,6 +214,21 @@ def test_no_secret_reaches_a_shape_or_a_draft(unknown: analyzer.Dataset) -> None
     assert shapes == ["key <*>", 'key "<*>" <*>', "key #<*>", "key <*>", "key <*>"]
 
 
+@pytest.mark.parametrize(
+    ("message", "shape"),
+    [
+        ("Received instruction: 7.connect,8.hunter) correct horse (battery,6.staple", "Received instruction: <*>"),
+        ("Data: a, sesame=x, state: y", "Data: <*>, state: <*>"),
+        ("Something new: x (src/x.rs:12) word (tube_id: a", "Something new: <*>(tube_id: <*>)"),
+        ("Something new (tries: 1, sesame: 2, rtt: 3) open (barley)", "Something new (tries: <*>, rtt: <*>)"),
+        ("Something (new) is there | way: up | state: a|b", "Something (new) is there | way: <*>| state: <*>"),
+        ("Nothing follows:", "Nothing follows:"),
+    ],
+)
+def test_behind_a_value_nothing_but_known_keys_is_in_a_shape(message: str, shape: str) -> None:
+    assert pl.select(skeleton(pl.lit(message))).item() == shape
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
 
 

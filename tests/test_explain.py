@@ -105,7 +105,7 @@ SECRETS = [
 #: messages, and what is shown of them
 SHOWN = {
     f"{TUBE}: ICE gathering started (tube_id: abc-123, password: hunter, state: New)": (
-        "ICE gathering started (tube_id: abc-123, password: …, …)"
+        "ICE gathering started (tube_id: abc-123, password: …, state: …)"
     ),
     f"{TUBE}: Data channel 'conv-456' opened: hunter (tube_id: abc-123) (src/tube.rs:7)": (
         "Data channel 'conv-456' opened: … (tube_id: abc-123)"
@@ -114,8 +114,10 @@ SHOWN = {
         "Started agent: isControlling? true, remoteUfrag: …, remotePwd: …"
     ),
     f"{TUBE}: Peer connection state changed (tube_id: abc-123, password: hunter)": (
-        "Peer connection state changed (tube_id: …, password: …"
+        "Peer connection state changed (tube_id: …)"
     ),
+    f"{TUBE}: Something new (way: up, state: New, hunter: x)": "Something new (way: …, state: …)",
+    f"{TUBE}: Something new: a) b (c, state: New) d (src/x.rs:7) e (f": "Something new: …, state: …",
     f"{TUBE}: Something new (token: my,hunter, more)": "Something new (token: …",
     f"{TUBE}: Something new: 7 of (8)": "Something new: …",
     "urllib3.connectionpool: hunter": None,

@@ -5,9 +5,13 @@ A second net. The first one is that nothing leaves a record but what a rule name
 
 from __future__ import annotations
 
+import re
+from functools import cache
+
 import polars as pl
 
 from analyzer.grammar import extensions
+from analyzer.grammar.text import notes_of, stems
 
 #: stands for a value in a shape, and for whatever was taken out of a log
 MASK = "<*>"
@@ -20,6 +24,8 @@ NAMED = (
 _WORD = r"(?:[A-Z]?[a-z]{1,24}|[A-Z]{1,6}|(?:ip|IP)?v[46])"
 #: what may be kept of a segment as its key: a few words before a colon or an equals sign
 KEY = rf" *_?{_WORD}(?:[ _-]{{1,2}}{_WORD}){{0,7}} ?(?:: ?|=)"
+#: what stands before a key
+BEFORE_KEY = r"[,(|]"
 #: names that are harmless in a sentence, and of a secret before a value
 _ASSIGNED = r"user(?:_?name)?|login|otp|totp|pin|keys?"
 #: a private key with its header, a JSON web token, an authorization, a digest, a long base64 text
@@ -30,6 +36,17 @@ _TOLD = (
     r"(?:[0-9A-Fa-f]{2}:){7,}[0-9A-Fa-f]{2}",
     r"[A-Za-z0-9+/_-]{40,}=*",
 )
+
+
+@cache
+def known_key() -> str:
+    """What a key looks like that the samples of the grammars spell, with its colon or equals sign.
+
+    Behind a value no other word counts as a key: it may be a piece of that value.
+    """
+    samples = (sample for stem in stems() for note in notes_of(stem).values() for sample in note.samples)
+    found = {key.rstrip(" :=") for sample in samples for key in re.findall(f"{BEFORE_KEY} *({KEY})", sample)}
+    return rf"(?:{'|'.join(sorted(found, key=lambda key: (-len(key), key)))})(?:: ?|=)"
 
 
 def without_credentials(text: pl.Expr) -> pl.Expr:

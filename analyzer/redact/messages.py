@@ -30,7 +30,7 @@ from analyzer.grammar.pattern import (
     tail,
 )
 from analyzer.grammar.regex import DELIMITERS, TAIL, escape, message_regex, prefix_regex
-from analyzer.grammar.secret import KEY, MASK, NAMED, denied, without_credentials
+from analyzer.grammar.secret import KEY, MASK, NAMED, denied, known_key, without_credentials
 from analyzer.reductions.release_marks import WORDINGS
 from analyzer.reductions.shapes import skeleton
 
@@ -94,8 +94,8 @@ def _columns() -> str:
 def _looked_at(segments: pl.DataFrame, *, keep_unknown: bool) -> pl.DataFrame:
     """Each different `segment` of tails, or what delimits one: what is `kept` of it, and what it says of the next ones.
 
-    One that spells a column (`spells`) is kept as it stands, any other one without its value. One whose key names a
-    secret `opens` a value that may hold what ends a segment; `empty`: there is nothing in it.
+    One that spells a column (`spells`) is kept as it stands, any other one without its value. That value `opens`, and
+    may hold what ends a segment; `behind` one nothing is kept but a known key. `empty`: there is nothing in it.
     """
     said = pl.col("segment")
     empty, spells = f"^(?:[{DELIMITERS}]| *)$", f"^ *(?:{_columns()}) *$"
@@ -106,7 +106,8 @@ def _looked_at(segments: pl.DataFrame, *, keep_unknown: bool) -> pl.DataFrame:
         segments.select(said.unique())
         .with_columns(spells=said.str.contains(spells), empty=said.str.contains(empty))
         .with_columns(
-            opens=said.str.contains(_SECRET_KEY) & ~pl.col("spells"),
+            opens=~pl.col("spells") & ~pl.col("empty") & ~plain,
+            behind=pl.coalesce(said.str.extract(f"^( *{known_key()})", 1), said.str.extract("^(:? *)", 1)) + MASK,
             kept=pl.when("spells").then(without_credentials(said)).when(pl.col("empty") | plain).then(said)
             .otherwise(unknown),
         )
@@ -120,9 +121,8 @@ def _segments(told: pl.DataFrame, *, keep_unknown: bool) -> pl.Series:
     filled = parted.filter(pl.col("segment").list.len() > 0).explode("segment")
     known = filled.join(_looked_at(filled, keep_unknown=keep_unknown), on="segment", how="left", maintain_order="left")
     turns = pl.when("opens").then(True).when("spells").then(False)
-    goes_on = turns.forward_fill().over("row").fill_null(pl.col("named"))
-    said = pl.any_horizontal("opens", "spells", "empty")
-    kept = pl.when(goes_on & ~said).then(pl.col("segment").str.extract("^(:? *)", 1) + MASK).otherwise("kept")
+    goes_on = turns.forward_fill().shift(1).over("row").fill_null(pl.col("named"))
+    kept = pl.when(goes_on & ~pl.any_horizontal("spells", "empty")).then("behind").otherwise("kept")
     joined = known.with_columns(tail=kept).group_by("row", maintain_order=True).agg(pl.col("tail").str.join(""))
     return parted.select("row").join(joined, on="row", how="left", maintain_order="left")["tail"].fill_null("")
 

@@ -1,14 +1,15 @@
 """The shape of a message that no rule takes: its plain words and keys, every value masked.
 
 Nobody knows what such a message says, so nothing of it is kept that could be a value: not what stands behind `: ` or
-`=`, in quotes or brackets, nor what is no plain word, nor anything behind the name of a secret.
+`=`, in quotes or brackets, nor what is no plain word, nor anything behind the name of a secret. Where a value ends is
+not known either: behind the first one only the keys stay that some grammar knows.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from analyzer.grammar.secret import KEY, MASK, NAMED
+from analyzer.grammar.secret import BEFORE_KEY, KEY, MASK, NAMED, known_key
 
 #: shapes keep this much of a message
 SKELETON_CHARS = 160
@@ -18,8 +19,8 @@ _BETWEEN = (
     "new|not|of|on|or|pool|received|refresh|refreshed|relay|request|requested|response|router|server|servers|settings|"
     "stale|the|this|to|tube|valid|via|was|were|with"
 )
-#: stands behind a secret's name after which keys go on; no text holds it after the first step
-_GOES_ON = "\x1f"
+#: stand behind a secret's name after which keys go on, before a known key, and behind a value: no text holds them
+_GOES_ON, _KEYED, _BEHIND = "\x1f", "\x1e", "\x1d"
 #: letters whose case changes as no name's does: random ones
 _RANDOM = (
     r"[A-Za-z]*(?:[A-Z][a-z][A-Z]|[a-z][A-Z]{2,}[a-z])[A-Za-z]*"
@@ -36,20 +37,31 @@ _ODD = (
 )
 
 
-def _steps() -> tuple[tuple[str, str], ...]:
+def _patterns() -> tuple[str, str, str]:
+    """What a mask looks like, the sign before a value and its mask, and a list of keys up to its end."""
     mask = MASK.replace("*", r"\*")
+    value = rf"(?:: ?|=){mask}"
+    return mask, value, rf"\([^():=]*{value}(?:[,|] *{known_key()}{mask})*"
+
+
+def _ends() -> tuple[tuple[str, str], ...]:
+    _, value, listed = _patterns()
+    return (rf"({value})[,(|][^>]*$", "${1}"), (f"({listed})$", "${1})")
+
+
+def _steps() -> tuple[tuple[str, str], ...]:
+    mask, value, listed = _patterns()
     return (
         # quotes and the sign of a number stay: a rule is drafted from the shape
-        (_GOES_ON, "\0"),
+        (f"[{_GOES_ON}{_KEYED}{_BEHIND}]", "\0"),
         (r"\"(?:[^\"\\]|\\.)*(\"?)", f'"{MASK}${{1}}'),
         (r"'(?:[^'\\]|\\.)*('?)", f"'{MASK}${{1}}"),
         (r"\{.*|\[[^\]]{12,}\]?", MASK),
-        (r"(: ?|=)[^,()|]+", f"${{1}}{MASK}"),
-        # a value may hold what ends one: without a key of its own it goes on
-        (r"(: ?|=)\([^():=]*(?:\)[^,()|:=]*|$)", f"${{1}}{MASK}"),
-        (rf"((?:: ?|=){mask})(?:\([^():=]*(?:\)[^,()|:=]*|$))+", "${1}"),
-        (rf"((?:: ?|=){mask})(?:[,|][^,()|:=]*)+([,()|]|$)", "${1}${2}"),
-        (rf"((?:: ?|=){mask})(?:\([^():=]*(?:\)[^,()|:=]*|$))+", "${1}"),
+        # a value may hold what ends one, and what looks like a key: behind the first one nothing stays but known keys
+        (rf"({BEFORE_KEY} *{known_key()})", f"{_KEYED}${{1}}{MASK}{_BEHIND}"),
+        (rf"^([^:={_KEYED}]*(?:: ?|=))([^{_KEYED}])", f"${{1}}{MASK}{_BEHIND}${{2}}"),
+        (rf"{_BEHIND}[^{_KEYED}]*|{_KEYED}", ""),
+        (f"({listed})", "${1})"),
         (rf"(?i)((?:{NAMED})\w*)((?: (?:{_BETWEEN}|{mask})){{0,6}} \({KEY})", f"${{1}}{_GOES_ON}${{2}}"),
         (rf"(?i)((?:{NAMED})\w*[^\w{_GOES_ON}<]{{1,3}}).+", f"${{1}}{MASK}"),
         # behind the keys there is no telling
@@ -61,8 +73,8 @@ def _steps() -> tuple[tuple[str, str], ...]:
         (_RANDOM, MASK),
         (rf"({mask}[ ]?){{2,}}", f"{MASK} "),
         # what was left out between values leaves one, and no space before what follows
-        (rf"((?:: ?|=){mask})(?:(?:: ?|=){mask})+", "${1}"),
-        (rf"((?:: ?|=){mask}) +([,()|])", "${1}${2}"),
+        (rf"({value})(?:{value})+", "${1}"),
+        (rf"({value}) +([,()|])", "${1}${2}"),
     )
 
 
@@ -75,4 +87,9 @@ def skeleton(message: pl.Expr) -> pl.Expr:
     )
     for pattern, kept in _steps():
         found = found.str.replace_all(pattern, kept)
-    return found.str.strip_chars().str.head(SKELETON_CHARS).str.strip_chars()
+    whole = found.str.strip_chars()
+    cut = whole.str.head(SKELETON_CHARS).str.strip_chars()
+    # nothing half stays of a list
+    for pattern, kept in _ends():
+        cut = cut.str.replace(pattern, kept)
+    return pl.when(whole.str.len_chars() <= SKELETON_CHARS).then(whole).otherwise(cut)

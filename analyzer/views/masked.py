@@ -11,7 +11,7 @@ from analyzer.addresses import Policy, hidden_value
 from analyzer.grammar.extensions import kept_value
 from analyzer.grammar.pattern import Capture, Column, EventKind, Literal, Pairs, Sequence, paths, tail
 from analyzer.grammar.regex import DELIMITERS, TAIL, message_regex
-from analyzer.grammar.secret import KEY, NAMED
+from analyzer.grammar.secret import KEY, NAMED, known_key
 from analyzer.grammar.secret import MASK as VALUE
 from analyzer.grammar.types import TYPES
 from analyzer.reductions.shapes import skeleton
@@ -21,7 +21,7 @@ MASK = "…"
 _NAMED = re.compile(r"\(\?P<[a-z0-9_]+>")
 #: the key of a segment that spells no column
 _KEY = re.compile(KEY)
-#: behind it a value stands that may hold what ends a segment
+#: behind a beginning that names a secret its value may stand, and may hold what ends a segment
 _NAMES_SECRET = re.compile(rf"(?i){NAMED}")
 
 
@@ -38,7 +38,7 @@ def told(kind: EventKind, message: str) -> str:
         if found := re.fullmatch(f"{_grouped(head)}({rest})", message):
             *texts, ends = found.groups()
             begun = _shown(head, texts)
-            return begun + _tail(tail(path), ends, named=bool(_NAMES_SECRET.search(begun)))
+            return begun + _tail(tail(path), ends, opened=bool(_NAMES_SECRET.search(begun)))
     return shape(message)
 
 
@@ -66,20 +66,19 @@ def _shown(sequence: Sequence, texts: Iterable[str]) -> str:
     return "".join(said)
 
 
-def _tail(columns: Iterable[Column], text: str, *, named: bool) -> str:
-    """A tail; `named`: a secret was named before it, whose value goes on until a column is spelled."""
+def _tail(columns: Iterable[Column], text: str, *, opened: bool) -> str:
+    """A tail; `opened`: a value began that may hold what looks like keys, and goes on until a column is spelled."""
     shown = []
     for place, part in enumerate(re.split(f"([{DELIMITERS}])", text)):
         if place % 2 or not part.strip(" "):
             shown.append(part)
         elif (spelled := _spelled(columns, part)) is not None:
             shown.append(spelled)
-            named = False
+            opened = False
         else:
-            key = _KEY.match(part)
-            opens = key is not None and _NAMES_SECRET.search(key.group()) is not None
-            shown.append(_unspelled(part, key.group() if key and (opens or not named) else None))
-            named = named or opens
+            key = re.match(f" *{known_key()}", part) if opened else _KEY.match(part)
+            shown.append(_unspelled(part, key.group() if key else None))
+            opened = True
     return "".join(shown)
 
 

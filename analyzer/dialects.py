@@ -157,6 +157,13 @@ def _any_time(text: pl.Series, zone: str) -> pl.Series:
     return pl.DataFrame({"raw": text}).select(pl.coalesce(readings)).to_series()
 
 
+@cache
+def terminal(name: str) -> str:
+    """The regular expression of a terminal of `prefix.lark`: what any layout takes for a level, or a logger."""
+    found = (capture for kind in (*dialects(), *wraps()) for capture in captures(kind.sequence))
+    return next(capture.regex for capture in found if capture.terminal == name)
+
+
 def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
     return pl.DataFrame(
         {
@@ -167,6 +174,8 @@ def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
         }
     ).with_columns(
         matched=pl.col("message").is_not_null(),
+        # what no other layout takes for a logger may be anything: an address with its query, an object
+        target=pl.when(pl.col("target").str.contains(f"^(?:{terminal('TARGET')})$")).then("target"),
         # a level is a word: what else stands there is nobody's business
         level=pl.when(pl.col("level").str.contains(r"^(?:[A-Za-z]{1,20}|[0-9]{1,3})$")).then("level"),
     )

@@ -1,8 +1,8 @@
 """What became of one line, and why: the record it belongs to, its event, or the rule it almost was.
 
 Logs hold secrets and terminal codes. Nothing of a message is shown but the words of a rule and the values of columns,
-or its shape where it is no event, and those with every control character escaped. Of what another program says, and
-of what is no record, nothing is shown.
+or its shape where it is no event, and those with every control character escaped. Of what another program says, of its
+logger, and of what is no record, nothing is shown.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
         case _ if fate == NOISE:
             told = {"message": masked.shape(message) if name else None, "why": _noise(name, row["target"])}
         case _ if fate == REJECTED:
-            told = {"why": _rejected(chosen)}
+            told = {"why": _rejected(chosen) if row["message"] is None else "it names no logger"}
     told["remarks"] = (*_layout_remarks(chosen, length), *told.pop("remarks", ()))
     return Explanation(
         source=Path(path).name,
@@ -127,7 +127,7 @@ def explain(path: str | Path, line_number: int, dialect: str | None = None) -> E
         fate=fate,
         ts=row["ts"],
         level=row["level"],
-        target=row["target"],
+        target=row["target"] if name else None,
         **told,
     )
 
@@ -179,7 +179,7 @@ def _candidate_remarks(event: dict[str, object]) -> Iterable[str]:
 
 def _noise(name: str | None, target: str) -> str:
     if name is None:
-        return f"{target} is another program's logger, not {LIBRARY} or a crate of it"
+        return f"its logger is another program's, not {LIBRARY} or a crate of it"
     if name in WITNESSES:
         return f"no rule of grammars/{name}.lark takes it, and {target} is another program than {LIBRARY}"
     note = notes_of(name)["noise"]

@@ -195,6 +195,20 @@ def _framed(name: str) -> Iterator[str]:
     )  # fmt: skip
 
 
+def _headers() -> Iterator[str]:
+    """Records in JSON with a canary where another layout has a logger."""
+    for number, mark in enumerate((*MARKS, *WORDS)):
+        secret = canary(mark, number)
+        for said in (
+            f"https://relay.test/x?token={secret}&u=bob:{secret}",
+            f"{LIBRARY}.tube {secret}",
+            f"webrtc_ice.agent?password={secret} 81.2.69.160",
+            f"{LIBRARY}.{secret}==",
+            {"user": "bob", "password": secret},
+        ):
+            yield json.dumps({"timestamp": ZONED, "level": "DEBUG", "logger": said, "message": "x"}, ensure_ascii=False)
+
+
 def layouts() -> dict[str, list[str]]:
     """All lines, by layout."""
     found = {kind.name: list(_lines(kind.name)) for kind in dialects()}
@@ -214,6 +228,7 @@ def plant(folder: Path) -> list[Path]:
     (folder / "std-cut.log.gz").write_bytes(gzip.compress(b"cut\n" + std, mtime=0)[:-2000])
     (folder / "std-damaged.log").write_bytes(std.replace(secret[:3].encode(), b"\xff\xfe" + secret[:3].encode(), 50))
     (folder / "std-utf16.log").write_bytes(std.decode().encode("utf-16"))
+    (folder / "json-headers.log").write_text("\n".join(_headers()) + "\n")
     (folder / "no-dialect.log").write_bytes(b"\n".join([secret.encode()] * 50))
     (folder / "long.log").write_bytes(
         f"{STAMP} DEBUG {LIBRARY}.tube: ICE gathering started (tube_id: abc-123, token: {'x' * (1 << 20)}{secret})\n".encode() + std

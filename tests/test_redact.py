@@ -106,17 +106,6 @@ def test_a_person_is_told_where_secrets_are(tmp_path: Path) -> None:
     assert analyzer.open(tmp_path / "clean").sources.collect()["secrets"].to_list() == [[]]
 
 
-def test_unknown_text_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
-    said = (
-        "Nobody knows 'this' of 7 words",
-        "Nor this password: hunter2, nor that",
-        "Bearer eyJhbGciOiJIUzI1NiJ9.e30.x y",
-    )
-    assert copied(tmp_path / "a", *said) == ["Nobody knows '<*>' of <*> words", "Nor this password: <*>", "Bearer <*>"]
-    kept = copied(tmp_path / "b", *said, keep_unknown=True)
-    assert kept == ["Nobody knows 'this' of 7 words", "Nor this password: <*>", "<*> y"]
-
-
 def test_what_a_rule_names_stays_and_all_else_is_masked(tmp_path: Path) -> None:
     started = "ICE gathering started (note: {}, {}, error: {}, conversation_id: conv-456, attempt: 3, user: {}, {})"
     shut = "Tube abc-123: Sending what nobody knows (tube_id: abc-123)"

@@ -28,13 +28,14 @@ KEY = rf" *_?{_WORD}(?:[ _-]{{1,2}}{_WORD}){{0,7}} ?(?:: ?|=)"
 BEFORE_KEY = r"[,(|]"
 #: names that are harmless in a sentence, and of a secret before a value
 _ASSIGNED = r"user(?:_?name)?|login|otp|totp|pin|keys?"
-#: a private key with its header, a JSON web token, an authorization, a digest, a long base64 text
+#: a private key with its header, a JSON web token, an authorization, a digest, a long base64 text, bytes as numbers
 _TOLD = (
     r"(?s)-----BEGIN [A-Z ]*-----.*?(?:-----END [A-Z ]*-----|$)",
     r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*",
     r"(?i)\b(?:bearer|basic) +[^\s\"',]+",
     r"(?:[0-9A-Fa-f]{2}:){7,}[0-9A-Fa-f]{2}",
     r"[A-Za-z0-9+/_-]{40,}=*",
+    r"(?:\b[0-9]{1,3}, *){7,}[0-9]{1,3}\b",
 )
 
 
@@ -55,8 +56,11 @@ def without_credentials(text: pl.Expr) -> pl.Expr:
 
 
 def denied(text: pl.Expr) -> pl.Expr:
-    """Texts without what is told for a secret by its form, and without the rest of a line behind a secret's name."""
+    """Texts without what is told for a secret by its form, and without the rest behind a secret's name.
+
+    A secret may go on in further lines, as keys and lists of tokens do.
+    """
     for form in _TOLD:
         text = text.str.replace_all(form, MASK)
-    text = text.str.replace_all(rf"(?i)((?:{NAMED})\w*[^\w\r\n<]{{0,4}})[^\r\n]+", "${1}" + MASK)
-    return text.str.replace_all(rf"(?i)(\b(?:{_ASSIGNED})\b[\"']?\s*[:=]\s*)[^\r\n]+", "${1}" + MASK)
+    text = text.str.replace(rf"(?is)((?:{NAMED})\w*[^\w\r\n<]{{0,4}}).+", "${1}" + MASK)
+    return text.str.replace(rf"(?is)(\b(?:{_ASSIGNED})\b[\"']?\s*[:=]\s*).+", "${1}" + MASK)

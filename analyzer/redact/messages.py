@@ -32,6 +32,7 @@ from analyzer.grammar.pattern import (
 from analyzer.grammar.regex import DELIMITERS, TAIL, escape, message_regex, prefix_regex
 from analyzer.grammar.secret import KEY, MASK, NAMED, denied, known_key, without_credentials
 from analyzer.reductions.release_marks import WORDINGS
+from analyzer.reductions.secrets import holds
 from analyzer.reductions.shapes import skeleton
 
 #: what a rule matches without a name stays where it cannot be a secret: numbers, and names of few and known words
@@ -91,35 +92,37 @@ def _columns() -> str:
     return "|".join(sorted(texts))
 
 
-def _looked_at(segments: pl.DataFrame, *, keep_unknown: bool) -> pl.DataFrame:
+def _looked_at(segments: pl.DataFrame) -> pl.DataFrame:
     """Each different `segment` of tails, or what delimits one: what is `kept` of it, and what it says of the next ones.
 
-    One that spells a column (`spells`) is kept as it stands, any other one without its value. That value `opens`, and
-    may hold what ends a segment; `behind` one nothing is kept but a known key. `empty`: there is nothing in it.
+    One that spells a column (`spells`) is kept as it stands, any other one without its value, or without what looks
+    like a secret where the tail `stays`. What is left out `opens`, and may hold what ends a segment; `behind` it
+    nothing is kept but a known key. `empty`: there is nothing in it.
     """
     said = pl.col("segment")
     empty, spells = f"^(?:[{DELIMITERS}]| *)$", f"^ *(?:{_columns()}) *$"
     plain = said.str.contains(_PLAIN) & ~said.str.contains(_SECRET_KEY)
     key = pl.coalesce(said.str.extract(f"^({KEY})", 1), said.str.extract("^(:? *)", 1))
-    unknown = denied(said) if keep_unknown else key + MASK
+    spared = ~said.str.contains(_SECRET_KEY) & ~said.str.contains(_NAMES_SECRET)
     return (
-        segments.select(said.unique())
+        segments.select(said, "stays").unique()
         .with_columns(spells=said.str.contains(spells), empty=said.str.contains(empty))
         .with_columns(
-            opens=~pl.col("spells") & ~pl.col("empty") & ~plain,
+            opens=~pl.any_horizontal("spells", "empty", plain, pl.col("stays") & spared),
             behind=pl.coalesce(said.str.extract(f"^( *{known_key()})", 1), said.str.extract("^(:? *)", 1)) + MASK,
             kept=pl.when("spells").then(without_credentials(said)).when(pl.col("empty") | plain).then(said)
-            .otherwise(unknown),
+            .when("stays").then(denied(said)).otherwise(key + MASK),
         )
     )  # fmt: skip
 
 
-def _segments(told: pl.DataFrame, *, keep_unknown: bool) -> pl.Series:
+def _segments(told: pl.DataFrame) -> pl.Series:
     """Tails of messages, each of their different segments looked at once; `begun` is what stands before."""
     parts = told["tail"].str.extract_all(f"[{DELIMITERS}]|[^{DELIMITERS}]+")
-    parted = pl.DataFrame({"segment": parts, "named": told["begun"].str.contains(_NAMES_SECRET)}).with_row_index("row")
+    named = told["begun"].str.contains(_NAMES_SECRET)
+    parted = pl.DataFrame({"segment": parts, "named": named, "stays": told["stays"]}).with_row_index("row")
     filled = parted.filter(pl.col("segment").list.len() > 0).explode("segment")
-    known = filled.join(_looked_at(filled, keep_unknown=keep_unknown), on="segment", how="left", maintain_order="left")
+    known = filled.join(_looked_at(filled), on=["segment", "stays"], how="left", maintain_order="left")
     turns = pl.when("opens").then(True).when("spells").then(False)
     goes_on = turns.forward_fill().shift(1).over("row").fill_null(pl.col("named"))
     kept = pl.when(goes_on & ~pl.any_horizontal("spells", "empty")).then("behind").otherwise("kept")
@@ -183,9 +186,9 @@ def _unknown(message: pl.Series) -> pl.DataFrame:
     return frame.join(distinct, on="message", how="left", maintain_order="left").select("begun", tail=pl.lit(""))
 
 
-def _other(name: str | None, rows: pl.DataFrame, *, noise: bool, keep_unknown: bool) -> pl.DataFrame:
+def _other(name: str | None, rows: pl.DataFrame, *, noise: bool, stays: bool) -> pl.DataFrame:
     """Messages that are no event: `row`, `begun`, `tail`."""
-    if keep_unknown:
+    if stays:
         return rows.select("row", begun=denied(pl.col("message")), tail=pl.lit(""))
     regex = _beginnings(name) if noise and name is not None else None
     begun = pl.col("message").str.extract(regex, 1) if regex else pl.lit(None, dtype=pl.String)
@@ -202,25 +205,24 @@ def _other(name: str | None, rows: pl.DataFrame, *, noise: bool, keep_unknown: b
 def masked(records: pl.DataFrame, *, keep_unknown: bool = False) -> pl.DataFrame:
     """Mask the messages of a frame of records: `message`, and the `location` behind it, a row for each in their order.
 
-    `keep_unknown` keeps the text of what no rule names, without what looks like a secret.
+    `keep_unknown` keeps the text of what no rule names, without what looks like a secret, where none is told.
     """
     sifted = sift(records)
     parted = sifted.with_columns(without_suffix(sifted["message"])).with_row_index("row").rechunk()
     keys, fate = recognise(parted)
     found = parted.with_columns(keys, pl.col("message").fill_null(""), fate=pl.coalesce("fate", fate)).with_columns(
-        key=pl.when(pl.col("fate") == EVENT).then(keys), noise=pl.col("fate") == NOISE
-    )
+        key=pl.when(pl.col("fate") == EVENT).then(keys), noise=pl.col("fate") == NOISE,
+        stays=~holds(pl.col("message")) if keep_unknown else pl.lit(False),
+    )  # fmt: skip
     done = [pl.DataFrame(schema={"row": found.schema["row"], "begun": pl.String, "tail": pl.String})]
-    for (key, target, noise), rows in found.group_by(
-        "key", pl.when(pl.col("key").is_null()).then("target"), "noise", maintain_order=True
-    ):
+    others = pl.when(pl.col("key").is_null()).then("target")
+    for (key, target, noise, stays), rows in found.group_by("key", others, "noise", "stays", maintain_order=True):
         if key is not None:
             name, kind_name = str(key).split(":", 1)
             kind = next(kind for kind in grammar(name).kinds if kind.name == kind_name)
             done.append(rows.select("row").hstack(_told(kind, rows["message"])))
         else:
             stem_ = stem(str(target)) if target is not None else None
-            done.append(_other(stem_, rows, noise=bool(noise), keep_unknown=keep_unknown))
-    told = pl.concat(done).sort("row")
-    tails = _segments(told, keep_unknown=keep_unknown)
-    return told.select(message=pl.col("begun") + tails, location=found["location"])
+            done.append(_other(stem_, rows, noise=bool(noise), stays=bool(stays)))
+    told = pl.concat(done).sort("row").with_columns(found["stays"])
+    return told.select(message=pl.col("begun") + _segments(told), location=found["location"])

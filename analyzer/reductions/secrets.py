@@ -12,7 +12,7 @@ import polars as pl
 _WORDS = (
     "passw|Passw|PASSW|ksm_config|PRIVATE KEY|rivate_key|rivateKey|ice-pwd:|ice-ufrag:|emotePwd|emoteUfrag| ufrag |"
     'allback token|allback_token|oken=|oken:|oken\\\\?"|Bearer |eyJ|a=fingerprint:|guacd_params|[.]connect,|connect_as|'
-    'first_bytes|first bytes|try_send data|TURN credentials|credential\\\\?"'
+    'first_bytes|first bytes|few bytes|try_send data|Data: |Data .first |args: .|TURN credentials|credential\\\\?"'
 )
 #: what stands between a name and its value, and a value that is there and not masked
 _IS = r"\\?[\"']?\s*[:=]\s*(?:String\(|Some\()?\\?[\"']?"
@@ -26,10 +26,16 @@ SECRETS: dict[str, str] = {
     "turn_user": rf"TURN credentials.*\busername{_IS}{_VALUE}",
     "ice_credentials": rf"ice-(?:pwd|ufrag):{_VALUE}|remote(?:Pwd|Ufrag): {_VALUE}| ufrag {_VALUE}",
     "fingerprint": rf"a=fingerprint:\S+ {_VALUE}",
-    "guacd_parameters": rf"guacd_params{_IS}(?:\{{|{_VALUE})|[0-9][.]connect,|connect_as\w*{_IS}(?:\{{|{_VALUE})",
-    "payload": r"first.bytes\W+[0-9b]|try_send data = \[ *[0-9]",
+    "guacd_parameters": rf"guacd_params[^:=(]{{0,60}}{_IS}(?:\{{|{_VALUE})|[0-9][.]connect,|connect_as\w*{_IS}(?:\{{|{_VALUE})"
+    r"|\bargs: \[\\?\"[^\"<]",
+    "payload": r"(?i:first.(?:few.)?bytes)(?: of received data)?\W+[0-9b]|(?:try_send data =|Data:) \[ *[0-9]|Data \(first [0-9]+ bytes\): \\?\"",
 }
 HELD = pl.Struct({"secret": pl.String(), "records": pl.Int64(), "line": pl.Int64()})
+
+
+def holds(message: pl.Expr) -> pl.Expr:
+    """Whether a message holds a secret of any kind."""
+    return message.str.contains(_WORDS) & pl.any_horizontal(message.str.contains(tells) for tells in SECRETS.values())
 
 
 def held(records: pl.DataFrame, *by: str) -> pl.DataFrame:

@@ -116,8 +116,15 @@ def test_what_a_rule_names_stays_and_all_else_is_masked(tmp_path: Path) -> None:
     ]
 
 
+def test_a_number_stays_where_it_is_known_what_it_counts(tmp_path: Path) -> None:
+    begun, codes = "ICE gathering started (tube_id: a, count: 3, ttl: 60s, loud: true", ("482913", "078051120", "-7.5")
+    keys = ("access_code", "mfa", "ssn", "cas_value", "session", "tries")
+    said = [f"{begun}, {key}: {code})" for key in keys for code in codes]
+    assert copied(tmp_path, *said) == [f"{begun}, {key}: <*>)" for key in keys for _ in codes]
+
+
 def test_what_stands_behind_the_name_of_a_secret_is_masked_up_to_the_next_column(tmp_path: Path) -> None:
-    begun, ended = "ICE gathering started (tube_id: a, tries: 2, password: ", ", conversation_id: c, tries: 3)"
+    begun, ended = "ICE gathering started (tube_id: a, attempt: 2, password: ", ", conversation_id: c, attempt: 3)"
     # a password may hold what looks like keys, and what parts them
     assert copied(tmp_path, f"{begun}hunter, x: 4711 | y: 4712{ended}") == [f"{begun}<*>, <*>| <*>{ended}"]
 

@@ -42,7 +42,8 @@ _MASKS = (MASK, "<redacted>", "redacted")
 #: how the group of a column begins
 _GROUP = re.compile(r"\(\?P<[a-z0-9_]+>")
 #: a value that is a number with its unit, or a word that says yes or no
-_PLAIN = rf"^{KEY}(?:-?[0-9]{{1,15}}(?:\.[0-9]{{1,9}})? ?(?:ns|µs|ms|s|B|KB|MB|bytes|%)?|-|true|false|None) *$"
+_NUMBER, _UNIT = r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?", "ns|µs|ms|s|B|KB|MB|bytes|%"
+_PLAIN = rf"{KEY}(?:{_NUMBER} ?(?:{_UNIT})|-|true|false|None)"
 _SECRET_KEY = rf"(?i)^[^:=]*(?:{NAMED}|user|login|otp|pin|key|data|bytes)[^:=]*[:=]"
 #: behind a beginning that names a secret its value may stand, and may hold what ends a segment
 _NAMES_SECRET = rf"(?i){NAMED}"
@@ -101,7 +102,9 @@ def _looked_at(segments: pl.DataFrame) -> pl.DataFrame:
     """
     said = pl.col("segment")
     empty, spells = f"^(?:[{DELIMITERS}]| *)$", f"^ *(?:{_columns()}) *$"
-    plain = said.str.contains(_PLAIN) & ~said.str.contains(_SECRET_KEY)
+    # a number of nobody knows what may be a code that lets somebody in
+    counted = f"^(?:{_PLAIN}| *{known_key()}{_NUMBER}) *$"
+    plain = said.str.contains(counted) & ~said.str.contains(_SECRET_KEY)
     key = pl.coalesce(said.str.extract(f"^({KEY})", 1), said.str.extract("^(:? *)", 1))
     spared = ~said.str.contains(_SECRET_KEY) & ~said.str.contains(_NAMES_SECRET)
     return (

@@ -130,6 +130,8 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("channel.protocols.guacd", "Received instruction: 7.connect,8.{0}) correct {0} ({0},6.{0}"),
     ("channel.protocol", "Endpoint conv-456: User details from 'connect_as' for conn_no 1: {0}) correct {0} ({0}"),
     ("channel.server", "Data: abc, {0}=x, state: {0}={0}"),
+    ("channel.core", "Found 'guacd' block in protocol_settings: abc, {0}=x, {0} (channel_id: conv-456)"),
+    ("channel.frame_handling", "Large payload first bytes len=abc, {0}=x"),
     ("brand_new", f"Something new ({IDS}, params: x) {{0}} ({{0}}, {{0}}: x) done"),
     ("brand_new", "Settings read: x (src/x.rs:12) {0} ({0} src/y.rs:4"),
     ("brand_new", "Settings read: {0} | {0}|{0}, {0} and {0}: {0}"),

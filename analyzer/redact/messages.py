@@ -120,14 +120,17 @@ def _looked_at(segments: pl.DataFrame) -> pl.DataFrame:
 
 
 def _segments(told: pl.DataFrame) -> pl.Series:
-    """Tails of messages, each of their different segments looked at once; `begun` is what stands before."""
+    """Tails of messages, each of their different segments looked at once; `begun` is what stands before.
+
+    A secret that is named there, or what is left out at its end (`open`), may go on in the tail.
+    """
     parts = told["tail"].str.extract_all(f"[{DELIMITERS}]|[^{DELIMITERS}]+")
-    named = told["begun"].str.contains(_NAMES_SECRET)
-    parted = pl.DataFrame({"segment": parts, "named": named, "stays": told["stays"]}).with_row_index("row")
+    begun = told["open"].fill_null(False) | told["begun"].str.contains(_NAMES_SECRET)
+    parted = pl.DataFrame({"segment": parts, "begun": begun, "stays": told["stays"]}).with_row_index("row")
     filled = parted.filter(pl.col("segment").list.len() > 0).explode("segment")
     known = filled.join(_looked_at(filled), on=["segment", "stays"], how="left", maintain_order="left")
     turns = pl.when("opens").then(True).when("spells").then(False)
-    goes_on = turns.forward_fill().shift(1).over("row").fill_null(pl.col("named"))
+    goes_on = turns.forward_fill().shift(1).over("row").fill_null(pl.col("begun"))
     kept = pl.when(goes_on & ~pl.any_horizontal("spells", "empty")).then("behind").otherwise("kept")
     joined = known.with_columns(tail=kept).group_by("row", maintain_order=True).agg(pl.col("tail").str.join(""))
     return parted.select("row").join(joined, on="row", how="left", maintain_order="left")["tail"].fill_null("")
@@ -159,7 +162,10 @@ def _beginnings(name: str) -> str | None:
 
 
 def _known(begun: pl.Expr, message: pl.Series) -> pl.DataFrame:
-    """Messages that begin as it is known: the beginning and the shape of what follows at once, and the `tail`."""
+    """Messages that begin as it is known: the beginning and the shape of what follows at once, and the `tail`.
+
+    `open`: there is something between the two.
+    """
     frame = pl.DataFrame({"message": message}).with_columns(begun=begun)
     frame = frame.with_columns(rest=pl.col("message").str.strip_prefix(pl.col("begun")))
     frame = frame.with_columns(first=pl.col("rest").str.extract(f"^([^{DELIMITERS}]*)", 1))
@@ -173,7 +179,7 @@ def _known(begun: pl.Expr, message: pl.Series) -> pl.DataFrame:
         .with_columns(kept=pl.when(blank).then("first").otherwise(spaces[0] + shape + spaces[1]))
     )  # fmt: skip
     return frame.join(distinct, on=["begun", "first"], how="left", maintain_order="left").select(
-        begun=pl.col("begun") + pl.col("kept"), tail=pl.col("rest").str.strip_prefix(pl.col("first"))
+        begun=pl.col("begun") + pl.col("kept"), tail=pl.col("rest").str.strip_prefix(pl.col("first")), open=~blank
     )
 
 
@@ -190,7 +196,7 @@ def _unknown(message: pl.Series) -> pl.DataFrame:
 
 
 def _other(name: str | None, rows: pl.DataFrame, *, noise: bool, stays: bool) -> pl.DataFrame:
-    """Messages that are no event: `row`, `begun`, `tail`."""
+    """Messages that are no event: `row`, `begun`, `tail`, and `open` of some."""
     if stays:
         return rows.select("row", begun=denied(pl.col("message")), tail=pl.lit(""))
     regex = _beginnings(name) if noise and name is not None else None
@@ -201,7 +207,8 @@ def _other(name: str | None, rows: pl.DataFrame, *, noise: bool, stays: bool) ->
         [
             sure.select("row").hstack(_known(begun, sure["message"])),
             unsure.select("row").hstack(_unknown(unsure["message"])),
-        ]
+        ],
+        how="diagonal",
     )
 
 
@@ -217,7 +224,8 @@ def masked(records: pl.DataFrame, *, keep_unknown: bool = False) -> pl.DataFrame
         key=pl.when(pl.col("fate") == EVENT).then(keys), noise=pl.col("fate") == NOISE,
         stays=~holds(pl.col("message")) if keep_unknown else pl.lit(False),
     )  # fmt: skip
-    done = [pl.DataFrame(schema={"row": found.schema["row"], "begun": pl.String, "tail": pl.String})]
+    texts = {"begun": pl.String, "tail": pl.String, "open": pl.Boolean}
+    done = [pl.DataFrame(schema={"row": found.schema["row"], **texts})]
     others = pl.when(pl.col("key").is_null()).then("target")
     for (key, target, noise, stays), rows in found.group_by("key", others, "noise", "stays", maintain_order=True):
         if key is not None:
@@ -227,5 +235,5 @@ def masked(records: pl.DataFrame, *, keep_unknown: bool = False) -> pl.DataFrame
         else:
             stem_ = stem(str(target)) if target is not None else None
             done.append(_other(stem_, rows, noise=bool(noise), stays=bool(stays)))
-    told = pl.concat(done).sort("row").with_columns(found["stays"])
+    told = pl.concat(done, how="diagonal").sort("row").with_columns(found["stays"])
     return told.select(message=pl.col("begun") + _segments(told), location=found["location"])

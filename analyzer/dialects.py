@@ -34,6 +34,8 @@ JSON_KEYS: dict[str, tuple[str, ...]] = {
     "target": ("logger", "name", "target", "logger_name"),
     "message": ("message", "msg"),
 }
+#: times that a framing in JSON may have
+_JSON_TIMES = ("ZONEDTIME", "ZONEDSECOND", "ASCTIME", "SECONDTIME")
 #: the same for framings that keep a whole line: docker's json-file, journalctl -o json
 JSON_LINE_KEYS = ("log", "MESSAGE")
 #: Docker cuts a line into pieces of 16 KiB, and only the last one keeps the line end; a character may be cut, too.
@@ -151,17 +153,23 @@ def json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:
 
 def _any_time(text: pl.Series, zone: str) -> pl.Series:
     raw = pl.col("raw")
-    readings = [
-        in_zone(TYPES[name].expr(raw), name, zone) for name in ("ZONEDTIME", "ZONEDSECOND", "ASCTIME", "SECONDTIME")
-    ]
+    readings = [in_zone(TYPES[name].expr(raw), name, zone) for name in _JSON_TIMES]
     return pl.DataFrame({"raw": text}).select(pl.coalesce(readings)).to_series()
 
 
 @cache
-def terminal(name: str) -> str:
-    """The regular expression of a terminal of `prefix.lark`: what any layout takes for a level, or a logger."""
-    found = (capture for kind in (*dialects(), *wraps()) for capture in captures(kind.sequence))
-    return next(capture.regex for capture in found if capture.terminal == name)
+def json_header() -> dict[str, str]:
+    """What may stand in the time, the level and the logger of a record in JSON: what other layouts take for one.
+
+    Anything else may be anything: an address with its query, an object, a code of digits.
+    """
+    found = {one.terminal: one.regex for kind in (*dialects(), *wraps()) for one in captures(kind.sequence)}
+    times = "|".join(found[name] for name in _JSON_TIMES)
+    return {
+        "ts": f"^(?:{times})$",
+        "level": rf"^(?:(?i:{found['LEVEL']})|[0-9]{{1,3}})$",
+        "target": f"^(?:{found['TARGET']})$",
+    }
 
 
 def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
@@ -174,10 +182,7 @@ def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
         }
     ).with_columns(
         matched=pl.col("message").is_not_null(),
-        # what no other layout takes for a logger may be anything: an address with its query, an object
-        target=pl.when(pl.col("target").str.contains(f"^(?:{terminal('TARGET')})$")).then("target"),
-        # a level is a word: what else stands there is nobody's business
-        level=pl.when(pl.col("level").str.contains(r"^(?:[A-Za-z]{1,20}|[0-9]{1,3})$")).then("level"),
+        **{name: pl.when(pl.col(name).str.contains(json_header()[name])).then(name) for name in ("level", "target")},
     )
 
 

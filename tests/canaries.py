@@ -198,7 +198,7 @@ def _framed(name: str) -> Iterator[str]:
 
 
 def _headers() -> Iterator[str]:
-    """Records in JSON with a canary where another layout has a logger."""
+    """Records in JSON with a canary where another layout has a time, a level or a logger."""
     for number, mark in enumerate((*MARKS, *WORDS)):
         secret = canary(mark, number)
         for said in (
@@ -209,6 +209,9 @@ def _headers() -> Iterator[str]:
             {"user": "bob", "password": secret},
         ):
             yield json.dumps({"timestamp": ZONED, "level": "DEBUG", "logger": said, "message": "x"}, ensure_ascii=False)
+        for key in ("timestamp", "level"):
+            of = {"timestamp": ZONED, "level": "DEBUG", "logger": f"{LIBRARY}.tube", "message": "x"}
+            yield json.dumps({**of, key: secret}, ensure_ascii=False)
 
 
 def layouts() -> dict[str, list[str]]:

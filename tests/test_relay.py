@@ -16,7 +16,7 @@ import analyzer
 from analyzer.catalogue import TABLES
 from analyzer.events import crowds
 from analyzer.pipeline import ingest
-from analyzer.views import text
+from analyzer.views import relay, text
 from tests.datasets import CAPTURED, summaries
 from tests.test_reductions import TABLES as COMPARED
 from tests.test_reductions import placeless
@@ -226,6 +226,24 @@ def joins(**files: str) -> list[tuple[Any, ...]]:
     """Session, tube, method and reason of every session, by the number of the session."""
     rows = rebuilt({name.replace("_", "."): text.encode() for name, text in files.items()})["relay_sessions"]
     return rows.select(pl.col("session").str.slice(-1), "tube_id", "join_method", "join_reason").sort(pl.all()).rows()
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("allocation timeout", "allocation timeout"),
+        ("TCP connection closed by client (callback)", "TCP connection closed by client (callback)"),
+        ("token c4N4rY", None),
+        ("x: hunter", None),
+    ],
+)
+def test_a_session_is_closed_whatever_its_reason_says(reason: str, told: str | None) -> None:
+    log = tube(1, "00:10", "10.0.0.9:6000"), opened(1, 10, 6000, "10.0.0.1:5000")
+    files = {"client.log": log[0].encode(), "turn.log": log[1].replace("allocation timeout", reason).encode()}
+    row = rebuilt(files)["relay_sessions"].row(0, named=True)
+    assert (row["close_reason"], row["ended_s"]) == (told, 19)
+    (line,) = relay.sessions([row])
+    assert line.endswith(f"; ended, in its words: {told}" if told else "; ended")
 
 
 def test_a_port_used_again_is_told_by_times_only_where_clocks_are_known() -> None:

@@ -10,11 +10,9 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from analyzer import tracing
-from analyzer.dialects import JSON_KEYS, JSON_LINE_KEYS, Dialect, json_value, unwrapped
+from analyzer.dialects import JSON_KEYS, JSON_LINE_KEYS, Dialect, json_header, json_value, unwrapped
 from analyzer.grammar.secret import MASK
 
-#: what may stand in the time, the level and the logger of a JSON record
-_HEADER = {"ts": r"^[0-9TZ:+., -]{1,40}$", "level": r"^[A-Za-z0-9 ]{1,20}$", "target": r"^[\w.:-]{1,200}$"}
 #: what JSON wants escaped, a backslash first
 _ESCAPES = {"\\": "\\\\", '"': '\\"'} | {chr(code): f"\\u{code:04x}" for code in range(32)} | {"\n": "\\n", "\t": "\\t"}
 
@@ -36,7 +34,7 @@ def _json_line(text: pl.Series, keys: Iterable[tuple[str, Sequence[str]]], said:
                 pl.lit(True), *(pl.col(f"{number}{one}").is_null() for one in spelled[: spelled.index(key)])
             )
             value = pl.col("said" if is_said else f"{number}{key}")
-            fits = pl.lit(True) if is_said else value.str.contains(_HEADER[name])
+            fits = pl.lit(True) if is_said else value.str.contains(json_header()[name])
             shown = pl.when(fits).then(value).otherwise(pl.lit(MASK))
             present = pl.col(f"{number}{key}").is_not_null() & first
             parts.append(pl.when(present).then(pl.lit(f'"{key}": ') + _json_text(shown)))

@@ -50,7 +50,7 @@ RELAY_SESSIONS = Table(
         Column("ended_at", TIMESTAMP, "When it was closed, by the same clock; null while it is open.", source=_CLOSED),
         Column("started_s", pl.Int64(), "The same in seconds since the relay started, as coturn counts by default.", "s"),
         Column("ended_s", pl.Int64(), "When it was closed, in seconds since the relay started.", "s", _CLOSED),
-        Column("close_reason", pl.String(), "Why it was closed, in the relay's words.", source=_CLOSED),
+        Column("close_reason", pl.String(), "Why it was closed, in the relay's words; null also where more than words stand there.", source=_CLOSED),
         Column("origin", pl.String(), "`source:line` of its first line."),
     ),
     sort=("conversation_id", "side", "started_at", "started_s", "origin"),

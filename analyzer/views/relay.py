@@ -18,10 +18,13 @@ def _session(row: dict[str, Any]) -> str:
         return f"{side}: {refused}, no allocation"
     received, sent = (NOTHING if row[name] is None else size(row[name]) for name in ("bytes_received", "bytes_sent"))
     told = f"{side}: {received} from it, {sent} to it" + (f"; {refused}" if refused else "")
-    ended = f"ended, in its words: {row['close_reason']}" if row["close_reason"] else "still open where its log ends"
+    # every log of coturn has times of one kind
+    closed = row["ended_at"] is not None or row["ended_s"] is not None
+    words = f", in its words: {row['close_reason']}" if row["close_reason"] else ""
+    ended = f"ended{words}" if closed else "still open where its log ends"
     if row["given_back"]:
         # coturn calls that a timeout, too
-        ended = "given back by the side" if row["close_reason"] else "given back by the side, its end not told"
+        ended = "given back by the side" if closed else "given back by the side, its end not told"
     return f"{told}; {ended}"
 
 

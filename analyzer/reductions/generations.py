@@ -10,7 +10,7 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import Facts, elapsed_ms
-from analyzer.reductions.life import UP
+from analyzer.reductions.life import UP, ended
 from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Metric, Table
 
@@ -118,7 +118,14 @@ def _marked(events: pl.DataFrame) -> pl.DataFrame:
     rows = told.select(
         "tube_id", "seq", "ts", "origin", "generation", "mark", peer=_KIND == "peer_state_changed",
         why=pl.when(_mark == "trigger").then(pl.coalesce(pl.col("restart_reason"), _STATE)),
-    ).sort("tube_id", "seq")  # fmt: skip
+    )  # fmt: skip
+    # a network that changes behind the close has a library that outlives its tubes try them again
+    rows = (
+        rows.join(ended(events), on="tube_id", how="left")
+        .filter((pl.col("seq") <= pl.col("ended_seq")).fill_null(True))
+        .drop("ended_seq")
+        .sort("tube_id", "seq")
+    )
     deciding = rows.filter(_mark.is_in(_OPENING)).with_columns(
         before=_mark.shift().over("tube_id"),
         nth=_mark.cum_count().over("tube_id", "mark"),

@@ -97,7 +97,7 @@ def outages(found: pl.DataFrame, events: pl.DataFrame, resolution: pl.DataFrame)
     logged, `down_seq`, `up_before_at`, `up_at` and `up_seq` of the recovery, `lost_low_at`, `lost_high_at`, `lost_method`;
     where the library gave the tube up for it, `close_reason`, `reason_at` and `reason_seq`.
     """
-    ended = _ended(events)
+    closed = ended(events)
     paths = found.filter(pl.col("machine").is_in(["ice", "peer_connection"]), pl.col("state").is_in([*UP, *DOWN]))
     # a tube that closes itself for a state says so where state lines are not written
     closing = events.lazy().filter(_KIND == "tube_closing", _STATE.is_in(DOWN), pl.col("tube_id").is_not_null())
@@ -105,7 +105,7 @@ def outages(found: pl.DataFrame, events: pl.DataFrame, resolution: pl.DataFrame)
     up = pl.col("state").is_in(UP)
     runs = (
         pl.concat([paths.drop("label"), said], how="diagonal")
-        .join(ended, on="tube_id", how="left")
+        .join(closed, on="tube_id", how="left")
         # what follows the close belongs to it
         .filter((pl.col("seq") <= pl.col("ended_seq")).fill_null(True))
         .sort("tube_id", "seq")
@@ -172,8 +172,8 @@ def _dated(spans: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _ended(events: pl.DataFrame) -> pl.DataFrame:
-    """Where each tube began to close."""
+def ended(events: pl.DataFrame) -> pl.DataFrame:
+    """Where each tube began to close: `tube_id`, `ended_seq`."""
     closing = events.lazy().filter(_KIND.is_in(ENDINGS), pl.col("tube_id").is_not_null())
     return collected(closing.group_by("tube_id").agg(ended_seq=pl.col("seq").min()))
 
@@ -212,7 +212,15 @@ def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
     reasons = pl.concat([of_tubes, given_up], how="diagonal_relaxed")
     links = streams.links.select("conversation_id", "tube_id", name=pl.col("conversation_id").cast(pl.String))
     named = reasons.join(links, left_on=["tube_id", "label"], right_on=["tube_id", "name"], how="left")
-    own = named.filter(pl.col("conversation_id").is_not_null()).with_columns(rank=0)
+    # what ends behind a close that was asked for with a reason ends by it, and tells but its default
+    asked = reasons.filter("of_tube").group_by("tube_id").agg(asked_seq=pl.col("seq").min())
+    own = (
+        named.filter(pl.col("conversation_id").is_not_null())
+        .join(asked, on="tube_id", how="left")
+        .filter((pl.col("seq") < pl.col("asked_seq")).fill_null(True))
+        .drop("asked_seq")
+        .with_columns(rank=0)
+    )
     # a label that names no conversation of the tube may be the peer's spelling of its only one
     of_tube = named.with_columns(rank=pl.when("of_tube").then(1).when(pl.col("conversation_id").is_null()).then(2))
     shared = of_tube.drop_nulls("rank").sort("rank", "seq").unique("tube_id", keep="first", maintain_order=True)
@@ -240,6 +248,8 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     channel = _KIND == "channel_state_changed"
     gathers = (_KIND == "gathering_started") | ((_KIND == "gathering_state_changed") & (_STATE == "gathering"))
     begins = _STATE.filter(path).first().is_in(["new", "checking", "connecting"])
+    # what a tube tells behind its close is no cause of it
+    before_end = (pl.col("seq") <= pl.col("seq").filter(_KIND.is_in(ENDINGS)).min()).fill_null(True)
     facts = own.group_by("tube_id").agg(
         # a tube that is set up checks and connects; one that was there before is already connected
         begun=_KIND.is_in(BEGINNINGS).any() | begins.fill_null(False),
@@ -256,7 +266,7 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
         ).fill_null(False).any(),
         was_failed=((path | (_KIND == "tube_closing")) & (_STATE == "failed")).fill_null(False).any(),
         closed_itself=((_KIND == "tube_closing") & _STATE.is_not_null()).any(),
-        timed_out=(_KIND == "restart_timed_out").any(),
+        timed_out=((_KIND == "restart_timed_out") & before_end).any(),
         never_opened=(_KIND == "channel_never_opened").any(),
         was_closed=(_KIND.is_in(ENDINGS) | (path & (_STATE == "closed")).fill_null(False)).any(),
     )  # fmt: skip

@@ -19,7 +19,9 @@ from analyzer.reductions.artefacts import (
     FIRST_CANDIDATE_CLOCK,
     FIRST_CONVERSATION,
     FLIGHT_REPEATED,
+    HELD_UP,
     NOMINATION_WAIT,
+    REQUEST_REPEATED,
     SIX_SECOND_SLEEP,
     TWO_SRFLX,
     WHOLE_SECOND_TIMES,
@@ -39,6 +41,8 @@ REFUSED = {
     WHOLE_SECOND_TIMES: ("gathering", "state_change", "client"),
     CLOCK_SET_BACK: ("ice_connection_establishment", "state_change", "client"),
     FLIGHT_REPEATED: ("end_to_end", "dtls_handshake", "gateway"),
+    REQUEST_REPEATED: ("krelay_to_gateway", "gathering_relay", "gateway"),
+    HELD_UP: ("end_to_end", "dtls_flights", "client"),
     EPOCH_VALUES: ("gathering", "reported", "gateway"),
     FIRST_CANDIDATE_CLOCK: ("gathering", "reported", "client"),
 }

@@ -259,3 +259,25 @@ def test_a_peer_connection_that_is_not_freed_does_not_prolong_its_conversation(t
     out = composed(tmp_path, *SET_UP, *closing(9), *down(70))
     (row,) = rows(out, "conversations")
     assert (row["outcome"], row["ended_at"]) == ("connected_closed", START + timedelta(seconds=9.1))
+
+
+# -- what comes behind a close -----------------------------------------------------------------------------------------
+
+
+def test_the_default_that_a_channel_ends_with_behind_a_close_is_no_loss(tmp_path: Path) -> None:
+    # one session each was closed by its gateway, by both ends, and by a client whose gateway had been killed
+    told = {row["conversation_id"][:4]: row for row in rows(case("closed_by_gateway", tmp_path), "conversations")}
+    assert {row["outcome"] for row in told.values()} == {"connected_closed"}
+    assert told["AiTv"]["closed_first"] == "gateway"
+
+
+def test_a_restart_that_fails_behind_the_close_is_no_cause_of_it(tmp_path: Path) -> None:
+    out = case("network_changed", tmp_path)
+    told = {row["conversation_id"][:4]: row for row in rows(out, "conversations")}
+    # the network was away for 15, 42 and 140 s
+    assert [told[name]["outcome"] for name in ("uKlC", "4DMg", "4pxr")] == [
+        "connected_closed", "connected_closed", "connected_lost",
+    ]  # fmt: skip
+    links = [row for row in rows(out, "links") if row["conversation_id"].startswith("4DMg")]
+    assert [(row["closing_cause"], row["restarts_timed_out"]) for row in links] == [(None, 0), (None, 0)]
+    assert max(row["outages"] for row in links) == 1

@@ -47,7 +47,7 @@ TABLES = (
     "clock_offsets",
 )
 _BOUNDS = ("low_sent_origin", "low_received_origin", "high_sent_origin", "high_received_origin")
-PLACE = ("origin", "started_origin", "ended_origin", "closed_origin", *_BOUNDS)
+PLACE = ("sources", "origin", "started_origin", "ended_origin", "closed_origin", *_BOUNDS)
 Tables = dict[str, pl.DataFrame]
 few = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 

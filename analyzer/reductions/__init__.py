@@ -338,11 +338,11 @@ def _reduce(
     counters, values = (pl.concat(some) for some in zip(*portions, strict=True))
     counted = channels.reduce(facts, counters, told, owners)
     selected = relay_bytes.settle(facts, selected_pair.resolve(facts, fits, offsets), counted, relay)
+    measurements, legs = connection_legs.agreeing(facts, selected, measurements)
     attempts = turn_attempts.attempts(facts)
     waits = nomination.nomination_waits(fits, selected)
     stats = ice_stats.reduce(facts, selected, measurements, attempts)
     restarts = generations.reduce(facts)
-    legs = connection_legs.gathered(facts, selected, measurements)
     return {
         "conversations": conversations.reduce(facts, counted, offsets),
         "ice_stats": stats,

@@ -82,6 +82,22 @@ FLIGHT_REPEATED = Artefact(
     ("cases/flight_repeated",),
     refuses="it may hold the wait for each flight that was lost",
 )
+REQUEST_REPEATED = Artefact(
+    "request_repeated",
+    "A request to the relay that is not answered is sent again after 200 ms, then after twice as long each time; a relay"
+    " that answers slowly or a lost packet makes a leg by hundreds of milliseconds too long.",
+    "Widened: lower bounds of spans over an allocation, unless the reflexive candidate, which is asked for once, was as"
+    " slow. Refused: those that are longer than what end to end leaves of a path through one relay.",
+    ("cases/lossy",),
+    refuses="end to end is shorter, so a request to the relay was sent again",
+)
+HELD_UP = Artefact(
+    "held_up",
+    "A handshake on a busy machine waits for the work of other sessions, keys and signatures above all.",
+    "Refused: end to end estimates that are longer than both legs of a path through one relay together.",
+    ("cases/lossy",),
+    refuses="both legs together are shorter",
+)
 EPOCH_VALUES = Artefact(
     "epoch_values",
     "From 2.1 on two places tell the collector of gathering, one in epoch ms and one in ms since the connection was made;"
@@ -107,6 +123,8 @@ ARTEFACTS = (
     WHOLE_SECOND_TIMES,
     CLOCK_SET_BACK,
     FLIGHT_REPEATED,
+    REQUEST_REPEATED,
+    HELD_UP,
     EPOCH_VALUES,
     FIRST_CANDIDATE_CLOCK,
 )

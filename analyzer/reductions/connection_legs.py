@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.reductions import agreement
 from analyzer.reductions.durations import of_conversations
 from analyzer.reductions.facts import Facts
-from analyzer.reductions.leg_names import BEYOND, CLIENT, DATA_CHANNEL, END_TO_END, GATEWAY, ICE
+from analyzer.reductions.leg_measurements import with_choice
+from analyzer.reductions.leg_names import BEYOND, CLIENT, DATA_CHANNEL, END_TO_END, GATEWAY, ICE, LEGS
 from analyzer.reductions.relay_bytes import METHOD, METHODS
 from analyzer.tables.declare import Column, Metric, Table
 
@@ -188,6 +190,18 @@ def gathered(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -
         .join(_paths(placed), on="conversation_id", how="left")
         .join(of_conversations(measurements), on="conversation_id", how="left")
     )
+
+
+def agreeing(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The estimates, those refused that other legs of their path rule out, and everything legs are put together from."""
+    legs = gathered(facts, selected, measurements)
+    is_leg = pl.col("leg").is_in(LEGS)
+    told = agreement.refused(measurements.filter(is_leg), legs)
+    if told is not None:
+        chosen = with_choice(told.drop("chosen", "chosen_for_tube"))
+        measurements = pl.concat([chosen, measurements.filter(~is_leg)], how="diagonal_relaxed")
+        legs = gathered(facts, selected, measurements)
+    return measurements.drop("standing", "may_wait"), legs
 
 
 def with_derived(measurements: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

@@ -206,7 +206,7 @@ def _durations(facts: Facts) -> pl.DataFrame:
     sides = facts.tubes.select("tube_id", "side", "begins_at")
     found = (
         pl.concat([*timed, printed], how="diagonal_relaxed")
-        .drop("side", "again_ms", "may_repeat")
+        .drop("side", "again_ms", "may_repeat", "wait_ms")
         .with_columns(nth=pl.col("nth").cast(pl.Int64))
     )
     links = facts.streams.links.select("conversation_id", "tube_id")

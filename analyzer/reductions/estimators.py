@@ -59,6 +59,8 @@ class Estimator:
     may_be_zero: bool = False
     #: after how long, each time, something in it that was lost is sent again
     again_ms: float | None = None
+    #: what requests that were sent again may add to it, ms: each sum of waits that there may be
+    waits_ms: tuple[float, ...] = ()
     #: what makes the estimate unsound, as an expression, and the reason given
     unsound: tuple[tuple[str, pl.Expr], ...] = ()
 
@@ -93,7 +95,8 @@ def _bounds(estimator: Estimator) -> pl.Expr:
 def estimates(spans: pl.DataFrame, *estimators: Estimator) -> pl.DataFrame:
     """One row for each span that has both ends, in columns of `leg_measurements`, with `standing` and without the conversation.
 
-    Further columns: `again_ms` and `may_repeat`, see `dtls_repeats.resolved`.
+    Further columns: `again_ms` and `may_repeat`, see `dtls_repeats.resolved`; `wait_ms`, the most that repeated requests
+    may be of the value.
 
     One estimator after the other. `spans` has tube_id, generation, side, those of `CLOCK` and the columns that
     the estimators name.
@@ -142,6 +145,10 @@ def _estimates(spans: pl.LazyFrame, estimator: Estimator) -> pl.LazyFrame:
             standing=pl.lit(estimator.standing),
             again_ms=pl.lit(again and again / estimator.round_trips, pl.Float64),
             may_repeat=(span / (again or math.inf)).floor().clip(0).cast(pl.Int64),
+            wait_ms=pl.max_horizontal(
+                pl.lit(0.0),
+                *(pl.when(network > wait).then(wait / estimator.round_trips) for wait in estimator.waits_ms),
+            ),
             ts=pl.col(estimator.end),
             origin=pl.col(estimator.origin),
         )

@@ -80,6 +80,13 @@ _GATHERING: dict[str, Any] = {
     ),
 }
 
+#: when an unanswered request to the relay is sent again, counted from the first: webrtc-turn, 200 ms that double to 1.6 s
+_SENT_AGAIN_MS = (200.0, 600.0, 1400.0, 3000.0, 4600.0, 6200.0)
+#: of the two requests that an allocation takes each may be
+_WAITS_MS = tuple(sorted({one + other for one in (0.0, *_SENT_AGAIN_MS) for other in _SENT_AGAIN_MS}))
+#: a wait of 200 ms is half of that in the value of an allocation
+_NO_WAIT_MS = 50.0
+
 # behind a cut, or after an outage, the states of an old connection come again without any handshake
 _CUT = (
     "no line tells the beginning of the checks",
@@ -109,15 +116,20 @@ MINUS = "gathering_relay_minus_srflx"
 ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("turn_transaction", "turn_requested_at", "turn_challenged_at", 1, None, "turn_requested_origin", 0),
     Estimator("gathering_srflx", "started_at", "srflx_at", 1, None, "srflx_origin", 1, own_ms=2.1, **_GATHERING),
-    Estimator("gathering_relay", "started_at", "relay_at", 2, None, "relay_origin", 1, own_ms=2.3, **_GATHERING),
+    Estimator(
+        "gathering_relay", "started_at", "relay_at", 2, None, "relay_origin", 1,
+        own_ms=2.3, waits_ms=_WAITS_MS, **_GATHERING,
+    ),
     Estimator(
         "gathering_allocation_error", "started_at", "refused_at", 2, None, "refused_origin", 1,
-        own_ms=2.3, **_GATHERING,
+        own_ms=2.3, waits_ms=_WAITS_MS, **_GATHERING,
     ),
     *(
         Estimator(
             method, "host_at", end, round_trips, None, origin, 1,
             own_ms=own_ms, set_up_ms=0.0, first_use_ms=FIRST_USE_MS, unsound=(_TOLD_LATE,),
+            # a reflexive candidate is asked for once
+            waits_ms=_WAITS_MS if round_trips == 2 else (),
         )
         for method, end, round_trips, origin, own_ms in (
             ("host_to_srflx", "srflx_at", 1, "srflx_origin", 1.2),
@@ -126,7 +138,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         )
     ),
     # a late reflexive candidate makes this one too low, so it only counts where nothing else does
-    Estimator(MINUS, "srflx_at", "relay_at", 1, None, "relay_origin", 2, own_ms=0.5),
+    Estimator(MINUS, "srflx_at", "relay_at", 1, None, "relay_origin", 2, own_ms=0.5, waits_ms=_WAITS_MS),
     Estimator(
         "dtls_handshake", "ice_connected_at", "peer_connected_at", 2, END_TO_END, "peer_connected_origin", 1, "client",
         own_ms=2.5, again_ms=AGAIN_MS, unsound=(_HELD_IN_CHECKS, _CUT),
@@ -259,7 +271,23 @@ def _with_shared_delays(placed: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _with_choice(found: pl.DataFrame) -> pl.DataFrame:
+def _with_waits(placed: pl.DataFrame) -> pl.DataFrame:
+    """Lower bounds that allow for requests that were sent again; `may_wait` says of each estimate whether they do.
+
+    A reflexive candidate that took as long as half an allocation shows that there was no wait in that.
+    """
+    own = ["conversation_id", "tube_id", "generation", "leg"]
+    asked_once = pl.col("method").is_in(["gathering_srflx", "host_to_srflx"]) & pl.col("refused_reason").is_null()
+    reflexive = pl.col("value_ms").filter(asked_once).min().over(own)
+    shown = (reflexive > pl.col("value_ms") - _NO_WAIT_MS).fill_null(False)
+    may_wait = (pl.col("wait_ms") > 0).fill_null(False) & ~shown
+    return placed.with_columns(
+        low_ms=pl.when(may_wait).then((pl.col("low_ms") - pl.col("wait_ms")).clip(0.0).round(6)).otherwise("low_ms"),
+        may_wait=may_wait,
+    ).drop("wait_ms")
+
+
+def with_choice(found: pl.DataFrame) -> pl.DataFrame:
     """Mark the best sound estimate of each leg, by standing, then the first generation, then the lowest.
 
     Once per conversation, once per tube.
@@ -275,12 +303,13 @@ def _with_choice(found: pl.DataFrame) -> pl.DataFrame:
     return ranked.with_columns(
         chosen=sound & (pl.col("rank") == rank.over("conversation_id", "leg")).fill_null(False),
         chosen_for_tube=of_tube.fill_null(False),
-    ).drop("rank", "standing")
+    ).drop("rank")
 
 
 def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
     """All direct estimates of all legs, one row each, per conversation of the tube.
 
+    Beside the columns of `leg_measurements` each has its `standing`, and `may_wait`: a repeated request may be in it.
     `relay` has the sessions of the relay's own log, joined to tubes.
     """
     links = facts.streams.links.select("conversation_id", "tube_id")
@@ -293,5 +322,5 @@ def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
         how="diagonal_relaxed",
     )
     seen = [] if relay is None else [relay_legs.estimates(facts, relay, OWN_LEG)]
-    placed = _with_shared_delays(resolved(links.join(of_tubes, on="tube_id", how="inner")))
-    return _with_choice(pl.concat([placed, _backends(facts), *seen], how="diagonal_relaxed"))
+    placed = _with_shared_delays(_with_waits(resolved(links.join(of_tubes, on="tube_id", how="inner"))))
+    return with_choice(pl.concat([placed, _backends(facts), *seen], how="diagonal_relaxed"))

@@ -186,6 +186,18 @@ def _orderly(found: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
     return ends.group_by("tube_id").agg(orderly=pl.col("closed").all())
 
 
+def _asked(events: pl.DataFrame) -> pl.DataFrame:
+    """Where each tube was asked to close with a reason, `tube_id` and `asked_seq`: not where the library gave it up."""
+    gives_up = (_KIND == "restart_timed_out") | ((_KIND == "tube_closing") & _STATE.is_not_null())
+    asks = (_KIND == "tube_closing") & pl.col("close_reason").is_not_null()
+    lines = events.lazy().filter(pl.col("tube_id").is_not_null(), gives_up | asks)
+    first = lines.group_by("tube_id").agg(
+        asked_seq=pl.col("seq").filter(asks).min(), given_up_seq=pl.col("seq").filter(gives_up).min()
+    )
+    asked = first.filter((pl.col("asked_seq") < pl.col("given_up_seq")).fill_null(True))
+    return collected(asked.select("tube_id", "asked_seq").drop_nulls())
+
+
 def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
     """Reason of the first close of each conversation on each tube: that of its own channel, else that of the tube.
 
@@ -212,11 +224,10 @@ def close_reasons(streams: Streams, spans: pl.DataFrame) -> pl.DataFrame:
     reasons = pl.concat([of_tubes, given_up], how="diagonal_relaxed")
     links = streams.links.select("conversation_id", "tube_id", name=pl.col("conversation_id").cast(pl.String))
     named = reasons.join(links, left_on=["tube_id", "label"], right_on=["tube_id", "name"], how="left")
-    # what ends behind a close that was asked for with a reason ends by it, and tells but its default
-    asked = reasons.filter("of_tube").group_by("tube_id").agg(asked_seq=pl.col("seq").min())
     own = (
         named.filter(pl.col("conversation_id").is_not_null())
-        .join(asked, on="tube_id", how="left")
+        .join(_asked(streams.events), on="tube_id", how="left")
+        # what ends behind a close that was asked for with a reason ends by it, and tells but its default
         .filter((pl.col("seq") < pl.col("asked_seq")).fill_null(True))
         .drop("asked_seq")
         .with_columns(rank=0)

@@ -82,59 +82,38 @@ def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """Tubes of a conversation as far as a scope names them: the `first`, and all of those that have `several`."""
+def _ties(links: Links) -> pl.DataFrame:
+    """From which place on a tube is the one meant by lines of its scope that name a conversation alone.
 
-    first: pl.DataFrame
-    several: pl.DataFrame
-
-
-def _keys(links: Links) -> _Keys:
-    key = ["scope", "key"]
+    That is from its first line on: what an older tube of the conversation still says, as it closes, ties nothing to it.
+    Out: `seq`, `scope`, `key` (the conversation) and `found`, in order; the first tube also has what comes before it.
+    """
     # a tube that this log never names is another process's, perhaps the peer's
     known = in_portions(
         links.tubes, _TUBE, lambda some: some.join(links.links.select("tube_id", key="conversation_id"), on="tube_id")
-    ).sort("seq")
-    several = in_portions(known, pl.col("key"), lambda some: some.filter(pl.struct(key).is_duplicated()))
-    first = in_portions(known, pl.col("key"), lambda some: some.filter(pl.struct(key).is_first_distinct()))
-    return _Keys(first.select(*key, found="tube_id"), several.select(*key, "tube_id"))
+    )
+    first = pl.struct("scope", "key").is_first_distinct()
+    ordered = known.select("seq", "scope", "key", found="tube_id").sort("seq")
+    began = in_portions(ordered, pl.col("key"), lambda some: some.with_columns(first=first))
+    from_on = pl.when("first").then(0).otherwise("seq").cast(began.schema["seq"])
+    return began.select("scope", "key", "found", seq=from_on).sort("seq")
 
 
-def _by_conversation(
-    chunk: Chunk, events: pl.DataFrame, keys: _Keys, carried: pl.DataFrame | None
-) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Tube of events that name only a conversation or a label: the one last tied to it in their scope, else the first.
-
-    Out, too: the last ties of scopes that go on.
-    """
+def _by_conversation(events: pl.DataFrame, ties: pl.DataFrame) -> pl.DataFrame:
+    """Tube of events that name only a conversation or a label: the last one of it that had begun in their scope."""
     key = pl.coalesce("conversation_id", "label")
     waiting = events.filter(pl.col("tube_id").is_null(), key.is_not_null()).select("seq", "scope", key=key)
-    found = waiting.join(keys.first, on=["scope", "key"]).select("seq", "scope", "key", "found")
-    if keys.several.is_empty():
-        return found.select("seq", "found"), None
-    own = (
-        events.select("scope", "seq", "tube_id")
-        .join(keys.several, on=["scope", "tube_id"], how="semi", maintain_order="left")
-        # of a run of lines that say the same the first is enough
-        .filter(_TUBE.ne_missing(_TUBE.shift().over("scope")))
-        .join(keys.several, on=["scope", "tube_id"], maintain_order="left")
-        .filter(pl.col("tube_id").ne_missing(pl.col("tube_id").shift().over("scope", "key")))
-    )
-    ties = own if carried is None else pl.concat([carried, own.select(carried.columns)])
-    near = found.join_asof(ties, on="seq", by=["scope", "key"], strategy="backward", check_sortedness=False)
-    last = ties.filter(pl.col("scope").is_in(chunk.goes_on)).unique(["scope", "key"], keep="last", maintain_order=True)
-    return near.select("seq", found=pl.coalesce("tube_id", "found")), last
+    mine = ties.join(waiting.select("scope", "key").unique(), on=["scope", "key"], how="semi", maintain_order="left")
+    found = waiting.join_asof(mine, on="seq", by=["scope", "key"], strategy="backward", check_sortedness=False)
+    return found.drop_nulls("found").select("seq", "found")
 
 
 def _tied(chunks: Iterable[Chunk], links: Links) -> Iterator[Chunk]:
     """Chunks whose events have the tube that they name in any way."""
-    keys = _keys(links)
-    carried: pl.DataFrame | None = None
+    ties = _ties(links)
     for chunk in chunks:
         events = _attributed(chunk.events, links.adjacent)
-        found, carried = _by_conversation(chunk, events, keys, carried)
-        yield Chunk(_attributed(events, found), chunk.goes_on)
+        yield Chunk(_attributed(events, _by_conversation(events, ties)), chunk.goes_on)
 
 
 def _extent(events: pl.DataFrame, links: pl.DataFrame, weight: pl.Expr) -> pl.DataFrame:

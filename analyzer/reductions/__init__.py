@@ -39,6 +39,7 @@ from analyzer.reductions import (
 from analyzer.reductions.facts import COLUMNS, gather
 from analyzer.reductions.goodbyes import without_goodbyes
 from analyzer.reductions.one_log import of_one_log, untied
+from analyzer.reductions.shared_tubes import bounded
 from analyzer.tables import small
 from analyzer.tables.declare import ID
 from analyzer.tables.small import Rows
@@ -134,6 +135,7 @@ def _matched(rows: pl.DataFrame, found: pl.DataFrame, key: str) -> pl.DataFrame:
 
 def planned(known: Correlation) -> Plan:
     """Say what is reduced together."""
+    known = replace(known, links=bounded(known.links, known.extent))
     pair = ["conversation_id", "tube_id"]
     component = pl.col("component")
     # what lines name together is reduced together, tied or not; a tube that no link ties is in no table

@@ -14,6 +14,8 @@ from analyzer.reductions.query import collected
 from analyzer.reductions.spans import spans
 from analyzer.tables.declare import ID, Column, Metric, Table
 
+#: what the library gives where nobody gave a reason
+DEFAULT_REASON = "Normal"
 _connected, _closed, _never = pl.col("any_connected"), pl.col("any_closed"), pl.col("any_never")
 _lost = pl.col("any_lost") | pl.col("close_reason").is_in(LOST_REASONS).fill_null(False)
 
@@ -89,6 +91,15 @@ def _traffic(channels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _first_reason() -> pl.Expr:
+    """Reason of the first close; of logs without times the one that is no default, where they name one such."""
+    reason = pl.col("close_reason")
+    in_order = reason.sort_by("foreign", "reason_at", nulls_last=True).drop_nulls().first()
+    given = reason.filter(reason != DEFAULT_REASON).drop_nulls().unique()
+    timeless = pl.when(given.len() == 1).then(given.first()).when(given.len() == 0).then(reason.drop_nulls().first())
+    return pl.when(pl.col("reason_at").is_not_null().any()).then(in_order).otherwise(timeless)
+
+
 def _sources(facts: Facts) -> pl.LazyFrame:
     """The logs that tell of each conversation, or of one of its tubes."""
     own = ["conversation_id", "tube_id", "source"]
@@ -129,7 +140,7 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame) -> pl.Da
         ).any(),
         any_lost=(pl.col("lost") & pl.col("own_seq").is_null()).any(),
         any_never=pl.col("never").any(),
-        close_reason=pl.col("close_reason").sort_by("foreign", "reason_at", nulls_last=True).drop_nulls().first(),
+        close_reason=_first_reason(),
     )
     rows = (
         named.join(told, on="conversation_id", how="full", coalesce=True)

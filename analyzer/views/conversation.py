@@ -65,8 +65,8 @@ def gather(dataset: Dataset, text: str) -> Conversation:
     tube_ids = tubes["tube_id"].to_list()
     events = timeline.collect(dataset.events, conversation_id, tube_ids)
     sharing = dataset.ice_stats.filter(pl.col("tube_id").is_in(tube_ids), ~mine).select("conversation_id").collect()
-    seen = sorted({row["source"] for row in events if row["tube_id"]})
-    sources = dataset.sources.filter(pl.col("name").is_in(seen)).collect()
+    row = dataset.conversations.filter(mine).collect().row(0, named=True)
+    sources = dataset.sources.filter(pl.col("name").is_in(row["sources"])).collect()
     if sources["duplicates"].sum():
         events = list(timeline.once(events))
     found = dataset.connection_legs.filter(mine).collect().to_dicts()
@@ -75,7 +75,7 @@ def gather(dataset: Dataset, text: str) -> Conversation:
     for link in links:
         reached[link["tube_id"]] += timeline.closing(link)
     return Conversation(
-        row=dataset.conversations.filter(mine).collect().row(0, named=True),
+        row=row,
         tubes=tubes.to_dicts(),
         legs=found[0] if found else {},
         measurements=dataset.leg_measurements.filter(mine).collect().to_dicts(),
@@ -88,7 +88,7 @@ def gather(dataset: Dataset, text: str) -> Conversation:
         causes=_causes(dataset, conversation_id, tube_ids),
         milestones=reached,
         shared=sharing.to_series().unique().sort().to_list(),
-        sources=sources.select("name", "dialect", "resolution_ms").to_dicts(),
+        sources=sources.select("name", "dialect", "resolution_ms", "levels").to_dicts(),
         relay=dataset.relay_sessions.filter(mine).collect().to_dicts(),
         offsets=dataset.clock_offsets.filter(mine).collect().to_dicts(),
     )

@@ -22,7 +22,7 @@ ORDER = f"the worst first: {', '.join(OUTCOMES)};\nof one outcome the slowest en
 #: how a connection was lost, by the words of `links`
 BREAKS = {
     "process_restarted": "process began anew",
-    "restart_timed_out": "ICE restart unanswered",
+    "restart_timed_out": "ICE restart timed out",
     "peer_connection": "path gone",
     "data_channel": "data channel gone",
 }

@@ -140,14 +140,20 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
     return [paint(f"Conversation {shown(row['conversation_id'])}", "bold"), *grid(cells, paint)]
 
 
+def _too_little(source: Row) -> str:
+    """Why nothing in a log can be timed, or not finely enough; nothing of one that is fine."""
+    if source["resolution_ms"] is None:
+        return f"{source['name']} has no times ({source['dialect']}): nothing in it can be timed"
+    if source["resolution_ms"] >= 1000:
+        return f"{source['name']} has whole seconds ({source['dialect']}): too coarse for a round trip"
+    if source["levels"] and not {"DEBUG", "TRACE"} & set(source["levels"]):
+        return f"{source['name']} has no DEBUG lines, which tell of ICE: see the level of its logger"
+    return ""
+
+
 def _why_unknown(one: Conversation) -> list[str]:
-    """Why a leg has no value: no times, whole seconds, or estimates that were refused."""
-    reasons = []
-    for source in one.sources:
-        if source["resolution_ms"] is None:
-            reasons.append(f"{source['name']} has no times ({source['dialect']}): nothing in it can be timed")
-        elif source["resolution_ms"] >= 1000:
-            reasons.append(f"{source['name']} has whole seconds ({source['dialect']}): too coarse for a round trip")
+    """Why a leg has no value: logs that tell too little, estimates that were refused, a log that begins too late."""
+    reasons = [reason for source in one.sources if (reason := _too_little(source))]
     if not reasons:
         for estimate in one.measurements:
             shown_as = f"{estimate['leg']}_latency_ms"
@@ -156,6 +162,9 @@ def _why_unknown(one: Conversation) -> list[str]:
                 reasons.append(
                     f"{estimate['leg']}: {value} by {estimate['method']} is not taken: {estimate['refused_reason']}"
                 )
+    if not reasons:
+        late = {f"the {link['side']}'s log" if link["side"] else "a log" for link in one.links if not link["begun"]}
+        reasons = [f"{log} lacks the beginning of the tube, in which legs are timed" for log in sorted(late)]
     # a gateway connects again and again, each time as fast
     return list(dict.fromkeys(reasons))
 

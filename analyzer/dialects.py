@@ -168,7 +168,8 @@ def json_header() -> dict[str, str]:
     return {
         "ts": f"^(?:{times})$",
         "level": rf"^(?:(?i:{found['LEVEL']})|[0-9]{{1,3}})$",
-        "target": f"^(?:{found['TARGET']})$",
+        # of other programs also `a-b`, and Rust's `a::b`
+        "target": f"^(?:{found['TARGET']}|{found['PATH']})(?:-(?:{found['TARGET']}|{found['PATH']}))*$",
     }
 
 

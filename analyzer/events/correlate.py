@@ -82,38 +82,59 @@ def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _ties(links: Links) -> pl.DataFrame:
-    """From which place on a tube is the one meant by lines of its scope that name a conversation alone.
+def _begun(links: Links) -> pl.DataFrame:
+    """From which place on a tube is the one meant by lines of its scope that name a conversation alone: its first line.
 
-    That is from its first line on: what an older tube of the conversation still says, as it closes, ties nothing to it.
-    Out: `seq`, `scope`, `key` (the conversation) and `found`, in order; the first tube also has what comes before it.
+    Out: `seq`, `scope`, `key` (the conversation), `found` and whether there are `several` of it; the first tube also has
+    what comes before it.
     """
     # a tube that this log never names is another process's, perhaps the peer's
     known = in_portions(
         links.tubes, _TUBE, lambda some: some.join(links.links.select("tube_id", key="conversation_id"), on="tube_id")
     )
-    first = pl.struct("scope", "key").is_first_distinct()
+    key = pl.struct("scope", "key")
     ordered = known.select("seq", "scope", "key", found="tube_id").sort("seq")
-    began = in_portions(ordered, pl.col("key"), lambda some: some.with_columns(first=first))
+    began = in_portions(
+        ordered,
+        pl.col("key"),
+        lambda some: some.with_columns(first=key.is_first_distinct(), several=key.is_duplicated()),
+    )
     from_on = pl.when("first").then(0).otherwise("seq").cast(began.schema["seq"])
-    return began.select("scope", "key", "found", seq=from_on).sort("seq")
+    return began.select(from_on.alias("seq"), "scope", "key", "found", "several").sort("seq")
 
 
-def _by_conversation(events: pl.DataFrame, ties: pl.DataFrame) -> pl.DataFrame:
-    """Tube of events that name only a conversation or a label: the last one of it that had begun in their scope."""
+def _by_conversation(
+    chunk: Chunk, events: pl.DataFrame, begun: pl.DataFrame, carried: pl.DataFrame | None
+) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Tube of events that name only a conversation or a label: the one that last began, or that its keeper last named.
+
+    What an older tube still says of itself, as it closes, ties nothing to it. Out, too: the last ties by the keeper of
+    scopes that go on.
+    """
     key = pl.coalesce("conversation_id", "label")
     waiting = events.filter(pl.col("tube_id").is_null(), key.is_not_null()).select("seq", "scope", key=key)
-    mine = ties.join(waiting.select("scope", "key").unique(), on=["scope", "key"], how="semi", maintain_order="left")
-    found = waiting.join_asof(mine, on="seq", by=["scope", "key"], strategy="backward", check_sortedness=False)
-    return found.drop_nulls("found").select("seq", "found")
+    mine = begun.join(waiting.select("scope", "key").unique(), on=["scope", "key"], how="semi", maintain_order="left")
+    ties = mine.drop("several")
+    several = begun.filter("several").select("scope", "key").unique()
+    if len(several):
+        named = events.filter(pl.col("kind").is_in(linking.KEEPER), _TUBE.is_not_null())
+        told = named.select("seq", "scope", key="conversation_id", found="tube_id").join(several, on=["scope", "key"])
+        told = told.select(ties.columns) if carried is None else pl.concat([carried, told.select(ties.columns)])
+        ties = pl.concat([ties, told]).sort("seq", maintain_order=True)
+        going = told.filter(pl.col("scope").is_in(chunk.goes_on))
+        carried = going.sort("seq").unique(["scope", "key"], keep="last", maintain_order=True)
+    found = waiting.join_asof(ties, on="seq", by=["scope", "key"], strategy="backward", check_sortedness=False)
+    return found.drop_nulls("found").select("seq", "found"), carried
 
 
 def _tied(chunks: Iterable[Chunk], links: Links) -> Iterator[Chunk]:
     """Chunks whose events have the tube that they name in any way."""
-    ties = _ties(links)
+    begun = _begun(links)
+    carried: pl.DataFrame | None = None
     for chunk in chunks:
         events = _attributed(chunk.events, links.adjacent)
-        yield Chunk(_attributed(events, _by_conversation(events, ties)), chunk.goes_on)
+        found, carried = _by_conversation(chunk, events, begun, carried)
+        yield Chunk(_attributed(events, found), chunk.goes_on)
 
 
 def _extent(events: pl.DataFrame, links: pl.DataFrame, weight: pl.Expr) -> pl.DataFrame:

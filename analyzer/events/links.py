@@ -42,6 +42,8 @@ _TOLD = "; ".join(f"{name}: {told}" for name, told, _ in LINK_FAMILIES)
 LINK_DOC = f"Strongest evidence that this tube carries this conversation, the strongest first: {_TOLD}."
 _RANK = {name: rank for rank, name in enumerate(LINK_METHODS)}
 _FAMILY = {kind: _RANK[name] for name, _, kinds in LINK_FAMILIES for kind in kinds}
+#: lines of the collector, which keeps counts by conversation, that name the tube it now keeps them of
+KEEPER = ("connection_registered", "stats_collected")
 #: what the collector reports on behalf of the line just before it: (reported kind, kinds it may follow)
 ADJACENT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gathering_started_reported", ("gathering_started", "first_candidate_gathered")),

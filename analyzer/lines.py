@@ -360,19 +360,21 @@ def stem_of(one: Input) -> str | None:
     return tally.stem
 
 
-def whole(one: Input) -> tuple[int, str]:
+def whole(one: Input) -> Tally:
     """How much an input holds, up to its last line end, and the identity of that."""
     tally = Tally()
     for _ in _taken(one, tally):
         pass
-    return tally.bytes, tally.identity
+    return tally
 
 
-def recognised(one: Input, sizes: Sequence[int]) -> tuple[list[str], bool]:
-    """Identities of what an input begins with, at byte counts of known sources, ascending; whether the last is all."""
+def recognised(one: Input, sizes: Sequence[int]) -> tuple[Tally, bool]:
+    """Note what an input begins with, at byte counts of known sources, ascending; whether the last of it is all.
+
+    Where it is, all of the input was read.
+    """
     tally = Tally(marks=tuple(sizes))
     for _ in _taken(one, tally):
         if not tally.marks and tally.bytes > sizes[-1]:
             break
-    noted = tally.beginnings
-    return noted, bool(noted) and noted[-1] == tally.identity
+    return tally, tally.beginnings[-1:] == [tally.identity]

@@ -48,10 +48,11 @@ from analyzer.reductions.source_tables import (
     unmatched_table,
 )
 from analyzer.reductions.unchanged import FINGERPRINTS
-from analyzer.sources import Source, admitted, note_duplicates, recognise
+from analyzer.sources import Source, admitted, recognise
 from analyzer.stored import Part, contents, duplicates, endpoints, held, outline, whole
 from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
+from analyzer.tables.entries import note_duplicates
 from analyzer.tables.words import Words
 
 #: called with the decompressed bytes read since the last call

@@ -7,8 +7,8 @@ from a checkpoint: what was found before that stays as it is, and comes out as i
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, count
 from pathlib import PurePosixPath
@@ -91,7 +91,7 @@ class Source:
             return self.beginning_of.identity
         if self.is_known:
             return self.before[-1]
-        return f"unread:{self.name}" if self.tally.refused else self.tally.identity
+        return f"unread:{self.input.name}" if self.tally.is_unread else self.tally.identity
 
 
 # -- what is known of them ---------------------------------------------------------------------------------------------
@@ -109,6 +109,16 @@ def _is_laid_out(entry: Entry, layout: Dialect | None) -> bool:
     if layout:
         return bool(row["dialect"] == layout.name)
     return bool(row["records"] > row["rejected"] or row["dialect"].endswith(Dialect((), None).name))
+
+
+def _is_own(entry: Entry, source: Source) -> bool:
+    """Whether a source was read from an input of this name, be it one of several."""
+    return source.input.name in (entry["row"]["name"], entry["row"]["name"].rpartition("#")[0])
+
+
+def _is_mended(source: Source, entry: Entry) -> bool:
+    """Whether an input that broke off when it was read is whole by now, though it holds the same."""
+    return source.is_known and bool(entry["row"]["problem"]) and not source.tally.problem and _is_own(entry, source)
 
 
 def _refusals_before(entry: Entry, start: Checkpoint) -> Refusals | None:
@@ -155,9 +165,12 @@ def _recognised(
     # of a line that had no end when it was read, more may be there by now
     alike = sizes.get(stem, set()) | sizes.get(None, set())
     if alike:
-        noted, source.is_known = recognised(source.input, sorted(alike))
+        tally, source.is_known = recognised(source.input, sorted(alike))
+        noted = tally.beginnings
         source.before = tuple(one for one in noted if one in known)
         source.is_known &= noted[-1:] == list(source.before[-1:])
+        if source.is_known:
+            source.tally = tally
 
 
 def _beginnings(stems: Iterable[tuple[Source, str | None]]) -> None:
@@ -167,16 +180,19 @@ def _beginnings(stems: Iterable[tuple[Source, str | None]]) -> None:
         alike[stem].append(source)
     for group in (group for stem, group in alike.items() if stem and 1 < len(group) <= MOST_ALIKE):
         wholes = [whole(source.input) for source in group]
-        sizes = sorted({size for size, _ in wholes if size})
-        noted = [set(recognised(source.input, sizes)[0]) for source in group]
-        for source, (size, identity) in zip(group, wholes, strict=True):
+        sizes = sorted({tally.bytes for tally in wholes if tally.bytes})
+        noted = [set(recognised(source.input, sizes)[0].beginnings) for source in group]
+        for source, own in zip(group, wholes, strict=True):
             longer = [
-                (other_size, place)
-                for place, (other_size, _) in enumerate(wholes)
-                if other_size > size > 0 and identity in noted[place]
+                (other.bytes, place)
+                for place, other in enumerate(wholes)
+                if other.bytes > own.bytes > 0 and own.identity in noted[place]
             ]
             if longer:
-                source.beginning_of = group[max(longer)[1]]
+                place = max(longer)[1]
+                source.beginning_of = group[place]
+                # a copy that is not whole yet lacks nothing beside what it is a copy of, if that is whole
+                source.tally = own if wholes[place].problem else source.tally
 
 
 def recognise(
@@ -227,12 +243,13 @@ def recognise(
             names = [known[was]["row"]["name"] for was in source.before]
             source.name = source.name if source.name in names else names[-1]
             source.zone = asked or entry["row"].get("zone") or UTC
-            as_asked = _is_in(entry, source.zone) and _is_laid_out(entry, layout)
+            as_asked = _is_in(entry, source.zone) and _is_laid_out(entry, layout) and not _is_mended(source, entry)
             if source.is_known and not as_asked:
                 # of two inputs of the same bytes one is read in another way
                 source.beginning_of = anew.get(latest[0])
                 anew.setdefault(latest[0], source)
                 source.is_known = source.beginning_of is not None
+                source.forget()
             elif not source.is_known and as_asked:
                 _read_on(source, entry)
         yield source
@@ -253,8 +270,10 @@ def _checkpoint(source: Source, found: Counted) -> Entry | None:
 def _is_known(commit: Commit, source: Source) -> bool:
     """Whether the dataset has these bytes, and nobody asks to read them in another layout or zone."""
     entry = commit.sources.get(source.identity)
-    if entry is None or source.is_known or source.tally.refused:
+    if entry is None or source.is_known or source.tally.is_unread:
         return entry is not None and (source.is_known or entry["refusals"] == source.tally.refusals.rows)
+    if _is_own(entry, source) and entry["row"]["problem"] != source.tally.problem:
+        return False
     is_new = not commit.sources.alike(commit.before.sources, source.identity)
     same = entry["row"]["dialect"] == source.dialect.name
     return is_new or (same and (not source.zone_given or _is_in(entry, source.zone)))
@@ -289,7 +308,7 @@ def _admit(
     `found` is what was counted of all sources, of which a checkpoint keeps a part.
     """
     identity = source.identity
-    if not source.tally.refused:
+    if not source.tally.is_unread:
         # what could not be read before, or the folder it lies in
         for name in (source.input.name, *map(str, PurePosixPath(source.input.name).parents)):
             commit.sources.pop(f"unread:{name}", None)
@@ -298,12 +317,12 @@ def _admit(
     if _is_known(commit, source):
         # what else of it was read before, when it was not whole
         _forget(commit, [one for one in source.before if one != source.identity])
-        return bool(source.tally.refused)
-    if not source.tally.refused and not source.tally.bytes and source.name != source.input.name:
+        return source.tally.is_unread
+    if identity == NOTHING and source.name != source.input.name:
         # it was truncated, and nothing has been written to it yet
         return False
     empty = commit.sources.get(NOTHING)
-    if source.tally.bytes and empty and empty["row"]["name"] == source.name:
+    if identity != NOTHING and empty and empty["row"]["name"] == source.name:
         # what had no line yet
         del commit.sources[NOTHING]
     stem = source.tally.stem or identity[:STEM_CHARS]
@@ -316,7 +335,7 @@ def _admit(
         parts[str(number)] = commit.place(staged, f"{stem}-{number:05}-{staged.sha256[:12]}")
     _forget(commit, (identity, *source.before), kept=parts.values())
     row = {
-        "name": source.name,
+        "name": source.input.name if source.tally.is_unread else source.name,
         "identity": identity,
         "dialect": source.dialect.name,
         "dialect_votes": ", ".join(f"{name} {votes}" for name, votes in source.dialect.votes),
@@ -354,6 +373,7 @@ def admitted(commit: Commit, sources: deque[Source], found: Counted) -> tuple[li
     Out: their identities, and the names of those whose bytes are known, each with the name that these have.
     """
     identities, known = [], []
+    broken: list[Source] = []
     while sources:
         # of many small sources what was read must not stay beside what is kept of them
         some = [sources.popleft() for _ in range(min(AT_ONCE, len(sources)))]
@@ -367,16 +387,14 @@ def admitted(commit: Commit, sources: deque[Source], found: Counted) -> tuple[li
                 entry = commit.sources.get(source.identity)
                 same = source.beginning_of.name if source.beginning_of else source.input.name
                 known.append((source.input.name, entry["row"]["name"] if entry else same))
+                if source.tally.problem:
+                    broken.append(source)
+    for source in broken:
+        own, tally = commit.sources.get(source.tally.identity), source.tally
+        if own is None or own["row"]["problem"] != tally.problem or not _is_own(own, source):
+            # another one has what was read of it, and nobody else tells that it broke off
+            rows = [row for row in tally.refusals.rows if row["line"] is None]
+            lost = Source(source.input, source.name, Tally(problem=tally.problem, refusals=Refusals(rows)))
+            _admit(commit, lost, Account(), {}, found, None)
+            identities.append(lost.identity)
     return identities, tuple(known)
-
-
-def note_duplicates(entries: MutableMapping[str, Entry], found: Iterable[tuple[str, int]]) -> None:
-    """Enter how many events of each source tell what was told before: `found` has some for its identity, or several."""
-    counts: Counter[str] = Counter()
-    for identity, events in found:
-        counts[identity] += events
-    for identity in entries:
-        entry = entries[identity]
-        if entry["row"].get("duplicates") != counts[identity]:
-            entry["row"]["duplicates"] = counts[identity]
-            entries[identity] = entry

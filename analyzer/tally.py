@@ -94,6 +94,11 @@ class Tally:
         self._digest, self._whole, self.first, self._tail = None, None, b"", b""
 
     @property
+    def is_unread(self) -> bool:
+        """Whether the input was not read at all, or broke off before its first byte."""
+        return self.refused is not None or (self.problem is not None and not self.bytes)
+
+    @property
     def pending(self) -> int:
         """Bytes that wait for the end of their line."""
         return self._read - self.bytes

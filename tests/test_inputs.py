@@ -162,6 +162,10 @@ def test_a_broken_archive_keeps_what_came_before(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     ingest([str(tmp_path / name) for name in packed], tmp_path / "out")
     rows = sources(tmp_path / "out")
+    # what is but the beginning of another one is no source; where that broke off as well, it is told that this one did
+    told = [rows.pop(name) for name in list(rows) if rows[name]["identity"] == f"unread:{name}"]
+    assert len(told) == 2
+    assert all(row["problem"] and not row["records"] for row in told)
     broken = [row for name, row in rows.items() if not name.startswith("sound")]
     # of the compressed text three quarters are there; a block of Zstandard may be lost with its damage
     assert all(row["problem"] and count * 7 // 10 < row["records"] < count for row in broken), broken

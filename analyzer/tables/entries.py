@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
@@ -63,3 +64,15 @@ class Entries(MutableMapping[str, Entry]):
         return isinstance(other, Entries) and self._texts == other._texts
 
     __hash__ = None  # type: ignore[assignment] # it changes
+
+
+def note_duplicates(entries: MutableMapping[str, Entry], found: Iterable[tuple[str, int]]) -> None:
+    """Enter how many events of each source tell what was told before: `found` has some for its identity, or several."""
+    counts: Counter[str] = Counter()
+    for identity, events in found:
+        counts[identity] += events
+    for identity in entries:
+        entry = entries[identity]
+        if entry["row"].get("duplicates") != counts[identity]:
+            entry["row"]["duplicates"] = counts[identity]
+            entries[identity] = entry

@@ -17,8 +17,8 @@ import polars as pl
 from analyzer import tracing
 from analyzer.errors import UsageError
 from analyzer.grammar import dialects, wraps
-from analyzer.grammar.pattern import EventKind, captures
-from analyzer.grammar.regex import message_regex
+from analyzer.grammar.pattern import Capture, EventKind, Literal, Skip, captures
+from analyzer.grammar.regex import escape, message_regex
 from analyzer.grammar.types import TIMESTAMP, TYPES
 from analyzer.headers import fields as header_fields
 from analyzer.headers import in_zone
@@ -42,6 +42,9 @@ JSON_LINE_KEYS = ("log", "MESSAGE")
 DOCKER_PIECE_BYTES = (16 << 10) - 4
 #: journald cuts a line of a stream at so many bytes (LineMax of journald.conf), and then takes blanks off its ends
 JOURNALD_PIECE_BYTES, JOURNALD_BLANKS = 48 << 10, 16
+#: terminals of framings that tell whose a line is, and the keys of docker's json-file and of journalctl -o json
+_WHOSE = frozenset({"STREAM", "HOSTNAME", "IDENTIFIER"})
+_DOCKER_STREAM, _JOURNALD_STREAM = ("stream",), ("_HOSTNAME", "SYSLOG_IDENTIFIER", "_PID")
 #: how any header with a time begins; few lines that go on with a message do
 _BEGINS_WITH_TIME = r"^\[?[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:"
 
@@ -190,7 +193,7 @@ def _json_record(text: pl.Series, zone: str) -> pl.DataFrame:
 def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
     """Peel one framing: `text` becomes the inner line, `wrap_ts` the framing's time; what it does not fit stays.
 
-    `open` tells lines that the framing cut: the next one goes on with it, whatever it looks like.
+    `open` tells lines that the framing cut: the next one of its stream goes on with it, whatever it looks like.
     """
     text = frame["text"]
     cut = pl.Series([False]).new_from_index(0, len(text))
@@ -210,6 +213,33 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
             cut = fields["matched"] & size.is_between(JOURNALD_PIECE_BYTES - JOURNALD_BLANKS, JOURNALD_PIECE_BYTES)
     inner = inner.zip_with(inner.is_not_null(), text)
     return frame.with_columns(text=inner, wrap_ts=ts, open=cut.fill_null(False))
+
+
+@cache
+def _whose(name: str) -> str:
+    """The pattern of a framing's header, with a group for each part that tells whose the line is."""
+    parts = []
+    for item in _by_name()[name].sequence[:-1]:
+        match item:
+            case Literal(text):
+                parts.append(escape(text))
+            case Skip(terminal, regex) if terminal in _WHOSE:
+                parts.append(f"({regex})")
+            case Skip(_, regex) | Capture(_, _, regex):
+                parts.append(f"(?:{regex})")
+    return f"^{''.join(parts)}"
+
+
+def streams(name: str, text: pl.Series) -> pl.Series:
+    """Whose each line of a framing is, blank where it is not said: one that was cut goes on in the next of the same."""
+    if name != "docker_json":
+        groups = text.str.extract_groups(_whose(name)).struct.unnest()
+        return groups.select(pl.concat_str(pl.all(), separator=" ").fill_null("")).to_series()
+    stream = json_value(text, _DOCKER_STREAM)
+    if stream.null_count() < len(text):
+        return stream.fill_null("")
+    parts = pl.DataFrame({key: json_value(text, (key,)) for key in _JOURNALD_STREAM})
+    return parts.select(pl.concat_str(pl.all().fill_null(""), separator=" ").str.strip_chars()).to_series()
 
 
 @cache

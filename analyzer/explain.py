@@ -82,10 +82,16 @@ def _record(path: Path, line: int, dialect: Dialect | None) -> tuple[Dialect, pl
         what = "Is a directory" if path.is_dir() else "No such file"
         raise InputError(f"{name}: {what}", "name a log file that can be read")
     is_record = (pl.col("line") <= line) & (line < pl.col("line") + pl.col("lines"))
+    before: tuple[Dialect, pl.DataFrame] | None = None
     for chosen, frame in split(read(Input(name, path, final=True), tally), dialect=dialect):
-        found = frame.filter(is_record)
+        found = frame.filter(is_record).sort("line")
         if len(found):
-            return chosen, found.head(1)
+            return chosen, found.tail(1)
+        # lines of other streams may stand between the pieces of one that was cut
+        parted = frame.filter(pl.col("line") < line, pl.col("lines") > 1).sort("line")
+        before = (chosen, parted.tail(1)) if len(parted) else before
+    if before and line <= tally.lines:
+        return before
     if tally.problem:
         raise InputError(f"{name}: {tally.problem}", "name a log file that can be read")
     raise InputError(f"{name} has no line {line}", f"it has {tally.lines} lines, counted from 1")

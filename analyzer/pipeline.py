@@ -33,7 +33,7 @@ from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed as in_order
 from analyzer.inputs import discover
 from analyzer.lines import BLOCK_BYTES, Trail, read, small, together
-from analyzer.records import split, split_small
+from analyzer.records import Border, split, split_small
 from analyzer.reductions import WEIGHT, Plan, Sources, planned, reduce, relay, relay_sessions, unchanged
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.conversations import CONVERSATIONS
@@ -182,11 +182,16 @@ def _by_blocks(
             source.forget()
         part = start.parts if start else 0
         waiting: list[pl.DataFrame] = []
-        trail = Trail()
+        trail, border = Trail(), Border()
         lines = trail.along(read(source.input, source.tally, start=start.place if start else None))
         layout = start.dialect if start else dialect
         for found, records in split(
-            lines, zone=source.zone, dialect=layout, told=start is not None, refusals=source.tally.refusals
+            lines,
+            zone=source.zone,
+            dialect=layout,
+            told=start is not None,
+            refusals=source.tally.refusals,
+            border=border,
         ):
             source.dialect = found
             placed = records.with_columns(source=pl.lit(source.name), part=pl.lit(part))
@@ -198,7 +203,7 @@ def _by_blocks(
             if _enough(waiting):
                 yield pl.concat(waiting)
                 waiting, part = [], part + 1
-                if source.tally.resumable and (place := trail.place(records["line"][-1] + records["lines"][-1])):
+                if source.tally.resumable and border.line and (place := trail.place(border.line)):
                     source.reached = place, part
             progress(source.tally.bytes - seen)
             seen = source.tally.bytes

@@ -61,7 +61,7 @@ def _portions(inputs: Sequence[Input], dialect: Dialect | None) -> Iterator[_Por
             if held:
                 yield held
             held = _Portion(one, tally, found, lines, folded(lines, found).select("target", "message"), last=False)
-        nothing = pl.DataFrame(schema={"raw": pl.String}), pl.DataFrame(schema=_ASKED)
+        nothing = pl.DataFrame(schema={"line": pl.Int64, "raw": pl.String}), pl.DataFrame(schema=_ASKED)
         yield replace(held, last=True) if held else _Portion(one, tally, Dialect((), None), *nothing, last=True)
 
 
@@ -86,6 +86,11 @@ def _written(batch: Sequence[_Portion], policy: Policy, *, keep_unknown: bool) -
         at += len(one.records)
         lines = rewritten(one.lines, one.dialect, mine) if len(one.lines) else one.lines["raw"]
         yield one, hidden_texts(lines, policy)
+
+
+def _in_order(texts: pl.Series, lines: pl.DataFrame) -> pl.Series:
+    """Texts of lines as they stood: pieces of what a framing cut were put together."""
+    return texts if lines["line"].is_sorted() else texts.gather(lines["line"].arg_sort())
 
 
 def redact(
@@ -126,7 +131,7 @@ def redact(
                 stream = stream or stack.enter_context(copying(out, one.input, names))
                 # a last line without an end may still grow, and so may its copy
                 end = "" if one.last and one.tally.is_open else "\n"
-                stream.write(("\n".join(lines) + end).encode() if len(lines) else b"")
+                stream.write(("\n".join(_in_order(lines, one.lines)) + end).encode() if len(lines) else b"")
                 changed += int((lines != one.lines["raw"]).sum())
                 if one.last:
                     stack.pop_all().close()

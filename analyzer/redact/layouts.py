@@ -118,7 +118,8 @@ def rewritten(lines: pl.DataFrame, dialect: Dialect, messages: pl.DataFrame) -> 
     `messages` are those of the records that `folded` makes of the lines, in their order: `message`, `location`.
     """
     texts = _texts(lines, dialect)
-    pieces = lines["resumed"] & (dialect.record == "json")
+    # what goes on with nothing is a record of its own
+    pieces = lines["resumed"] & (dialect.record == "json") & (lines["matched"].cum_sum() > 0)
     whole = (~pieces).arg_true()
     # an object that its framing cut is written into its first piece, and nothing into the others
     new = pl.Series([""]).new_from_index(0, len(lines)).scatter(whole, _lined(lines.filter(~pieces), messages))

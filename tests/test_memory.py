@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from analyzer.redact import redact
+from analyzer.redact.messages import masked as mask
 from tests import bench, synthetic
 from tests.datasets import CAPTURED
 
@@ -82,3 +86,58 @@ def test_memory_is_bounded(written: Callable[[Path], None], tmp_path: Path) -> N
     written(logs)
     command = [sys.executable, "-m", "analyzer", "ingest", str(logs), "--out", str(tmp_path / "out")]
     assert bench.measure(command).peak <= BOUND
+
+
+# -- copies ------------------------------------------------------------------------------------------------------------
+
+HEAD = "2026-11-22 13:19:35,251 DEBUG keeper_pam_webrtc_rs.tube: "
+
+
+def blank(folder: Path) -> None:
+    """Two megabytes without a word in them: what is kept of a line is more than an empty one has."""
+    (folder / "app.log").write_text(f"{HEAD}zap\n" + "\n" * (2 * MIB))
+
+
+def endless(folder: Path) -> None:
+    """One record of two million lines."""
+    (folder / "app.log").write_text(f"{HEAD}zap\n" + "x\n" * (2 * MIB))
+
+
+def tracebacks(folder: Path) -> None:
+    """Records of nearly as many lines as are looked at together."""
+    (folder / "app.log").write_text((f"{HEAD}zap\n" + "x\n" * 1900) * 2000)
+
+
+@pytest.mark.parametrize("written", [blank, endless, tracebacks])
+def test_a_copy_needs_no_more(written: Callable[[Path], None], tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    written(logs)
+    command = [sys.executable, "-m", "analyzer", "redact", str(logs), "-o", str(tmp_path / "copy")]
+    assert bench.measure(command).peak <= BOUND
+    was, now = ((tmp_path / name / "app.log").read_bytes() for name in ("logs", "copy"))
+    assert now.count(b"\n") == was.count(b"\n")
+
+
+def test_copies_are_the_same_however_few_lines_are_masked_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").mkdir()
+    for name in ("client.log", "gateway.log"):
+        shutil.copy(CAPTURED / "2.2.9/D-relay-client" / name, tmp_path / "logs")
+    masked: list[int] = []
+
+    def counted(records: pl.DataFrame, *, keep_unknown: bool) -> pl.DataFrame:
+        masked.append(len(records))
+        return mask(records, keep_unknown=keep_unknown)
+
+    monkeypatch.setattr("analyzer.redact.masked", counted)
+    for name, lines in (("at once", 1 << 16), ("one by one", 1)):
+        monkeypatch.setattr("analyzer.redact.BATCH_LINES", lines)
+        redact([str(tmp_path / "logs")], tmp_path / name, addresses="raw")
+    assert len(masked) == 1 + 2
+    first, second = (
+        [path.read_bytes() for path in sorted((tmp_path / name).glob("*.log"))] for name in ("at once", "one by one")
+    )
+    assert first == second
+    assert len(first) == 2

@@ -85,8 +85,8 @@ def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 def _begun(links: Links) -> pl.DataFrame:
     """From which place on a tube is the one meant by lines of its scope that name a conversation alone: its first line.
 
-    Out: `seq`, `scope`, `key` (the conversation), `found` and whether there are `several` of it; the first tube also has
-    what comes before it.
+    Out: `seq`, `scope`, `key` (the conversation), `found` and whether there are `several` of it. The first tube also
+    has what comes before it.
     """
     # a tube that this log never names is another process's, perhaps the peer's
     known = in_portions(

@@ -16,7 +16,7 @@ from analyzer.inputs import Input, discover
 from analyzer.lines import read
 from analyzer.records import folded, headed
 from analyzer.redact.copies import check, copying, prepare
-from analyzer.redact.layouts import rewritten
+from analyzer.redact.layouts import NEEDED, rewritten
 from analyzer.redact.messages import masked
 from analyzer.refusals import why_unread
 from analyzer.tables.address_policy import policy_for
@@ -24,8 +24,8 @@ from analyzer.tally import Tally
 
 __all__ = ["Copied", "redact"]
 
-#: records are masked when there are this many bytes of them
-BATCH_BYTES = 12 << 20
+#: records are masked when there are this many bytes of them, or so many lines
+BATCH_BYTES, BATCH_LINES = 12 << 20, 1 << 16
 _ASKED = pl.Schema({"target": pl.String(), "message": pl.String()})
 
 
@@ -60,7 +60,8 @@ def _portions(inputs: Sequence[Input], dialect: Dialect | None) -> Iterator[_Por
         for found, lines in headed(blocks, dialect=dialect):
             if held:
                 yield held
-            held = _Portion(one, tally, found, lines, folded(lines, found).select("target", "message"), last=False)
+            records = folded(lines, found).select("target", "message")
+            held = _Portion(one, tally, found, lines.select(NEEDED), records, last=False)
         nothing = pl.DataFrame(schema={"line": pl.Int64, "raw": pl.String}), pl.DataFrame(schema=_ASKED)
         yield replace(held, last=True) if held else _Portion(one, tally, Dialect((), None), *nothing, last=True)
 
@@ -68,11 +69,13 @@ def _portions(inputs: Sequence[Input], dialect: Dialect | None) -> Iterator[_Por
 def _batched(portions: Iterable[_Portion]) -> Iterator[list[_Portion]]:
     """Portions together, so that a thousand small files are not a thousand batches."""
     waiting: list[_Portion] = []
+    lines = 0
     for portion in portions:
         waiting.append(portion)
-        if sum(one.records.estimated_size() for one in waiting) >= BATCH_BYTES:
+        lines += len(portion.lines)
+        if lines >= BATCH_LINES or sum(one.records.estimated_size() for one in waiting) >= BATCH_BYTES:
             yield waiting
-            waiting = []
+            waiting, lines = [], 0
     if waiting:
         yield waiting
 

@@ -13,6 +13,8 @@ from analyzer import tracing
 from analyzer.dialects import JSON_KEYS, JSON_LINE_KEYS, Dialect, json_header, json_value, unwrapped
 from analyzer.grammar.secret import MASK
 
+#: what of lines is read here
+NEEDED = ("line", "raw", "text", "resumed", "matched", "message")
 #: what JSON wants escaped, a backslash first
 _ESCAPES = {"\\": "\\\\", '"': '\\"'} | {chr(code): f"\\u{code:04x}" for code in range(32)} | {"\n": "\\n", "\t": "\\t"}
 

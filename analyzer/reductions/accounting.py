@@ -26,7 +26,7 @@ SOURCES = Table(
         Column(
             "identity",
             pl.String(),
-            "SHA-256 of the decompressed bytes; `unread:` and the name, where it could not be read at all.",
+            "SHA-256 of the decompressed bytes; `unread:` and the name, where it could not be read at all, or broke off and another source has what was read.",
         ),
         Column("dialect", pl.String(), "Layout of its lines, framings from the outside in."),
         Column("dialect_votes", pl.String(), "Lines each candidate dialect would read as records, best first."),

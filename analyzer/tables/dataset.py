@@ -81,10 +81,8 @@ def _manifest(out: Path) -> Manifest:
     path = out / STATE / MANIFEST
     try:
         raw = read_json(path, packed)
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{out} holds no dataset", "write one with `analyzer ingest LOGS --out` that folder"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasetError(f"{out} holds no dataset", f"write one with `analyzer ingest LOGS --out {out}`") from None
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read ({error})", "ingest into a new folder") from None
     if not isinstance(raw, dict) or not {"snapshot", "files", "sources"} <= set(raw):

@@ -73,7 +73,7 @@ def render_tables(found: Sequence[dict[str, Any]], paint: Paint = plain) -> str:
             lines += _wrapped(column["doc"], 6, paint)
             if column["sources"]:
                 lines += _wrapped(f"from {', '.join(column['sources'])}", 6, paint, "dim")
-        lines += [f"  sorted by {', '.join(table['sorted_by'])}", "", ""]
+        lines += [f"  sorted by {', '.join(table['sorted_by']) or 'nothing: in the order of its logs'}", "", ""]
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ from analyzer.reductions import relay_legs
 from analyzer.reductions.leg_measurements import CHECK, ESTIMATORS
 from analyzer.tables.declare import Metric
 from analyzer.views import text
-from tests import truth
+from tests import bench, truth
 from tests.datasets import CAPTURED
 from tests.truth import ROOT, Capture
 
@@ -184,3 +184,10 @@ def test_the_house_is_as_drawn() -> None:
     there = {f"{path.name}/" if path.is_dir() else path.name for path in (ROOT / "analyzer").iterdir()}
     assert {name for name in there if not name.startswith(("_", ".", "py.typed"))} == names
     assert len(design.splitlines()) < 200
+
+
+def test_the_readme_counts_beginnings_of_messages() -> None:
+    every, of_events = (len(bench.literals(events_only=only)) for only in (False, True))
+    said = " ".join(README.split())
+    assert f"all {every:,} beginnings of messages" in said
+    assert f"for the {of_events} among them that begin events" in said

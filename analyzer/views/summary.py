@@ -111,6 +111,12 @@ def _one_sided(one: Conversation) -> str:
     return f"; the {' and the '.join(without)} never was" if without and one.row["connected"] else ""
 
 
+def _anew(one: Conversation) -> str:
+    """How often it was set up; what stands above the rounds is of all of them, and each may have gone another way."""
+    count = len(rounds(one))
+    return f"{count}; of each leg the best estimate of all of them" if count > 1 else ""
+
+
 def _header(one: Conversation, paint: Paint) -> list[str]:
     row = one.row
     sentence, style = OUTCOMES[row["outcome"]]
@@ -124,6 +130,7 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
         ("closed", ending.closed(row["closed_first"], one.links)),
         ("sides", _sides(row["sides"])),
         ("path", _path(one)),
+        ("rounds", _anew(one)),
     ]
     rows = [(name, told) for name, told in rows if told]
     if row["other_ids"]:

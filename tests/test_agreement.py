@@ -73,11 +73,11 @@ def test_a_leg_is_at_most_what_the_others_leave(
 ) -> None:
     values = {CLIENT: client, GATEWAY: gateway, END_TO_END: whole}
     single = path != ("relay", "relay")
-    row = {"conversation_id": "c", "uses_relay": True, "path_is_single_relay": single}
+    row = {"conversation_id": "c", "uses_relay": True, "path_is_single_relay": single, "both": True}
     row |= dict(zip(("client_end", "gateway_end"), path, strict=True))
     for leg, value in values.items():
-        row |= {f"{leg}_direct": value, f"{leg}_low_direct": value, f"{leg}_high_direct": value}
-    schema = {f"{leg}_{name}": pl.Float64 for leg in values for name in ("direct", "low_direct", "high_direct")}
+        row |= dict.fromkeys((f"{leg}_{name}" for name in ("direct", "low_direct", "high_direct", "asked")), value)
+    schema = {name: pl.Float64 for name in row if name.endswith(("direct", "asked"))}
     most = dict(agreement.limits(pl.DataFrame([row], schema_overrides=schema)).select("leg", "most_ms").rows())
     expected: dict[str, float] = {}
     if whole is not None:

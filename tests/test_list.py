@@ -52,7 +52,7 @@ def test_by_outcome(dataset: Path) -> None:
 def test_by_number(dataset: Path) -> None:
     assert outcomes(dataset, "--limit", "1") == ["connected_lost"]
     shown = run("summarize", "--data", str(dataset), "--limit", "1").stdout
-    assert f"1 of 3 conversations in {dataset}; times in UTC of 2026" in shown
+    assert f"the first 1 of 3 conversations in {dataset}; times in UTC of 2026" in shown
 
 
 def test_by_time(dataset: Path) -> None:

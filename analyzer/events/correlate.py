@@ -85,22 +85,35 @@ def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 def _begun(links: Links) -> pl.DataFrame:
     """From which place on a tube is the one meant by lines of its scope that name a conversation alone: its first line.
 
-    Out: `seq`, `scope`, `key` (the conversation), `found` and whether there are `several` of it. The first tube also
-    has what comes before it.
+    Where it is gone and the one before it is not, that is meant again. Out: `seq`, `scope`, `key` (the conversation),
+    `found` and whether there are `several` of it. The first tube also has what comes before it.
     """
     # a tube that this log never names is another process's, perhaps the peer's
     known = in_portions(
         links.tubes, _TUBE, lambda some: some.join(links.links.select("tube_id", key="conversation_id"), on="tube_id")
     )
-    key = pl.struct("scope", "key")
-    ordered = known.select("seq", "scope", "key", found="tube_id").sort("seq")
+    key = ["scope", "key"]
+    before, its_end, following = (
+        pl.col(name).shift(by).over(key) for name, by in (("found", 1), ("gone", 1), ("seq", -1))
+    )
+    outlived = before.is_not_null() & (its_end.is_null() | (its_end > pl.col("gone")))
     began = in_portions(
-        ordered,
+        known.select("seq", *key, "gone", found="tube_id").sort("seq"),
         pl.col("key"),
-        lambda some: some.with_columns(first=key.is_first_distinct(), several=key.is_duplicated()),
+        lambda some: some.with_columns(
+            first=pl.struct(key).is_first_distinct(),
+            several=pl.struct(key).is_duplicated(),
+            again=pl.when(outlived & (following.is_null() | (following > pl.col("gone")))).then(before),
+        ),
     )
     from_on = pl.when("first").then(0).otherwise("seq").cast(began.schema["seq"])
-    return began.select(from_on.alias("seq"), "scope", "key", "found", "several").sort("seq")
+    again = began.filter(pl.col("again").is_not_null(), pl.col("gone").is_not_null())
+    return pl.concat(
+        [
+            began.select(*key, "found", "several", seq=from_on),
+            again.select(*key, "several", found="again", seq="gone").select(*key, "found", "several", "seq"),
+        ]
+    ).sort("seq", maintain_order=True)
 
 
 def _by_conversation(

@@ -26,7 +26,7 @@ LINK_FAMILIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     ("monitored", "the quality monitor was given both", ("metrics_linked",)),
     ("closed_signal", "the host was told that the channel closed", ("channel_closed_signalled",)),
-    ("collected", "statistics were collected for both", ("stats_collected",)),
+    ("collected", "statistics were collected for both", ("stats_collected", "stats_skipped")),
     (
         "channel_label",
         "a data channel of the tube is called like it",
@@ -42,6 +42,8 @@ _TOLD = "; ".join(f"{name}: {told}" for name, told, _ in LINK_FAMILIES)
 LINK_DOC = f"Strongest evidence that this tube carries this conversation, the strongest first: {_TOLD}."
 _RANK = {name: rank for rank, name in enumerate(LINK_METHODS)}
 _FAMILY = {kind: _RANK[name] for name, _, kinds in LINK_FAMILIES for kind in kinds}
+#: lines that tell a tube gone
+GONE = ("tube_closed", "tube_removed")
 #: lines of the collector, which keeps counts by conversation, that name the tube it now keeps them of
 KEEPER = ("connection_registered", "stats_collected")
 #: what the collector reports on behalf of the line just before it: (reported kind, kinds it may follow)
@@ -162,8 +164,8 @@ def _best(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _first(tubes: pl.DataFrame) -> pl.DataFrame:
-    """Where each tube is first named in each scope."""
-    return in_portions(tubes, _TUBE, lambda some: some.group_by("scope", "tube_id").agg(pl.col("seq").min()))
+    """Where each tube is first named in each scope, and where it is told `gone`."""
+    return in_portions(tubes, _TUBE, lambda some: some.group_by("scope", "tube_id").agg(pl.col("seq", "gone").min()))
 
 
 def _with_best(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -219,7 +221,8 @@ def find(chunks: Iterable[Chunk]) -> Links:
         adjacent, carried = _adjacent(chunk, carried)
         pairs.append(_named_together(chunk.events, adjacent))
         named.append(_own_named(chunk.events))
-        tubes.append(_first(chunk.events.filter(pl.col("tube_id").is_not_null())))
+        gone = pl.when(pl.col("kind").is_in(GONE)).then("seq").alias("gone")
+        tubes.append(_first(chunk.events.filter(_TUBE.is_not_null()).with_columns(gone)))
         places.append(adjacent)
     first = _first(pl.concat(tubes))
     links = _kept(_best(pl.concat(pairs)), first, pl.concat(named))

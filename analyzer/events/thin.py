@@ -16,6 +16,7 @@ REPEATED = (
     "pair_reported",
     "rtt_reported",
     "stats_collected",
+    "stats_skipped",
     "candidate_reported",
     "pair_state_seen",
     "pairs_not_formed",
@@ -32,7 +33,7 @@ REPEATED = (
 CUMULATIVE = ("bytes_sent_counted", "bytes_received_counted", "transport_bytes_counted")
 _SAID = ("reported_local_type", "reported_remote_type", "reported_rtt_ms")
 _COUNTED = ("bytes_sent", "bytes_received")
-_KEY = ["kind", "source", "conversation_id", "bearer", "channel_label"]
+_KEY = ["kind", "source", "conversation_id", "bearer", "tubes", "channel_label"]
 #: the columns that tell a repetition, beside those of the series
 READ = ("kind", "source", "conversation_id", "tube_id", "channel_label", *_SAID, *_COUNTED)
 
@@ -41,6 +42,12 @@ def _bearer(*conversation: str) -> pl.Expr:
     """A counter that names its conversation only is that of the tube last named with it; the next tube's is another."""
     last = pl.col("tube_id").forward_fill().over(conversation)
     return pl.coalesce("tube_id", pl.when(pl.col("conversation_id").is_not_null()).then(last))
+
+
+def _tubes(*conversation: str) -> pl.Expr:
+    """How many tubes were named with the conversation so far: with each the counters begin anew."""
+    begins = pl.struct(*conversation, "tube_id").is_first_distinct() & pl.col("tube_id").is_not_null()
+    return pl.when(pl.col("conversation_id").is_not_null()).then(begins.cum_sum().over(conversation))
 
 
 def _ties(*conversation: str) -> pl.Expr:
@@ -64,7 +71,11 @@ def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]], *apart: str)
     periodic = (
         events.select(list(dict.fromkeys((*READ, *wanted, *apart))))
         .with_row_index("at")
-        .with_columns(bearer=_bearer(*apart, "conversation_id"), ties=_ties(*apart, "conversation_id"))
+        .with_columns(
+            bearer=_bearer(*apart, "conversation_id"),
+            tubes=_tubes(*apart, "conversation_id"),
+            ties=_ties(*apart, "conversation_id"),
+        )
         .filter(repeated | cumulative)
     )
     marked = events.with_columns(series_only=pl.lit(False))

@@ -94,9 +94,10 @@ REQUEST_REPEATED = Artefact(
 HELD_UP = Artefact(
     "held_up",
     "A handshake on a busy machine waits for the work of other sessions, keys and signatures above all.",
-    "Refused: end to end estimates that are longer than both legs of a path through one relay together.",
+    "Refused: end to end estimates that are longer than both legs of a path through one relay together, or than another's"
+    " upper bound.",
     ("cases/lossy",),
-    refuses="both legs together are shorter",
+    refuses="the others of its path are shorter",
 )
 EPOCH_VALUES = Artefact(
     "epoch_values",

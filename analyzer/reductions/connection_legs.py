@@ -23,7 +23,7 @@ def _difference(other: pl.Expr) -> pl.Expr:
     return pl.when(_relayed, rest > 0, pl.col("path_is_single_relay").fill_null(False)).then(rest)
 
 
-_SUM = pl.when(_relayed).then(_client + _gateway)
+_SUM = pl.when(_relayed, ~pl.col("mixed").fill_null(False)).then(_client + _gateway)
 
 
 def _method(leg: str, derived: pl.Expr, name: str) -> pl.Expr:
@@ -73,9 +73,9 @@ CONNECTION_LEGS = Table(
         Metric("krelay_to_gateway_method", pl.String(), "Method of that value, as in leg_measurements.", _method(GATEWAY, _difference(_client), "difference")),
         *_within(GATEWAY, _difference(_client), _rest_within(CLIENT)),
         Metric("end_to_end_latency_ms", pl.Float64(),
-               "Round trip client ↔ gateway on the path taken: DTLS handshake ÷ its round trips; else the sum of the legs of a relayed path; else reported. Known bias: a busy machine's work on keys is in it.",
+               "Round trip client ↔ gateway on the path taken: DTLS handshake or SCTP association ÷ their round trips; else the sum of the legs of a relayed path; else reported. Known bias: a busy machine's work on keys is in it.",
                pl.when(pl.col("end_to_end_direct_method") == "reported").then(pl.coalesce(_SUM, _whole)).otherwise(pl.coalesce(_whole, _SUM)),
-               "ms", ("ice_state_changed", "peer_state_changed")),
+               "ms", ("ice_state_changed", "peer_state_changed", "channel_opened", "channel_received")),
         Metric("end_to_end_method", pl.String(), "Method of that value, as in leg_measurements.",
                pl.when((pl.col("end_to_end_direct_method") == "reported") & _SUM.is_not_null()).then(pl.lit("sum"))
                .otherwise(_method(END_TO_END, _SUM, "sum"))),
@@ -158,6 +158,7 @@ def _paths(placed: pl.DataFrame) -> pl.DataFrame:
         client_end=pl.col("client_end").filter(agrees).drop_nulls().first(),
         gateway_end=pl.col("gateway_end").filter(agrees).drop_nulls().first(),
         uses_relay=pl.when(pl.col("uses_relay").any()).then(True).otherwise(pl.col("uses_relay").drop_nulls().first()),
+        mixed=pl.col("uses_relay").drop_nulls().n_unique() > 1,
         uses_relay_method=pl.col("uses_relay_method").filter(agrees).sort_by(rank.filter(agrees)).first(),
         uses_relay_contradicted_by=pl.when((agrees & (pl.col("by_relay") != pl.col("uses_relay"))).any()).then(
             pl.lit(METHOD)
@@ -168,8 +169,9 @@ def _paths(placed: pl.DataFrame) -> pl.DataFrame:
         path=pl.when(known).then(
             pl.format("{}->{}", pl.col("client_end").fill_null("?"), pl.col("gateway_end").fill_null("?"))
         ),
-        path_is_single_relay=(pl.col("client_end") == "relay").fill_null(False)
-        ^ (pl.col("gateway_end") == "relay").fill_null(False),
+        # of rounds that went different ways no leg follows from others
+        path_is_single_relay=~pl.col("mixed")
+        & ((pl.col("client_end") == "relay").fill_null(False) ^ (pl.col("gateway_end") == "relay").fill_null(False)),
     )
 
 
@@ -196,7 +198,9 @@ def agreeing(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -
     """The estimates, those refused that other legs of their path rule out, and everything legs are put together from."""
     legs = gathered(facts, selected, measurements)
     is_leg = pl.col("leg").is_in(LEGS)
-    told = agreement.refused(measurements.filter(is_leg), legs)
+    # where relays differ, or rounds, only estimates of one tube are held against one another
+    alone = legs.join(agreement.relays(facts, measurements), on="conversation_id")
+    told = agreement.refused(measurements.filter(is_leg), alone)
     if told is not None:
         chosen = with_choice(told.drop("chosen", "chosen_for_tube"))
         measurements = pl.concat([chosen, measurements.filter(~is_leg)], how="diagonal_relaxed")

@@ -122,7 +122,7 @@ def _marked(events: pl.DataFrame) -> pl.DataFrame:
     # a network that changes behind the close has a library that outlives its tubes try them again
     rows = (
         rows.join(ended(events), on="tube_id", how="left")
-        .filter((pl.col("seq") <= pl.col("ended_seq")).fill_null(True))
+        .filter((pl.col("seq") <= pl.col("ended_seq")).fill_null(True) | _mark.is_in([*_TELLING, "open"]))
         .drop("ended_seq")
         .sort("tube_id", "seq")
     )

@@ -153,8 +153,10 @@ def render(found: dict[str, Any], path: object, paint: Paint = plain) -> str:
     table: list[list[Cell | str]] = [[[(head, "bold")] for head in HEADS], *(_row(row, layout) for row in rows)]
     lines = grid(table, paint, right=(5, 6, 7), indent=0)
     year = f" of {years.pop()}" if len(years) == 1 else ""
-    some = f"{len(rows):,} of " if len(rows) < found["found"] else ""
-    of = f" of {found['of']:,}" if found["found"] < found["of"] else ""
-    total = f"{some}{found['found']:,}{of} {'conversation' if found['of'] == 1 else 'conversations'} in {shown(path)}"
+    total = f"{counted(found['of'], 'conversation')} in {shown(path)}"
+    if found["found"] < found["of"]:
+        total = f"{found['found']:,} of {total}"
+    if len(rows) < found["found"]:
+        total = f"the first {len(rows):,} of {total}"
     notes = (f"{total}; times in UTC{year}", *ORDER.split("\n"), LEGEND)
     return "\n".join([*lines, "", *(paint(line, "dim") for line in notes)])

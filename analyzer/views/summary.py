@@ -32,6 +32,8 @@ WAYS = ("sent", "received")
 SHARED_NAMED = 6
 #: so many of the first rounds of a conversation are shown, and of the last
 ROUNDS_SHOWN = 3
+#: what Python calls DEBUG is a number to some layouts, and TRACE a lower one
+DEBUG_LEVEL = 10
 
 
 def _when(row: Row) -> str:
@@ -153,9 +155,11 @@ def _too_little(source: Row) -> str:
         return f"{source['name']} has no times ({source['dialect']}): nothing in it can be timed"
     if source["resolution_ms"] >= 1000:
         return f"{source['name']} has whole seconds ({source['dialect']}): too coarse for a round trip"
-    if source["levels"] and not {"DEBUG", "TRACE"} & set(source["levels"]):
-        return f"{source['name']} has no DEBUG lines, which tell of ICE: see the level of its logger"
     return ""
+
+
+def _is_debug(level: str) -> bool:
+    return level.upper() in ("DEBUG", "TRACE") or (level.isdecimal() and int(level) <= DEBUG_LEVEL)
 
 
 def _why_unknown(one: Conversation) -> list[str]:
@@ -169,6 +173,9 @@ def _why_unknown(one: Conversation) -> list[str]:
                 reasons.append(
                     f"{estimate['leg']}: {value} by {estimate['method']} is not taken: {estimate['refused_reason']}"
                 )
+    levels = {level for source in one.sources for level in source["levels"] or ()}
+    if not reasons and levels and not any(map(_is_debug, levels)):
+        reasons = [f"{source['name']} has no DEBUG lines, which tell of ICE" for source in one.sources]
     if not reasons:
         late = {f"the {link['side']}'s log" if link["side"] else "a log" for link in one.links if not link["begun"]}
         reasons = [f"{log} lacks the beginning of the tube, in which legs are timed" for log in sorted(late)]

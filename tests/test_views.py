@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from analyzer.views import (
     conversation,
     conversations,
     dictionary,
+    ending,
     ingested,
     legs,
     progress,
@@ -361,3 +362,20 @@ def test_an_unknown_entry_names_the_nearest(look: Any) -> None:
     assert caught.value.exit_code == 2
     with pytest.raises(dictionary.UnknownEntry, match="lists them"):
         look("zzzzzz")
+
+
+def test_no_line_from_before_a_loss_is_named_for_its_cause() -> None:
+    at = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
+    # of one log alone no agent's verdict dates the loss back: what it logged is all
+    link = dict.fromkeys(("lost_low_at", "lost_high_at", "close_reason", "closing_cause"), None) | {
+        "side": "client", "tube_id": "t", "lost": True, "outages": 1, "restarts_tried": 0, "ended_by": "closed",
+        "connected": True, "begun": True, "lost_logged_at": at, "closed_at": at, "to_at": at,
+    }  # fmt: skip
+    causes = [
+        {"ts": at + timedelta(seconds=by), "kind": "backend_closed", "close_reason": "ConnectionLost", "tube_id": "t"}
+        | {"source": "client.log", "line": line}
+        for by, line in ((-75, 155), (1, 612))
+    ]
+    said = "\n".join(ending.render("connected_lost", [link], [], causes, text.plain))
+    assert "client.log:612" in said
+    assert "client.log:155" not in said

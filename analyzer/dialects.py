@@ -6,10 +6,9 @@ are rules of `grammars/prefix.lark`, but for JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 
 import polars as pl
@@ -25,8 +24,6 @@ from analyzer.headers import in_zone
 
 #: zone of times that name none, where no other is given
 UTC = "UTC"
-#: so many sources are named where none fits
-NAMED = 6
 #: names under which JSON framings keep the parts of a record, the first present one wins
 JSON_KEYS: dict[str, tuple[str, ...]] = {
     "ts": ("timestamp", "time", "@timestamp", "asctime"),
@@ -120,28 +117,6 @@ def forced(name: str) -> Dialect:
             f"no dialect is called {name}", f"{meant}one of {known}; before a '/', {', '.join(sorted(known_wraps))}"
         )
     return Dialect(tuple(outer), record)
-
-
-def zones_for(names: Sequence[str], given: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Zone of each source, by name, from pairs of a source and a zone; of several that fit the last one counts.
-
-    A source is its name, the last part of it, or a glob of either. Sources that no pair fits are left out.
-
-    Raises:
-        UsageError: a pair fits no source.
-    """
-    found: dict[str, str] = {}
-    for pattern, zone in given:
-        fitting = [
-            name
-            for name in names
-            if any(one == pattern or fnmatchcase(one, pattern) for one in (name, name.rpartition("/")[2]))
-        ]
-        if not fitting:
-            few = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-            raise UsageError(f"no source is called {pattern}", f"--timezone SOURCE=ZONE takes one of {few}")
-        found |= dict.fromkeys(fitting, zone)
-    return found
 
 
 def json_value(text: pl.Series, keys: Iterable[str]) -> pl.Series:

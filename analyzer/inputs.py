@@ -12,12 +12,15 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from analyzer.errors import InputError, UsageError
 from analyzer.refusals import REASONS
 
 STDIN = "-"
+#: so many sources are named to somebody who named none
+NAMED = 6
 _STDIN_PATH = Path("/dev/stdin")
 
 
@@ -168,3 +171,34 @@ def discover(
         for path, name in _told_apart(found).items()
     ]
     return sorted(inputs, key=lambda one: one.name)
+
+
+def named(names: Sequence[str], wanted: str, hint: str) -> list[str]:
+    """The sources that a person means: all of a name, the last part of it, or a glob of either.
+
+    Raises:
+        UsageError: there is none; `hint` stands before the names of some that there are.
+    """
+    found = [
+        name
+        for name in names
+        if any(one == wanted or fnmatchcase(one, wanted) for one in (name, name.rpartition("/")[2]))
+    ]
+    if not found:
+        few = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        raise UsageError(f"no source is called {wanted}", f"{hint} {few}")
+    return found
+
+
+def zones_for(names: Sequence[str], given: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Zone of each source, by name, from pairs of a source and a zone; of several that fit the last one counts.
+
+    A source is meant as in `named`. Sources that no pair fits are left out.
+
+    Raises:
+        UsageError: a pair fits no source.
+    """
+    found: dict[str, str] = {}
+    for pattern, zone in given:
+        found |= dict.fromkeys(named(names, pattern, "--timezone SOURCE=ZONE takes one of"), zone)
+    return found

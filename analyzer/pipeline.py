@@ -23,7 +23,7 @@ import pyarrow as pa
 from analyzer.accounts import Counted, added, counted, located, settled
 from analyzer.addresses import Policy
 from analyzer.catalogue import EVENTS
-from analyzer.dialects import Dialect, forced, zones_for
+from analyzer.dialects import Dialect, forced
 from analyzer.events.correlate import correlate, placed, tied
 from analyzer.events.hidden import hidden_endpoints
 from analyzer.events.links import with_canonical_ids
@@ -31,7 +31,7 @@ from analyzer.events.meetings import joined, meetings, unmet
 from analyzer.events.plan import extract, sift
 from analyzer.events.rotation import Part as Rotated
 from analyzer.events.rotation import placed as in_order
-from analyzer.inputs import discover
+from analyzer.inputs import discover, zones_for
 from analyzer.lines import BLOCK_BYTES, Trail, read, small, together
 from analyzer.records import Border, split, split_small
 from analyzer.reductions import WEIGHT, Plan, Sources, planned, reduce, relay, relay_sessions, unchanged

@@ -25,3 +25,15 @@ def test_no_byte_counts_for_the_old_tube_and_for_the_new_one(tmp_path: Path) -> 
     counted = channels.filter(pl.col("bytes_sent") < 20_000)["bytes_sent"].to_list()
     assert len(counted) == 3
     assert max(counted) <= 10_200
+
+
+def test_the_tube_of_a_killed_process_says_nothing_behind_its_death(tmp_path: Path) -> None:
+    ingest([str(CASE / f"{side}.log.zst") for side in ("client", "gateway")], tmp_path / "m")
+    links = {row["tube_id"][:6]: row for row in pl.read_parquet(tmp_path / "m" / "links").to_dicts()}
+    # the client's process, then the gateway's, was killed; the tubes that followed were closed before the logs went on
+    for killed, next_ in (("399a46", "1252e1"), ("aa589a", "503e45")):
+        assert (links[killed]["ended_by"], links[killed]["lost"]) == ("process_restarted", True)
+        assert links[killed]["to_at"] < links[next_]["from_at"]
+    # the other end's old tube outlived the new one, and took nothing from it
+    assert links["c84e45"]["to_at"] < links["66beff"]["to_at"]
+    assert [links[tube]["lost"] for tube in ("92578c", "66beff")] == [True, True]

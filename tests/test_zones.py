@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from analyzer.dialects import zones_for
 from analyzer.errors import UsageError
+from analyzer.inputs import zones_for
 from analyzer.pipeline import ingest
 from tests.datasets import SEED_LINES
 

@@ -85,7 +85,7 @@ def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 def _begun(links: Links) -> pl.DataFrame:
     """From which place on a tube is the one meant by lines of its scope that name a conversation alone: its first line.
 
-    Where it is gone and the one before it is not, that is meant again. Out: `seq`, `scope`, `key` (the conversation),
+    Where it is gone and the one before it goes on, that is meant again. Out: `seq`, `scope`, `key` (the conversation),
     `found` and whether there are `several` of it. The first tube also has what comes before it.
     """
     # a tube that this log never names is another process's, perhaps the peer's
@@ -93,12 +93,13 @@ def _begun(links: Links) -> pl.DataFrame:
         links.tubes, _TUBE, lambda some: some.join(links.links.select("tube_id", key="conversation_id"), on="tube_id")
     )
     key = ["scope", "key"]
-    before, its_end, following = (
-        pl.col(name).shift(by).over(key) for name, by in (("found", 1), ("gone", 1), ("seq", -1))
+    before, its_end, its_last, following = (
+        pl.col(name).shift(by).over(key) for name, by in (("found", 1), ("gone", 1), ("last", 1), ("seq", -1))
     )
-    outlived = before.is_not_null() & (its_end.is_null() | (its_end > pl.col("gone")))
+    # one of a process that is gone says nothing any more
+    outlived = (its_last > pl.col("gone")) & (its_end.is_null() | (its_end > pl.col("gone")))
     began = in_portions(
-        known.select("seq", *key, "gone", found="tube_id").sort("seq"),
+        known.select("seq", *key, "gone", "last", found="tube_id").sort("seq"),
         pl.col("key"),
         lambda some: some.with_columns(
             first=pl.struct(key).is_first_distinct(),
@@ -117,18 +118,16 @@ def _begun(links: Links) -> pl.DataFrame:
 
 
 def _by_conversation(
-    chunk: Chunk, events: pl.DataFrame, begun: pl.DataFrame, carried: pl.DataFrame | None
+    chunk: Chunk, events: pl.DataFrame, begun: pl.DataFrame, several: pl.DataFrame, carried: pl.DataFrame | None
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """Tube of events that name only a conversation or a label: the one that last began, or that its keeper last named.
 
-    What an older tube still says of itself, as it closes, ties nothing to it. Out, too: the last ties by the keeper of
-    scopes that go on.
+    What an older tube still says of itself, as it closes, ties nothing to it. `several` are the conversations with more
+    than one. Out, too: the last ties by the keeper of scopes that go on.
     """
     key = pl.coalesce("conversation_id", "label")
     waiting = events.filter(pl.col("tube_id").is_null(), key.is_not_null()).select("seq", "scope", key=key)
-    mine = begun.join(waiting.select("scope", "key").unique(), on=["scope", "key"], how="semi", maintain_order="left")
-    ties = mine.drop("several")
-    several = begun.filter("several").select("scope", "key").unique()
+    ties = begun.join(waiting.select("scope", "key").unique(), on=["scope", "key"], how="semi", maintain_order="left")
     if len(several):
         named = events.filter(pl.col("kind").is_in(linking.KEEPER), _TUBE.is_not_null())
         told = named.select("seq", "scope", key="conversation_id", found="tube_id").join(several, on=["scope", "key"])
@@ -142,11 +141,12 @@ def _by_conversation(
 
 def _tied(chunks: Iterable[Chunk], links: Links) -> Iterator[Chunk]:
     """Chunks whose events have the tube that they name in any way."""
-    begun = _begun(links)
+    told = _begun(links)
+    begun, several = told.drop("several"), told.filter("several").select("scope", "key").unique()
     carried: pl.DataFrame | None = None
     for chunk in chunks:
         events = _attributed(chunk.events, links.adjacent)
-        found, carried = _by_conversation(chunk, events, begun, carried)
+        found, carried = _by_conversation(chunk, events, begun, several, carried)
         yield Chunk(_attributed(events, found), chunk.goes_on)
 
 

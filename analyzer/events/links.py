@@ -164,8 +164,9 @@ def _best(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _first(tubes: pl.DataFrame) -> pl.DataFrame:
-    """Where each tube is first named in each scope, and where it is told `gone`."""
-    return in_portions(tubes, _TUBE, lambda some: some.group_by("scope", "tube_id").agg(pl.col("seq", "gone").min()))
+    """Where each tube is first and `last` named in each scope, and where it is told `gone`."""
+    places = pl.col("seq", "gone").min(), pl.col("last").max()
+    return in_portions(tubes, _TUBE, lambda some: some.group_by("scope", "tube_id").agg(places))
 
 
 def _with_best(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -222,7 +223,7 @@ def find(chunks: Iterable[Chunk]) -> Links:
         pairs.append(_named_together(chunk.events, adjacent))
         named.append(_own_named(chunk.events))
         gone = pl.when(pl.col("kind").is_in(GONE)).then("seq").alias("gone")
-        tubes.append(_first(chunk.events.filter(_TUBE.is_not_null()).with_columns(gone)))
+        tubes.append(_first(chunk.events.filter(_TUBE.is_not_null()).with_columns(gone, last="seq")))
         places.append(adjacent)
     first = _first(pl.concat(tubes))
     links = _kept(_best(pl.concat(pairs)), first, pl.concat(named))

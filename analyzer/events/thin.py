@@ -39,7 +39,10 @@ READ = ("kind", "source", "conversation_id", "tube_id", "channel_label", *_SAID,
 
 
 def _bearer(*conversation: str) -> pl.Expr:
-    """A counter that names its conversation only is that of the tube last named with it; the next tube's is another."""
+    """A counter that names its conversation only is of some tube named with it before: of which is told later.
+
+    Where the tube last named, or their number, is another one, so may the counter be.
+    """
     last = pl.col("tube_id").forward_fill().over(conversation)
     return pl.coalesce("tube_id", pl.when(pl.col("conversation_id").is_not_null()).then(last))
 

@@ -24,6 +24,7 @@ from analyzer.reductions import (
     generations,
     ice_stats,
     leg_measurements,
+    life,
     links,
     nomination,
     relay_bytes,
@@ -345,12 +346,13 @@ def _reduce(
     waits = nomination.nomination_waits(fits, selected)
     stats = ice_stats.reduce(facts, selected, measurements, attempts)
     restarts = generations.reduce(facts)
+    reasons = life.close_reasons(facts.streams, facts.outages)
     return {
-        "conversations": conversations.reduce(facts, counted, offsets),
+        "conversations": conversations.reduce(facts, counted, offsets, reasons),
         "ice_stats": stats,
         "connection_legs": connection_legs.reduce(legs),
         "leg_measurements": leg_measurements.LEG_MEASUREMENTS.loose(connection_legs.with_derived(measurements, legs)),
-        "links": links.reduce(facts, restarts.with_columns(pl.col("conversation_id", "tube_id").cast(ID))),
+        "links": links.reduce(facts, restarts.with_columns(pl.col("conversation_id", "tube_id").cast(ID)), reasons),
         "generations": restarts,
         "states": states.reduce(facts),
         "candidates": candidates.reduce(facts),

@@ -94,7 +94,7 @@ REQUEST_REPEATED = Artefact(
 HELD_UP = Artefact(
     "held_up",
     "A handshake on a busy machine waits for the work of other sessions, keys and signatures above all.",
-    "Refused: end to end estimates that are longer than both legs of a path through one relay together, or than another's"
+    "Refused: end to end estimates that are longer than the allocations of both sides on one relay allow, or than another's"
     " upper bound.",
     ("cases/lossy",),
     refuses="the others of its path are shorter",

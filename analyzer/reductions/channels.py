@@ -12,7 +12,7 @@ import polars as pl
 
 from analyzer.events.links import CONTROL, canonical
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.facts import Facts, elapsed_ms, sole_tubes
+from analyzer.reductions.facts import OPENED, Facts, elapsed_ms, sole_tubes
 from analyzer.reductions.query import collected
 from analyzer.reductions.samples import UNNAMED
 from analyzer.tables.declare import Column, Table
@@ -65,9 +65,6 @@ CHANNELS = Table(
 def labelled(facts: Facts) -> pl.DataFrame:
     """Channels by tube and label, with what their lines tell of them."""
     kind, state = pl.col("kind"), pl.col("state").str.to_lowercase()
-    open_ = kind.is_in(["channel_opened", "channel_seen_open"]) | (
-        (kind == "channel_state_changed") & (state == "open")
-    )
     shut = kind.is_in(["channel_closing", "channel_closed", "channel_closed_signalled"]) | (
         (kind == "channel_state_changed") & (state == "closed")
     )
@@ -84,7 +81,7 @@ def labelled(facts: Facts) -> pl.DataFrame:
         .agg(
             pl.col("conversation_id").drop_nulls().first(),
             opened_at=pl.coalesce(
-                pl.col("ts").filter(open_).min(), pl.col("ts").filter(kind == "channel_received").min()
+                pl.col("ts").filter(OPENED).min(), pl.col("ts").filter(kind == "channel_received").min()
             ),
             closed_at=pl.col("ts").filter(shut).min(),
             close_reason=pl.col("close_reason").filter(reasons).drop_nulls().first(),

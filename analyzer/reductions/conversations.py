@@ -9,7 +9,6 @@ from analyzer.reductions.channels import VALUES, is_stale
 from analyzer.reductions.closed_first import closed_first
 from analyzer.reductions.dropped import LOST_REASONS
 from analyzer.reductions.facts import Facts
-from analyzer.reductions.life import close_reasons
 from analyzer.reductions.query import collected
 from analyzer.reductions.spans import spans
 from analyzer.tables.declare import ID, Column, Metric, Table
@@ -113,15 +112,15 @@ def _sources(facts: Facts) -> pl.LazyFrame:
     return both.group_by("conversation_id").agg(sources=pl.col("source").unique().sort())
 
 
-def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame) -> pl.DataFrame:
+def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
     """Sum up every conversation; one named by lines that no tube can be tied to has only its id and times.
 
-    `channels` and `offsets` (`clock_offsets`) are the tables of these names.
+    `channels` and `offsets` (`clock_offsets`) are the tables of these names, `reasons` what `life.close_reasons` gives.
     """
     named = spans(facts, offsets)
     linked = (
         facts.streams.links.select("conversation_id", "tube_id", "other_id")
-        .join(close_reasons(facts.streams, facts.outages), on=["conversation_id", "tube_id"], how="left")
+        .join(reasons, on=["conversation_id", "tube_id"], how="left")
         .join(facts.ends, on=["conversation_id", "tube_id"], how="left")
         .join(facts.tubes, on="tube_id")
         .join(named.select("conversation_id", "scopes"), on="conversation_id", how="left")

@@ -12,6 +12,7 @@ from typing import TypeVar
 import polars as pl
 
 from analyzer.events.correlate import Streams
+from analyzer.events.links import GONE
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import life
 from analyzer.reductions.own_ends import closings, own_ends
@@ -37,8 +38,8 @@ COLUMNS = (
     "gateway_to_guacd_ms", "gateway_to_target_ms",
 )  # fmt: skip
 _KIND = pl.col("kind")
-#: a data channel is open
-_OPENED = _KIND.is_in(["channel_opened", "channel_seen_open"]) | (
+#: a line that tells a data channel open
+OPENED = _KIND.is_in(["channel_opened", "channel_seen_open"]) | (
     (_KIND == "channel_state_changed") & (pl.col("state").str.to_lowercase() == "open")
 )
 
@@ -171,8 +172,8 @@ def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame
         peer_connected_at=entered("peer_state_changed", "connected"),
         peer_connected_origin=origin_of("peer_state_changed", pl.col("state").str.to_lowercase() == "connected"),
         connecting_at=entered("peer_state_changed", "connecting"),
-        channel_opened_at=pl.col("ts").filter(_OPENED).min(),
-        channel_opened_origin=pl.col("origin").filter(_OPENED).first(),
+        channel_opened_at=pl.col("ts").filter(OPENED).min(),
+        channel_opened_origin=pl.col("origin").filter(OPENED).first(),
         channel_received_at=first("channel_received"),
         channel_received_origin=origin_of("channel_received"),
         hello_at=first("dtls_hello_received"),
@@ -210,12 +211,12 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             connected_at=entered("peer_state_changed", "connected"),
             closed_at=pl.coalesce(pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(), pl.col("ts").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").min()),
             closed_origin=pl.coalesce(pl.col("origin").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).first(), pl.col("origin").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").first()),
-            gone_seq=pl.col("seq").filter(_KIND.is_in(["tube_closed", "tube_removed"])).max(),
+            gone_seq=pl.col("seq").filter(_KIND.is_in(GONE)).max(),
             gone_at=pl.coalesce(pl.col("ts").filter(_KIND == "tube_closed").min(), pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_removed"])).max()),
             channel_received_at=first("channel_received"),
             channel_received_origin=origin_of("channel_received"),
-            channel_open_at=pl.col("ts").filter(_OPENED).min(),
-            channel_open_origin=pl.col("origin").filter(_OPENED).first(),
+            channel_open_at=pl.col("ts").filter(OPENED).min(),
+            channel_open_origin=pl.col("origin").filter(OPENED).first(),
             credential_fetch_ms=pl.col("duration_ms").filter(_KIND == "credentials_fetched").first(),
             credentials_requested_at=first("credentials_requested"),
             credentials_fetched_at=first("credentials_fetched"),

@@ -48,12 +48,18 @@ SYN_REPEATED_MS = 1000.0
 PRINTED_MS = 1.0
 
 
-# releases 1.0 to 1.2 sleep in the callback that ends gathering: states of that time are told when the sleep is over
-_HELD_BACK = (
-    SIX_SECOND_SLEEP.reason,
-    pl.col("held_back_at").is_not_null()
-    & (elapsed_ms("held_back_at", "ice_connected_at").is_between(-50, pl.col("delay_ms").fill_null(6000) + 500)),
-)
+def _held_back(told_at: str) -> tuple[str, pl.Expr]:
+    """Releases 1.0 to 1.2 sleep in the callback that ends gathering: states of that time are told when it is over."""
+    asleep = elapsed_ms("held_back_at", told_at).is_between(-50, pl.col("delay_ms").fill_null(6000) + 500)
+    return SIX_SECOND_SLEEP.reason, pl.col("held_back_at").is_not_null() & asleep
+
+
+def _cut(*begins: str) -> tuple[str, pl.Expr]:
+    """Behind a cut, or after an outage, the states of an old connection come again without any handshake."""
+    return "no line tells the beginning of the checks", pl.coalesce(begins).is_null()
+
+
+_HELD_BACK = _held_back("ice_connected_at")
 
 # an offerer that did not check before the sleep has its answer only when it is over: what is told then happens then
 _HELD_IN_CHECKS = (_HELD_BACK[0], _HELD_BACK[1] & (pl.col("checking_at") < pl.col("held_back_at")))
@@ -87,27 +93,16 @@ _WAITS_MS = tuple(sorted({one + other for one in (0.0, *_SENT_AGAIN_MS) for othe
 #: a wait of 200 ms is half of that in the value of an allocation
 _NO_WAIT_MS = 50.0
 
-# behind a cut, or after an outage, the states of an old connection come again without any handshake
-_CUT = (
-    "no line tells the beginning of the checks",
-    pl.coalesce("checking_at", "agent_checking_at").is_null(),
-)
+_CUT = _cut("checking_at", "agent_checking_at")
 
 # of this span, releases from 1.6 on need 5 to 6 ms: what earlier ones do is taken off, so that the value is never too low;
 # the association is made once, when the tube first connects, and its beginning must be in the log
 _ASSOCIATION: dict[str, Any] = {
     "again_ms": SCTP_AGAIN_MS,
     "unsound": (
-        (
-            SIX_SECOND_SLEEP.reason,
-            pl.col("held_back_at").is_not_null()
-            & elapsed_ms("held_back_at", "peer_connected_at").is_between(-50, pl.col("delay_ms").fill_null(6000) + 500),
-        ),
+        _held_back("peer_connected_at"),
         HELD_UNSEEN,
-        (
-            "no line tells the beginning of the checks",
-            pl.coalesce("checking_at", "agent_checking_at", "connecting_at").is_null(),
-        ),
+        _cut("checking_at", "agent_checking_at", "connecting_at"),
         ("the association is older", pl.col("peer_connected_at") > pl.col("connected_at")),
     ),
 }

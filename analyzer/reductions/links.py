@@ -8,7 +8,6 @@ from analyzer.events.links import LINK_DOC
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.dropped import GONE
 from analyzer.reductions.facts import Facts
-from analyzer.reductions.life import close_reasons
 from analyzer.reductions.own_ends import within
 from analyzer.reductions.states import ended_by
 from analyzer.tables.declare import Column, Metric, Table
@@ -51,8 +50,11 @@ LINKS = Table(
 )  # fmt: skip
 
 
-def reduce(facts: Facts, generations: pl.DataFrame) -> pl.DataFrame:
-    """List every conversation on every tube. `generations` is the table of that name, its ids as codes."""
+def reduce(facts: Facts, generations: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
+    """List every conversation on every tube.
+
+    `generations` is the table of that name, its ids as codes; `reasons` what `life.close_reasons` gives.
+    """
     seen = (
         within(facts.streams.events.select("conversation_id", "tube_id", "seq", "ts"), facts.ends)
         .filter(pl.col("conversation_id").is_not_null(), pl.col("tube_id").is_not_null())
@@ -74,7 +76,7 @@ def reduce(facts: Facts, generations: pl.DataFrame) -> pl.DataFrame:
     rows = (
         links.join(seen, on=["conversation_id", "tube_id"], how="left")
         .join(facts.tubes.drop("closed_at", "closed_origin"), on="tube_id")
-        .join(close_reasons(facts.streams, facts.outages), on=["conversation_id", "tube_id"], how="left")
+        .join(reasons, on=["conversation_id", "tube_id"], how="left")
         .join(tried, on=["conversation_id", "tube_id"], how="left")
         .join(lost, on="tube_id", how="left")
         .join(facts.ends, on=["conversation_id", "tube_id"], how="left")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.events.links import CONTROL, canonical
-from analyzer.reductions.facts import CLOCK, Facts
+from analyzer.reductions.facts import CLOCK, OPENED, Facts
 
 PHASES: tuple[tuple[str, str], ...] = (
     ("preparation", "first line of the tube → credentials requested, else peer connection requested"),
@@ -23,9 +23,6 @@ NAMES = tuple(name for name, _ in PHASES)
 _KIND = pl.col("kind")
 _STATE = pl.col("state").str.to_lowercase()
 PAIR = ["conversation_id", "tube_id"]
-_OPENS = _KIND.is_in(["channel_opened", "channel_seen_open"]) | (
-    (_KIND == "channel_state_changed") & (_STATE == "open")
-)
 
 
 #: time, origin, generation and place in the log of an event; a milestone `x` of several becomes `x_at`, `x_origin`, …
@@ -85,8 +82,8 @@ def _own_marks(facts: Facts) -> pl.LazyFrame:
     links = facts.streams.links.lazy().select(PAIR)
     events = facts.streams.events.lazy().filter(pl.col("tube_id").is_not_null())
     label = canonical(pl.col("channel_label"))
-    channels = events.filter(_OPENS | (_KIND == "channel_received")).select(
-        "seq", "tube_id", "ts", "origin", "generation", label=label, opens=_OPENS
+    channels = events.filter(OPENED | (_KIND == "channel_received")).select(
+        "seq", "tube_id", "ts", "origin", "generation", label=label, opens=OPENED
     )
     own = pl.col("label") == pl.col("conversation_id").cast(pl.String)
     found = (

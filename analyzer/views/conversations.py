@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 import polars as pl
 
 from analyzer.api import Dataset
 from analyzer.errors import UsageError
+from analyzer.inputs import named
 from analyzer.views.attempts import ANSWERS, NEVER
 from analyzer.views.conversation import OUTCOMES
 from analyzer.views.text import NOTHING, Cell, Paint, counted, grid, number, plain, shown
@@ -26,8 +25,6 @@ BREAKS = {
     "peer_connection": "path gone",
     "data_channel": "data channel gone",
 }
-#: so many sources are named to somebody who named none
-NAMED = 5
 EMPTY = (
     "No conversation in {path}.\n"
     "Its logs name none: they need the library's DEBUG lines. `analyzer ingest LOGS` says what became of each log."
@@ -48,23 +45,6 @@ class Only:
 EVERY = Only()
 
 
-def _told_in(sources: Sequence[str], wanted: str) -> list[str]:
-    """The sources of a name: all of it, its last part, or a glob of either.
-
-    Raises:
-        UsageError: there is none.
-    """
-    found = [
-        name
-        for name in sources
-        if any(one == wanted or fnmatchcase(one, wanted) for one in (name, name.rpartition("/")[2]))
-    ]
-    if not found:
-        few = ", ".join(sources[:NAMED]) + (f" and {len(sources) - NAMED} more" if len(sources) > NAMED else "")
-        raise UsageError(f"no source is called {wanted}", f"there are {few}")
-    return found
-
-
 def _kept(dataset: Dataset, only: Only) -> pl.Expr:
     """Whether a row of `conversations` is asked for."""
     if unknown := [name for name in only.outcomes if name not in OUTCOMES]:
@@ -78,14 +58,14 @@ def _kept(dataset: Dataset, only: Only) -> pl.Expr:
         kept &= (pl.col("started_at") < only.until).fill_null(False)
     if only.source is not None:
         names = dataset.sources.select("name").collect()["name"].to_list()
-        kept &= pl.col("sources").list.eval(pl.element().is_in(_told_in(names, only.source))).list.any()
+        kept &= pl.col("sources").list.eval(pl.element().is_in(named(names, only.source, "there are"))).list.any()
     return kept
 
 
 def gather(dataset: Dataset, only: Only = EVERY) -> dict[str, Any]:
     """Gather conversations with their legs: by outcome, then by end-to-end latency, the worst first.
 
-    Out: `conversations`, and `of`, how many there are besides.
+    Out: `conversations`, how many were `found` before the limit, and `of` how many in all.
 
     Raises:
         UsageError: there is no such outcome or source.

@@ -37,3 +37,12 @@ def test_the_tube_of_a_killed_process_says_nothing_behind_its_death(tmp_path: Pa
     # the other end's old tube outlived the new one, and took nothing from it
     assert links["c84e45"]["to_at"] < links["66beff"]["to_at"]
     assert [links[tube]["lost"] for tube in ("92578c", "66beff")] == [True, True]
+
+
+def test_what_an_older_tube_says_of_its_end_is_its_own(tmp_path: Path) -> None:
+    logs = ROOT / "fixtures" / "cases" / "side_by_side"
+    ingest([str(logs / f"{side}.log.zst") for side in ("client", "gateway")], tmp_path / "m")
+    links = pl.read_parquet(tmp_path / "m" / "links").filter(pl.col("side") == "client").sort("from_at")
+    closed = {row["tube_id"][:6]: row["closed_at"].strftime("%H:%M:%S") for row in links.to_dicts()}
+    assert closed["419648"] == "16:05:20"
+    assert closed["fc6aa2"] == "16:05:25"

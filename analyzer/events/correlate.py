@@ -17,6 +17,7 @@ from analyzer.events import links as linking
 from analyzer.events.ids import NUMBER
 from analyzer.events.links import Chunk, Links
 from analyzer.events.portions import in_portions, near
+from analyzer.events.thin import CUMULATIVE
 from analyzer.events.windows import ANONYMOUS_KINDS, WINDOWS, generations, marks, owners
 
 #: the columns of events that correlation reads, and those it finds
@@ -82,71 +83,87 @@ def _attributed(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _begun(links: Links) -> pl.DataFrame:
-    """From which place on a tube is the one meant by lines of its scope that name a conversation alone: its first line.
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Tubes of a conversation as far as a scope names them: the `first`, and all of those that have `several`.
 
-    Where it is gone and the one before it goes on, that is meant again. Out: `seq`, `scope`, `key` (the conversation),
-    `found` and whether there are `several` of it. The first tube also has what comes before it.
+    `several` are in order, `seq` is where each is first named.
     """
+
+    first: pl.DataFrame
+    several: pl.DataFrame
+
+
+def _keys(links: Links) -> _Keys:
+    key = ["scope", "key"]
     # a tube that this log never names is another process's, perhaps the peer's
     known = in_portions(
         links.tubes, _TUBE, lambda some: some.join(links.links.select("tube_id", key="conversation_id"), on="tube_id")
+    ).sort("seq")
+    several = in_portions(known, pl.col("key"), lambda some: some.filter(pl.struct(key).is_duplicated()))
+    first = in_portions(known, pl.col("key"), lambda some: some.filter(pl.struct(key).is_first_distinct()))
+    return _Keys(first.select(*key, found="tube_id"), several.select(*key, "tube_id", "seq").sort("seq"))
+
+
+def _last_named(events: pl.DataFrame, keys: _Keys) -> pl.DataFrame:
+    """Places at which another tube of a conversation is named than before: `scope`, `key`, `seq`, `tube_id`."""
+    mine = keys.several.drop("seq")
+    return (
+        events.select("scope", "seq", "tube_id")
+        .join(mine, on=["scope", "tube_id"], how="semi", maintain_order="left")
+        # of a run of lines that say the same the first is enough
+        .filter(_TUBE.ne_missing(_TUBE.shift().over("scope")))
+        .join(mine, on=["scope", "tube_id"], maintain_order="left")
+        .filter(_TUBE.ne_missing(_TUBE.shift().over("scope", "key")))
+        .select("scope", "key", "seq", "tube_id")
     )
-    key = ["scope", "key"]
-    before, its_end, its_last, following = (
-        pl.col(name).shift(by).over(key) for name, by in (("found", 1), ("gone", 1), ("last", 1), ("seq", -1))
-    )
-    # one of a process that is gone says nothing any more
-    outlived = (its_last > pl.col("gone")) & (its_end.is_null() | (its_end > pl.col("gone")))
-    began = in_portions(
-        known.select("seq", *key, "gone", "last", found="tube_id").sort("seq"),
-        pl.col("key"),
-        lambda some: some.with_columns(
-            first=pl.struct(key).is_first_distinct(),
-            several=pl.struct(key).is_duplicated(),
-            again=pl.when(outlived & (following.is_null() | (following > pl.col("gone")))).then(before),
-        ),
-    )
-    from_on = pl.when("first").then(0).otherwise("seq").cast(began.schema["seq"])
-    again = began.filter(pl.col("again").is_not_null(), pl.col("gone").is_not_null())
-    return pl.concat(
-        [
-            began.select(*key, "found", "several", seq=from_on),
-            again.select(*key, "several", found="again", seq="gone").select(*key, "found", "several", "seq"),
-        ]
-    ).sort("seq", maintain_order=True)
+
+
+def _kept(events: pl.DataFrame, keys: _Keys) -> pl.DataFrame:
+    """The same of places at which the collector says of which tube it counts."""
+    told = events.filter(pl.col("kind").is_in(linking.KEEPER), _TUBE.is_not_null())
+    said = told.select("scope", "seq", "tube_id", key="conversation_id")
+    mine = ["scope", "key", "tube_id"]
+    return said.join(keys.several, on=mine, how="semi", maintain_order="left").select("scope", "key", "seq", "tube_id")
 
 
 def _by_conversation(
-    chunk: Chunk, events: pl.DataFrame, begun: pl.DataFrame, several: pl.DataFrame, carried: pl.DataFrame | None
-) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Tube of events that name only a conversation or a label: the one that last began, or that its keeper last named.
+    chunk: Chunk, events: pl.DataFrame, keys: _Keys, carried: tuple[pl.DataFrame, ...] | None
+) -> tuple[pl.DataFrame, tuple[pl.DataFrame, ...] | None]:
+    """Tube of events that name only a conversation or a label: the one last named in their scope, else the first.
 
-    What an older tube still says of itself, as it closes, ties nothing to it. `several` are the conversations with more
-    than one. Out, too: the last ties by the keeper of scopes that go on.
+    A counter is the collector's, which counts by conversation: it is of the tube that began last, or that the collector
+    named since. Out, too: the last ties of scopes that go on.
     """
-    key = pl.coalesce("conversation_id", "label")
-    waiting = events.filter(pl.col("tube_id").is_null(), key.is_not_null()).select("seq", "scope", key=key)
-    ties = begun.join(waiting.select("scope", "key").unique(), on=["scope", "key"], how="semi", maintain_order="left")
-    if len(several):
-        named = events.filter(pl.col("kind").is_in(linking.KEEPER), _TUBE.is_not_null())
-        told = named.select("seq", "scope", key="conversation_id", found="tube_id").join(several, on=["scope", "key"])
-        told = told.select(ties.columns) if carried is None else pl.concat([carried, told.select(ties.columns)])
-        ties = pl.concat([ties, told]).sort("seq", maintain_order=True)
-        going = told.filter(pl.col("scope").is_in(chunk.goes_on))
-        carried = going.sort("seq").unique(["scope", "key"], keep="last", maintain_order=True)
-    found = waiting.join_asof(ties, on="seq", by=["scope", "key"], strategy="backward", check_sortedness=False)
-    return found.drop_nulls("found").select("seq", "found"), carried
+    by = ["scope", "key"]
+    key, counts = pl.coalesce("conversation_id", "label"), pl.col("kind").is_in(CUMULATIVE)
+    waiting = events.filter(_TUBE.is_null(), key.is_not_null()).select("seq", "scope", key=key, counts=counts)
+    found = waiting.join(keys.first, on=by).select("seq", *by, "counts", "found")
+    if keys.several.is_empty():
+        return found.select("seq", "found"), None
+    named, kept = (
+        ties if before is None else pl.concat([before, ties])
+        for ties, before in zip((_last_named(events, keys), _kept(events, keys)), carried or (None, None), strict=True)
+    )
+    begun = pl.concat([keys.several.select(kept.columns), kept]).sort("seq", maintain_order=True)
+    for counted, ties in ((False, named), (True, begun)):
+        tube = pl.when(pl.col("counts") == counted).then(pl.coalesce("tube_id", "found")).otherwise("found")
+        near = found.join_asof(ties, on="seq", by=by, strategy="backward", check_sortedness=False)
+        found = near.with_columns(found=tube).drop("tube_id")
+    last = (
+        ties.filter(pl.col("scope").is_in(chunk.goes_on)).unique(by, keep="last", maintain_order=True)
+        for ties in (named, kept)
+    )
+    return found.select("seq", "found"), tuple(last)
 
 
 def _tied(chunks: Iterable[Chunk], links: Links) -> Iterator[Chunk]:
     """Chunks whose events have the tube that they name in any way."""
-    told = _begun(links)
-    begun, several = told.drop("several"), told.filter("several").select("scope", "key").unique()
-    carried: pl.DataFrame | None = None
+    keys = _keys(links)
+    carried: tuple[pl.DataFrame, ...] | None = None
     for chunk in chunks:
         events = _attributed(chunk.events, links.adjacent)
-        found, carried = _by_conversation(chunk, events, begun, several, carried)
+        found, carried = _by_conversation(chunk, events, keys, carried)
         yield Chunk(_attributed(events, found), chunk.goes_on)
 
 

@@ -42,8 +42,6 @@ _TOLD = "; ".join(f"{name}: {told}" for name, told, _ in LINK_FAMILIES)
 LINK_DOC = f"Strongest evidence that this tube carries this conversation, the strongest first: {_TOLD}."
 _RANK = {name: rank for rank, name in enumerate(LINK_METHODS)}
 _FAMILY = {kind: _RANK[name] for name, _, kinds in LINK_FAMILIES for kind in kinds}
-#: lines that tell a tube gone
-GONE = ("tube_closed", "tube_removed")
 #: lines of the collector, which keeps counts by conversation, that name the tube it now keeps them of
 KEEPER = ("connection_registered", "stats_collected")
 #: what the collector reports on behalf of the line just before it: (reported kind, kinds it may follow)
@@ -164,9 +162,8 @@ def _best(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _first(tubes: pl.DataFrame) -> pl.DataFrame:
-    """Where each tube is first and `last` named in each scope, and where it is told `gone`."""
-    places = pl.col("seq", "gone").min(), pl.col("last").max()
-    return in_portions(tubes, _TUBE, lambda some: some.group_by("scope", "tube_id").agg(places))
+    """Where each tube is first named in each scope."""
+    return in_portions(tubes, _TUBE, lambda some: some.group_by("scope", "tube_id").agg(pl.col("seq").min()))
 
 
 def _with_best(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -222,8 +219,7 @@ def find(chunks: Iterable[Chunk]) -> Links:
         adjacent, carried = _adjacent(chunk, carried)
         pairs.append(_named_together(chunk.events, adjacent))
         named.append(_own_named(chunk.events))
-        gone = pl.when(pl.col("kind").is_in(GONE)).then("seq").alias("gone")
-        tubes.append(_first(chunk.events.filter(_TUBE.is_not_null()).with_columns(gone, last="seq")))
+        tubes.append(_first(chunk.events.filter(pl.col("tube_id").is_not_null())))
         places.append(adjacent)
     first = _first(pl.concat(tubes))
     links = _kept(_best(pl.concat(pairs)), first, pl.concat(named))

@@ -12,7 +12,6 @@ from typing import TypeVar
 import polars as pl
 
 from analyzer.events.correlate import Streams
-from analyzer.events.links import GONE
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import life
 from analyzer.reductions.own_ends import closings, own_ends
@@ -211,7 +210,7 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             connected_at=entered("peer_state_changed", "connected"),
             closed_at=pl.coalesce(pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(), pl.col("ts").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").min()),
             closed_origin=pl.coalesce(pl.col("origin").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).first(), pl.col("origin").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").first()),
-            gone_seq=pl.col("seq").filter(_KIND.is_in(GONE)).max(),
+            gone_seq=pl.col("seq").filter(_KIND.is_in(["tube_closed", "tube_removed"])).max(),
             gone_at=pl.coalesce(pl.col("ts").filter(_KIND == "tube_closed").min(), pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_removed"])).max()),
             channel_received_at=first("channel_received"),
             channel_received_origin=origin_of("channel_received"),

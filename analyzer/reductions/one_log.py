@@ -1,7 +1,7 @@
 """Both ends of a conversation in one log: a line that names the conversation, but no tube, may be of either.
 
-So it is where one process holds both ends, or a collector puts the logs of two into one. Elsewhere the tube of the
-conversation that began last is meant.
+So it is where one process holds both ends, or a collector puts the logs of two into one. Elsewhere the tube last named
+with the conversation is meant, and by a counter the one that began last.
 """
 
 from __future__ import annotations

@@ -281,3 +281,12 @@ def test_a_restart_that_fails_behind_the_close_is_no_cause_of_it(tmp_path: Path)
     links = [row for row in rows(out, "links") if row["conversation_id"].startswith("4DMg")]
     assert [(row["closing_cause"], row["restarts_timed_out"]) for row in links] == [(None, 0), (None, 0)]
     assert max(row["outages"] for row in links) == 1
+
+
+@pytest.mark.parametrize(("asked", "cause"), [((), "peer_connection"), (closing(20)[:1], None), (closing(20), None)])
+def test_a_tube_that_says_behind_its_close_that_it_closes_is_no_cause_of_it(
+    asked: Sequence[str], cause: str | None, tmp_path: Path
+) -> None:
+    itself = "60 webrtc_core: WebRTC closed. Initiating tube close. (tube_id: tube-1, old_status: Active)"
+    (link,) = rows(composed(tmp_path, *SET_UP, *asked, itself, *closing(61)), "links")
+    assert link["closing_cause"] == cause

@@ -276,7 +276,7 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
             | (counted & ((pl.col("bytes_sent") > 0) | (pl.col("bytes_received") > 0)).fill_null(False))
         ).fill_null(False).any(),
         was_failed=((path | (_KIND == "tube_closing")) & (_STATE == "failed")).fill_null(False).any(),
-        closed_itself=((_KIND == "tube_closing") & _STATE.is_not_null()).any(),
+        closed_itself=((_KIND == "tube_closing") & _STATE.is_not_null() & before_end).any(),
         timed_out=((_KIND == "restart_timed_out") & before_end).any(),
         never_opened=(_KIND == "channel_never_opened").any(),
         was_closed=(_KIND.is_in(ENDINGS) | (path & (_STATE == "closed")).fill_null(False)).any(),

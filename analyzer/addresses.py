@@ -192,6 +192,8 @@ _HINT = (
     r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|::|(?::[0-9A-Fa-f]{1,4}){7}|(?i: typ |raddr )"
     r"|[46] (?:host|srflx|prflx) |(?:host|srflx|prflx), ip: "
 )
+#: so many texts are parted together
+TEXTS = 20_000
 #: stands for a token while a text is parted; a text that holds it shows a replacement character there
 _MARK, _INSTEAD = "\0", "\ufffd"
 
@@ -257,6 +259,16 @@ def hidden_texts(texts: pl.Series, policy: Policy) -> pl.Series:
         return texts
     asked = texts.drop_nulls().unique()
     asked = asked.filter(asked.str.contains(_HINT))
+    # the words of a text are many times its size
+    portions = [_parted(asked[first : first + TEXTS], policy) for first in range(0, len(asked), TEXTS)]
+    if not portions:
+        return texts
+    changed = pl.concat(portions)
+    return texts.replace(changed["text"], changed["kept"])
+
+
+def _parted(asked: pl.Series, policy: Policy) -> pl.DataFrame:
+    """Distinct texts that hold what may be an address (`text`), and what is kept of them (`kept`)."""
     parted = (
         pl.DataFrame({"text": asked, "plain": asked.str.replace_all(_MARK, _INSTEAD, literal=True)})
         .with_row_index("place")
@@ -273,7 +285,7 @@ def hidden_texts(texts: pl.Series, policy: Policy) -> pl.Series:
         .group_by("place", maintain_order=True)
         .agg(pl.col("kept").str.join(""))
     )
-    return texts.replace(parted["text"], changed["kept"])
+    return pl.DataFrame({"text": parted["text"], "kept": changed["kept"]})
 
 
 def hidden_value(text: str, policy: Policy, form: str) -> str:

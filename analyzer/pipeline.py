@@ -49,17 +49,17 @@ from analyzer.reductions.source_tables import (
 )
 from analyzer.reductions.unchanged import FINGERPRINTS
 from analyzer.sources import Source, admitted, recognise
-from analyzer.stored import Part, contents, duplicates, endpoints, held, outline, whole
+from analyzer.stored import Part, beyond, contents, duplicates, endpoints, held, outline, whole
 from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
-from analyzer.tables.entries import note_duplicates
+from analyzer.tables.entries import note_duplicates, note_left_out
 from analyzer.tables.words import Words
 
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
-#: records that are not settled at once are read this many, or this many bytes, at a time
-BATCH_RECORDS = 50_000
-BATCH_BYTES = 16 << 20
+#: records that are not settled at once are read about this many, or this many bytes, at a time
+BATCH_RECORDS = 60_000
+BATCH_BYTES = 18 << 20
 #: what is made of a batch takes less time than to read it, so that one thread keeps up; more would hold more batches
 WORKERS = 1
 #: counts of so many batches are kept until they are added up
@@ -115,7 +115,9 @@ def _process(commit: Commit, policy: Policy, sifted: pl.DataFrame) -> _Batch:
 
 
 def _enough(frames: Sequence[pl.DataFrame]) -> bool:
-    return sum(map(len, frames)) >= BATCH_RECORDS or sum(frame.estimated_size() for frame in frames) >= BATCH_BYTES
+    """Whether another frame like the last one would be too much."""
+    taken = [*frames, *frames[-1:]]
+    return sum(map(len, taken)) > BATCH_RECORDS or sum(frame.estimated_size() for frame in taken) > BATCH_BYTES
 
 
 def _by_themselves(rows: pl.DataFrame) -> pl.DataFrame:
@@ -293,13 +295,9 @@ def _rebuilt(commit: Commit, parts: Sequence[Part], resolution: pl.DataFrame) ->
     note_duplicates(commit.sources, [(parts[number].identity, int(rows.sum())) for number, rows in twice.items()])
     plan, events, seen = _correlated(commit, parts, twice, words, resolution)
     links = None if seen is None else plan.links
-    rebuilt = reduce(
-        plan,
-        events,
-        Sources(partial(whole, parts), words, contents(parts), resolution, seen),
-        commit.sole(FINGERPRINTS),
-        commit.stage,
-    )
+    sources = Sources(partial(whole, parts), words, contents(parts), resolution, seen)
+    rebuilt = reduce(plan, events, sources, commit.sole(FINGERPRINTS), commit.stage)
+    note_left_out(commit.sources, beyond(parts, rebuilt.left_out))
     # tables are merged from those of a few conversations at a time
     del plan
     for rows in rebuilt.tables:

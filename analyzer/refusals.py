@@ -23,6 +23,8 @@ REASONS: dict[str, str] = {
     "candidate_too_long": "A candidate of more than 1 KiB; the event is without it.",
     "value_too_long": "A number of more than 64 characters, another value of more than 1 KiB; the event is without it.",
     "too_many_candidates": "What a session description has beyond its first 256 candidates.",
+    "too_many_events": "Events of what has too many, between the first and the last in a log: in `events` alone.",
+    "too_many_values": "Values of what has too many, between others: in `events`, not in `samples`.",
     "damaged_archive": "What stands behind the place where an archive is damaged or cut off.",
     "archive_too_large": "What an archive holds beyond 4 GiB.",
     "archive_ratio": "What an archive holds beyond 64 MiB, where it makes more than 200 bytes of one.",

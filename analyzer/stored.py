@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 
 import polars as pl
@@ -24,13 +24,17 @@ from analyzer.events.meetings import ENDPOINTS
 from analyzer.events.thin import READ, thin
 from analyzer.reductions.facts import sides
 from analyzer.reductions.samples import COURSE
-from analyzer.reductions.seen_candidates import candidate_rows
+from analyzer.reductions.seen_candidates import CANDIDATE_KINDS, candidate_rows
+from analyzer.refusals import Row
 from analyzer.tables.words import Words, spelled
 
 #: events looked at together while they are correlated
 CHUNK_EVENTS = 200_000
 #: so many events are kept in memory between one reading and the next; more are laid aside
 HELD_EVENTS = 400_000
+#: of so many rows not all columns are read at once
+FEW_ROWS = 150_000
+COLUMNS_AT_ONCE = 8
 #: parts are read together as long as they have no more rows, nor are more files
 BUNDLE_ROWS = 5_000
 BUNDLE_PARTS = 200
@@ -95,10 +99,11 @@ def duplicates(parts: Sequence[Part]) -> dict[int, pl.Series]:
 def _outline(parts: Sequence[Part], bundle: Sequence[int], left_out: Mapping[int, pl.Series]) -> pl.DataFrame:
     """What correlation needs of the events of some parts; what is `left_out`, and mere repetitions, are not among them.
 
-    Beside `NEEDED`: whether a row is `in_series` or `series_only`, and whether it names no tube, but what a tube can be
-    told by (`by_name`); `part`, a place in the parts, and `at`, a row in its file.
+    Beside `NEEDED`: whether a row is `in_series` or `series_only`, whether it names no tube but what a tube can be told by
+    (`by_name`), and how many `candidates` it tells of; `part`, a place in the parts, and `at`, a row in its file.
     """
-    columns = list(dict.fromkeys((*NEEDED, *READ, *(name for names in COURSE.values() for name in names))))
+    series = (name for names in COURSE.values() for name in names)
+    columns = list(dict.fromkeys((*NEEDED, *READ, "sdp_candidates", *series)))
     paths = [parts[number].path for number in bundle]
     stored = pl.read_parquet(paths, columns=[name for name in columns if name != "scope"], glob=False)
     places = pl.DataFrame(
@@ -120,6 +125,10 @@ def _narrow(placed: pl.DataFrame, *apart: str) -> pl.DataFrame:
         "in_series": pl.col("kind").is_in(list(COURSE)),
         "by_name": pl.col("tube_id").is_null()
         & pl.any_horizontal(pl.col("conversation_id", "channel_label").is_not_null()),
+        "candidates": pl.when(pl.col("kind").is_in(CANDIDATE_KINDS))
+        .then(pl.col("sdp_candidates").list.len().fill_null(1))
+        .otherwise(0)
+        .cast(pl.UInt16),
     }
     return narrowed(thin(placed, COURSE, *apart).select(*NEEDED, "at", "series_only", "part", **further))
 
@@ -183,6 +192,20 @@ def contents(parts: Sequence[Part]) -> pl.DataFrame:
     )
 
 
+def beyond(parts: Sequence[Part], left_out: pl.DataFrame) -> dict[str, list[Row]]:
+    """Rows of `refusals` for what is left out of some parts (`together.added`), by the identity of their source."""
+    found: dict[str, dict[str, Row]] = {}
+    for number, reason, first, last, lines in left_out.rows():
+        stored = pl.scan_parquet(parts[number].path, glob=False).select("line").slice(first, last - first + 1)
+        line, last_line = stored.collect()["line"].gather([0, last - first])
+        told = found.setdefault(parts[number].identity, {})
+        # parts stand in the order of their source
+        begin, before = (told[reason]["line"], told[reason]["lines"]) if reason in told else (line, 0)
+        place = {"line": begin, "last_line": last_line, "offset": None}
+        told[reason] = {"reason": reason, **place, "lines": before + lines, "bytes": None, "records": 0}
+    return {identity: list(told.values()) for identity, told in found.items()}
+
+
 def _stored(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Columns of what is stored of some events of the outline, which stand in the order of the parts, in frames."""
     sizes = dict(wanted.group_by("part", maintain_order=True).agg(pl.len()).rows())
@@ -212,10 +235,17 @@ def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -
     `source` is the identity of it; `name` is what it is called.
     """
     kept = [name for name in columns if name not in (*PLACE, "name")]
-    # of these there are few, however many rows: as words they take more memory than all else
-    few = pl.col([name for name in ("kind", "location") if name in columns]).cast(pl.Categorical)
-    none = EVENTS.empty().select(kept)
-    found = _joined([some.with_columns(few) for some in (none, *_stored(parts, wanted, kept))])
+    # what rows are put together from takes as much memory as they do: of many, some columns are read at a time
+    step = len(kept) if len(wanted) < FEW_ROWS else COLUMNS_AT_ONCE
+
+    def some(names: Sequence[str]) -> pl.DataFrame:
+        # of these there are few, however many rows: as words they take more memory than all else
+        few = pl.col([name for name in names if name in ("kind", "location")]).cast(pl.Categorical)
+        # one frame at a time: what is picked out of a part are views that keep all of its words in memory
+        frames = chain([EVENTS.empty().select(names)], _stored(parts, wanted, names))
+        return _joined([frame.with_columns(few) for frame in frames])
+
+    found = pl.concat([some(kept[first : first + step]) for first in range(0, len(kept), step)], how="horizontal")
     # two inputs may share a name, never their bytes
     identities = pl.Series([part.identity for part in parts], dtype=pl.String)
     source = identities.gather(wanted["part"]).alias("source")

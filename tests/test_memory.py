@@ -72,14 +72,39 @@ def counters(folder: Path) -> None:
         stream.write(
             said.format(0, 0, 0, 0, "Registered connection for metrics tracking (conversation_id: c-1, tube_id: t-1)")
         )
-        for number in range(300_000):
+        for number in range(700_000):
             s, ms = divmod(number * 40, 1000)
             counted = f"(conversation_id: c-1, bytes_sent: {6531 + 2 * number}, bytes_received: {6584 + 3 * number})"
             text = f"Recording transport-level data activity {counted}"
             stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
 
 
-@pytest.mark.parametrize("written", [usual, counters, daily, again, relayed, reconnected])
+def tied(folder: Path, pair: Callable[[int], tuple[str, str]], lines: int) -> None:
+    """A log that ties conversations to tubes, by their number."""
+    said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.{}\n"
+    with (folder / "app.log").open("w") as stream:
+        for number in range(lines):
+            named, tube = pair(number)
+            s, ms = divmod(number * 40, 1000)
+            ids = f"(conversation_id: {named}, tube_id: {tube})"
+            for text in (
+                f"metrics.collector: Registered connection for metrics tracking {ids}",
+                f"tube: Connection state changed (tube_id: {tube}, state: Connected)",
+            ):
+                stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
+
+
+def tubes(folder: Path) -> None:
+    """One conversation of as many tubes as a log can name."""
+    tied(folder, lambda number: ("c-1", f"t-{number}"), 150_000)
+
+
+def sharing(folder: Path) -> None:
+    """One tube of as many conversations."""
+    tied(folder, lambda number: (f"c-{number}", "t-1"), 200_000)
+
+
+@pytest.mark.parametrize("written", [usual, counters, daily, again, relayed, reconnected, tubes, sharing])
 def test_memory_is_bounded(written: Callable[[Path], None], tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

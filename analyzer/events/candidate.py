@@ -29,6 +29,8 @@ CANDIDATE_SCHEMA = pl.Schema(
     }
 )
 
+#: so many are parsed together
+PARSED_ROWS = 20_000
 KNOWN_TYPES = ("host", "srflx", "prflx", "relay")
 _REFLEXIVE = ("srflx", "prflx", "relay")
 
@@ -69,6 +71,12 @@ def parse_candidates(text: pl.Series) -> pl.DataFrame:
 
     Columns: `CANDIDATE_SCHEMA`. Transports and known types are lower case, whatever the sender wrote.
     """
+    # what they are parsed by is many times their size
+    portions = range(0, max(len(text), 1), PARSED_ROWS)
+    return pl.concat([_parsed(text[first : first + PARSED_ROWS]) for first in portions])
+
+
+def _parsed(text: pl.Series) -> pl.DataFrame:
     form = candidate_forms()[0]
     regex = message_regex(form.sequence)
     raw = pl.DataFrame({"text": text}).select(pl.col("text").str.extract_groups(regex.text)).unnest("text")

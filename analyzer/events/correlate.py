@@ -35,7 +35,8 @@ class Streams:
     """Events with `seq`, their order, their place (`PLACE`) and their `scope`; and the links between their ids.
 
     `links`: conversation_id, tube_id, link_method, order; whether another process began behind the tube's last line
-    (`restarted`); and the conversation's name in the tube's own log, where that is another one (`other_id`).
+    (`restarted`); the conversation's name in the tube's own log, where that is another one (`other_id`); and how many
+    events are too many to be there (`left_out`; null for none).
     """
 
     events: pl.DataFrame

@@ -118,7 +118,7 @@ def _read(kind: EventKind, messages: pl.DataFrame) -> pl.DataFrame:
     """The columns of messages of one kind."""
     groups, texts = _asked(kind)
     # texts are found before they are read: an expression that is used twice is worked out twice
-    return (messages.with_columns(groups) if groups else messages).select(texts).select(_reading(kind))
+    return (messages.with_columns_seq(groups) if groups else messages).select_seq(texts).select_seq(_reading(kind))
 
 
 def _padded(dtype: pl.DataType, pieces: Sequence[tuple[int, pl.Series]], rows: int) -> pl.Series:

@@ -41,6 +41,7 @@ from analyzer.reductions.facts import COLUMNS, gather
 from analyzer.reductions.goodbyes import without_goodbyes
 from analyzer.reductions.one_log import of_one_log, untied
 from analyzer.reductions.shared_tubes import bounded
+from analyzer.reductions.together import Together, added, events_of
 from analyzer.tables import small
 from analyzer.tables.declare import ID
 from analyzer.tables.small import Rows
@@ -70,8 +71,8 @@ BATCH_EVENTS = 120_000
 CONVERSATION_EVENTS = 8
 #: so many events of the time series alone, of few columns, take the memory of one event
 SERIES_PER_EVENT = 4
-#: what an event weighs in a batch
-WEIGHT = pl.when("series_only").then(1).otherwise(SERIES_PER_EVENT)
+#: what an event weighs in a batch; a description of a session may tell of hundreds of candidates, and each is a row
+WEIGHT = pl.when("series_only").then(1).otherwise(SERIES_PER_EVENT * (1 + pl.col("candidates")))
 #: rows of so many conversations are in memory, then all are laid aside, and their ids forgotten
 NAMED_CONVERSATIONS = 40_000
 #: one thread reduces while another one puts together what comes next: two batches would take twice the memory
@@ -185,10 +186,11 @@ def planned(known: Correlation) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Streams of some components, each row knowing its `component`, and the conversations of each."""
+    """Streams of some components, each row knowing its `component`, the conversations of each, and what is left out."""
 
     streams: Streams
     conversations: pl.DataFrame
+    left_out: Sequence[pl.DataFrame]
 
     def of(self, conversations: pl.DataFrame) -> _Batch:
         """Keep only the components of some conversations."""
@@ -196,7 +198,7 @@ class _Batch:
             frame.join(conversations, on="component", how="semi", maintain_order="left")
             for frame in (self.streams.events, self.streams.links)
         )
-        return _Batch(Streams(events, links), conversations)
+        return replace(self, streams=Streams(events, links), conversations=conversations)
 
 
 def _numbered(plan: Plan, events: pl.DataFrame) -> pl.DataFrame:
@@ -217,31 +219,46 @@ def _numbered(plan: Plan, events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _batch(plan: Plan, number: int, together: Together) -> _Batch:
+    """All that is in a batch; what beside its events is left out with others is not in it either."""
+    tubes, conversations = (
+        some.filter(pl.col("batch") == number).drop("batch") for some in (plan.tubes, plan.conversations)
+    )
+    events = together.events()
+    left_out = events_of(together.left_out)
+    links = plan.links.join(tubes, on="tube_id", maintain_order="left").join(
+        left_out, on="component", how="left", maintain_order="left"
+    )
+    if len(left_out):
+        links = links.join(events, on="tube_id", how="semi", maintain_order="left")
+        named = pl.concat([events.select("conversation_id"), links.select("conversation_id")])
+        conversations = conversations.join(named, on="conversation_id", how="semi", maintain_order="left")
+    return _Batch(Streams(events, links), conversations, together.left_out)
+
+
 def _batches(plan: Plan, chunks: Iterable[pl.DataFrame]) -> Iterator[_Batch]:
     """Split events that are placed into some that share no conversation and no tube, as soon as all have come."""
-    waiting: dict[int, list[pl.DataFrame]] = {}
+    waiting: dict[int, Together] = {}
     for events in chunks:
         rows = _numbered(plan, events)
         for mine in rows.partition_by("batch", maintain_order=True):
-            waiting.setdefault(mine["batch"][0], []).append(mine.drop("batch"))
+            waiting.setdefault(mine["batch"][0], Together()).add(mine.drop("batch"))
         # while batches are reduced, they alone are needed
         del rows
         if events.is_empty():
             continue
         reached = events["seq"][-1]
         for number in sorted(number for number in waiting if plan.last[number] <= reached):
-            tubes, conversations = (
-                some.filter(pl.col("batch") == number).drop("batch") for some in (plan.tubes, plan.conversations)
-            )
-            links = plan.links.join(tubes, on="tube_id", maintain_order="left")
-            yield _Batch(Streams(pl.concat(waiting.pop(number), rechunk=True), links), conversations)
+            yield _batch(plan, number, waiting.pop(number))
 
 
 def _spelled(batch: _Batch, sources: Sources) -> tuple[Streams, pl.DataFrame | None, pl.DataFrame]:
     """The streams of a batch, the sessions of the relay that are joined to it, and its conversations, ids as words."""
     ids, of_links = ("tube_id", "conversation_id"), ("tube_id", "conversation_id", "other_id")
     events, links = batch.streams.events, batch.streams.links
-    words = sources.words.near(events, *events.select(ids), *links.select(of_links))
+    wanted = (*events.select(ids), *links.select(of_links))
+    # what is told may have been named by events that are left out
+    words = sources.words.anywhere(*wanted) if batch.left_out else sources.words.near(events, *wanted)
     streams = Streams(spelled(events, words, *ids), spelled(links, words, *of_links).sort("conversation_id", "tube_id"))
     relayed = sources.relay
     if relayed is not None:
@@ -253,12 +270,14 @@ def _spelled(batch: _Batch, sources: Sources) -> tuple[Streams, pl.DataFrame | N
 class Rebuilt:
     """Tables rebuilt, but for the rows of conversations that say what they said before (`kept`).
 
-    `changed` is how many conversations do not; the fingerprints are a table like the others.
+    `changed` is how many conversations do not; the fingerprints are a table like the others. `left_out` is what no table
+    tells of, changed or not (`together.added`).
     """
 
     tables: tuple[Rows, ...]
     kept: pl.Series
     changed: int
+    left_out: pl.DataFrame
 
 
 def reduce(
@@ -276,6 +295,7 @@ def reduce(
     tables = {table.name: Rows(table, folder) for table in written}
     code, known_before = unchanged.code(), unchanged.known(before)
     kept = [pl.Series("conversation_id", [], NUMBER)]
+    left_out: list[pl.DataFrame] = []
     rebuilt = 0
 
     def one(batch: _Batch) -> dict[str, pl.DataFrame]:
@@ -298,6 +318,7 @@ def reduce(
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[dict[str, pl.DataFrame]]] = []
         for batch in _batches(plan, chunks):
+            left_out += batch.left_out
             told = unchanged.fingerprints(batch.streams, sources.content, sources.relay, code)
             named = batch.conversations.join(told, on="component")
             same = unchanged.same(named, known_before)
@@ -318,7 +339,7 @@ def reduce(
             take(running.pop(0).result())
     if any(rows.runs for rows in tables.values()):
         small.lay_all_aside(tables.values())
-    return Rebuilt(tuple(tables.values()), unchanged.words(before, pl.concat(kept)), rebuilt)
+    return Rebuilt(tuple(tables.values()), unchanged.words(before, pl.concat(kept)), rebuilt, added(left_out))
 
 
 def _series(rows: pl.DataFrame, whole: Whole) -> Iterator[pl.DataFrame]:

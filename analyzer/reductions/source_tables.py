@@ -35,7 +35,9 @@ def resolutions(entries: Collection[Entry]) -> pl.DataFrame:
 def refusals_table(entries: Collection[Entry]) -> pl.DataFrame:
     """Build the table of refusals."""
     # versions before this table did not note them
-    return refused((entry["row"]["name"], entry.get("refusals", ())) for entry in entries)
+    return refused(
+        (entry["row"]["name"], [*entry.get("refusals", ()), *entry.get("left_out", ())]) for entry in entries
+    )
 
 
 def coverage_table(entries: Collection[Entry]) -> pl.DataFrame:

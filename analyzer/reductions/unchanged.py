@@ -45,7 +45,9 @@ def _summed(rows: pl.DataFrame, said: pl.Expr) -> pl.DataFrame:
 def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | None, code: str) -> pl.DataFrame:
     """Fingerprint of each component of a batch: `component`, `fingerprint`. `code` is what rebuilds it."""
     events = batch.events.select("component", "part", *_PLACED, *_IDS).join(content, on="part", how="left")
-    links = batch.links.select("component", "restarted", *_IDS, "other_id", pl.col("link_method").cast(pl.String))
+    links = batch.links.select(
+        "component", "restarted", "left_out", *_IDS, "other_id", pl.col("link_method").cast(pl.String)
+    )
     # of a tube that writes two logs it matters which of them stands first
     parts = events.select("component", "part", "digest").unique()
     order = parts.with_columns(pl.col("part").rank("dense").over("component"))

@@ -41,6 +41,11 @@ class Entries(MutableMapping[str, Entry]):
         """Whether both know the same of a source."""
         return self._texts.get(identity) == other._texts.get(identity)
 
+    def having(self, key: str) -> set[str]:
+        """Identities of those that may have a key."""
+        named = json.dumps(key).encode()
+        return {one for one, text in self._texts.items() if named in text}
+
     def __getitem__(self, identity: str) -> Entry:
         entry: Entry = json.loads(self._texts[identity])
         return entry
@@ -76,3 +81,11 @@ def note_duplicates(entries: MutableMapping[str, Entry], found: Iterable[tuple[s
         if entry["row"].get("duplicates") != counts[identity]:
             entry["row"]["duplicates"] = counts[identity]
             entries[identity] = entry
+
+
+def note_left_out(entries: Entries, found: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Enter what of each source no table tells of: `found` has rows of `refusals` for its identity, if any."""
+    for identity in entries.having("left_out") | found.keys():
+        entry = entries[identity]
+        entry["left_out"] = found.get(identity, [])
+        entries[identity] = {key: value for key, value in entry.items() if key != "left_out" or value}

@@ -18,7 +18,7 @@ import polars as pl
 from analyzer.tables.declare import ID, Table
 
 #: rows of all tables that are kept in memory until some are laid aside, and rows that are merged at a time
-HELD_ROWS = 250_000
+HELD_ROWS = 200_000
 MERGED_ROWS = 100_000
 #: a run is read in groups of so many rows, of which a range of conversations is a part
 RUN_GROUP_ROWS = 5_000

@@ -99,8 +99,8 @@ def duplicates(parts: Sequence[Part]) -> dict[int, pl.Series]:
 def _outline(parts: Sequence[Part], bundle: Sequence[int], left_out: Mapping[int, pl.Series]) -> pl.DataFrame:
     """What correlation needs of the events of some parts; what is `left_out`, and mere repetitions, are not among them.
 
-    Beside `NEEDED`: whether a row is `in_series` or `series_only`, whether it names no tube but what a tube can be told by
-    (`by_name`), and how many `candidates` it tells of; `part`, a place in the parts, and `at`, a row in its file.
+    Beside `NEEDED`: whether a row is `in_series` or `series_only`, whether it names no tube but what a tube can be told
+    by (`by_name`), how many `candidates` it tells of, its `part`, a place in the parts, and `at`, a row in its file.
     """
     series = (name for names in COURSE.values() for name in names)
     columns = list(dict.fromkeys((*NEEDED, *READ, "sdp_candidates", *series)))

@@ -40,8 +40,10 @@ DOCKER_PIECE_BYTES = (16 << 10) - 4
 #: journald cuts a line of a stream at so many bytes (LineMax of journald.conf), and then takes blanks off its ends
 JOURNALD_PIECE_BYTES, JOURNALD_BLANKS = 48 << 10, 16
 #: terminals of framings that tell whose a line is, and the keys of docker's json-file and of journalctl -o json
-_WHOSE = frozenset({"STREAM", "HOSTNAME", "IDENTIFIER"})
+_WHOSE = frozenset({"STREAM", "HOSTNAME", "IDENTIFIER", "LOGSTREAM", "POD", "FILE"})
 _DOCKER_STREAM, _JOURNALD_STREAM = ("stream",), ("_HOSTNAME", "SYSLOG_IDENTIFIER", "_PID")
+#: a line has no more framings than these
+MOST_FRAMINGS = 2
 #: how any header with a time begins; few lines that go on with a message do
 _BEGINS_WITH_TIME = r"^\[?[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:"
 
@@ -187,13 +189,18 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
             size = inner.str.len_bytes()
             cut = fields["matched"] & size.is_between(JOURNALD_PIECE_BYTES - JOURNALD_BLANKS, JOURNALD_PIECE_BYTES)
     inner = inner.zip_with(inner.is_not_null(), text)
-    return frame.with_columns(text=inner, wrap_ts=ts, open=cut.fill_null(False))
+    # what is nearer to the line knows better
+    before = frame["wrap_ts"] if "wrap_ts" in frame.columns else ts
+    cut = cut.fill_null(False) | (frame["open"] if "open" in frame.columns else False)
+    return frame.with_columns(text=inner, wrap_ts=ts.zip_with(ts.is_not_null(), before), open=cut)
 
 
 @cache
-def _whose(name: str) -> str:
-    """The pattern of a framing's header, with a group for each part that tells whose the line is."""
+def _whose(name: str) -> str | None:
+    """The pattern of a framing's header, with a group for each part that tells whose the line is, if any does."""
     parts = []
+    if not any(isinstance(item, Skip) and item.terminal in _WHOSE for item in _by_name()[name].sequence):
+        return None
     for item in _by_name()[name].sequence[:-1]:
         match item:
             case Literal(text):
@@ -205,16 +212,24 @@ def _whose(name: str) -> str:
     return f"^{''.join(parts)}"
 
 
-def streams(name: str, text: pl.Series) -> pl.Series:
-    """Whose each line of a framing is, blank where it is not said: one that was cut goes on in the next of the same."""
+def _streams(name: str, text: pl.Series) -> list[pl.Series]:
+    """What one framing says of whose each line is."""
     if name != "docker_json":
-        groups = text.str.extract_groups(_whose(name)).struct.unnest()
-        return groups.select(pl.concat_str(pl.all(), separator=" ").fill_null("")).to_series()
+        pattern = _whose(name)
+        return text.str.extract_groups(pattern).struct.unnest().get_columns() if pattern else []
     stream = json_value(text, _DOCKER_STREAM)
-    if stream.null_count() < len(text):
-        return stream.fill_null("")
-    parts = pl.DataFrame({key: json_value(text, (key,)) for key in _JOURNALD_STREAM})
-    return parts.select(pl.concat_str(pl.all().fill_null(""), separator=" ").str.strip_chars()).to_series()
+    named = [stream] if stream.null_count() < len(text) else [json_value(text, (key,)) for key in _JOURNALD_STREAM]
+    return [one.fill_null("") for one in named]
+
+
+def streams(framed: Iterable[tuple[str, pl.Series]]) -> pl.Series:
+    """Whose each line is, blank where it is not said, by framings from the outside in, and the lines that each framed.
+
+    A line that was cut goes on in the next one of the same.
+    """
+    said = [one.rename(str(place)) for place, one in enumerate(told for one in framed for told in _streams(*one))]
+    together = pl.concat_str(pl.all(), separator=" ").fill_null("").str.strip_chars()
+    return pl.DataFrame(said).select(together).to_series()
 
 
 @cache
@@ -242,17 +257,40 @@ def _votes(text: pl.Series) -> dict[str, int]:
     return votes
 
 
-def detect(text: pl.Series) -> Dialect:
-    """Tell the dialect of a source by vote over its lines: the reading that makes the most of them records."""
-    layers: list[tuple[tuple[str, ...], pl.Series]] = [((), text)]
+def _framings(outer: tuple[str, ...], text: pl.Series) -> list[tuple[tuple[str, ...], pl.Series]]:
+    """What framings leave of lines that other framings were taken off, with all of them.
+
+    Of a line that is not framed so nothing is left: it has no say, lest the few of a log that look framed decide.
+    """
+    names = [name for name, count in _fitting(text, wraps).items() if count]
     if text.str.starts_with("{").any() and json_value(text, JSON_LINE_KEYS).is_not_null().any():
-        layers.append((("docker_json",), unwrapped("docker_json", pl.DataFrame({"text": text}), "UTC")["text"]))
-    layers += [
-        ((name,), unwrapped(name, pl.DataFrame({"text": text}), "UTC")["text"])
-        for name, count in _fitting(text, wraps).items()
-        if count
-    ]
-    return _elected(tuple((outer, name, count) for outer, inner in layers for name, count in _votes(inner).items()))
+        names.insert(0, "docker_json")
+    inner = [unwrapped(name, pl.DataFrame({"text": text}), "UTC")["text"] for name in names]
+    return [((*outer, name), one.set(one == text, "")) for name, one in zip(names, inner, strict=True)]
+
+
+def detect(text: pl.Series) -> Dialect:
+    """Tell the dialect of a source by vote over its lines: the reading that makes the most of them records.
+
+    Framings, and then framings of framings, are looked for where less leaves most lines unread.
+    """
+    readings: list[tuple[tuple[str, ...], pl.Series]] = [((), text)]
+    votes = _ballots(readings)
+    for _ in range(MOST_FRAMINGS):
+        if _is_read(max(count for _, _, count in votes), len(text)):
+            break
+        readings = [further for outer, inner in readings for further in _framings(outer, inner)]
+        votes += _ballots(readings)
+    return _elected(tuple(votes))
+
+
+def _is_read(records: int, lines: int) -> bool:
+    """Whether no other reading can make more of some lines records."""
+    return 2 * records >= lines
+
+
+def _ballots(readings: Iterable[tuple[tuple[str, ...], pl.Series]]) -> list[tuple[tuple[str, ...], str, int]]:
+    return [(outer, name, count) for outer, inner in readings for name, count in _votes(inner).items()]
 
 
 @lru_cache(maxsize=1024)
@@ -267,19 +305,17 @@ def _elected(votes: tuple[tuple[tuple[str, ...], str, int], ...]) -> Dialect:
 def detect_plain(lines: pl.DataFrame) -> dict[int, Dialect]:
     """Tell the dialects of several sources at once, whose lines are `text`, `of` the number of a source.
 
-    Those that may be framed, or JSON, and those of no dialect are left out.
+    Those that may be framed, or JSON, and those of which most lines are no records are left out.
     """
     asked = lines.select(
         "of", "text", plain=tracing.uncoloured(lines["text"]), json=pl.col("text").str.starts_with("{")
     )
-    counts = asked.group_by("of").agg(pl.col("json").any(), *_counts(dialects), *_counts(wraps))
-    outer = {kind.name for kind in wraps()}
+    counts = asked.group_by("of").agg(pl.col("json").any(), *_counts(dialects), count=pl.len())
     found: dict[int, Dialect] = {}
     for row in counts.iter_rows(named=True):
-        of, framed = row.pop("of"), row.pop("json") or any(row[name] for name in outer)
-        elected = _elected(tuple(((), name, count) for name, count in row.items() if name not in outer))
-        if elected.record is not None and not framed:
-            found[of] = elected
+        of, json, count = row.pop("of"), row.pop("json"), row.pop("count")
+        if not json and _is_read(max(row.values()), count):
+            found[of] = _elected(tuple(((), name, count) for name, count in row.items()))
     return found
 
 

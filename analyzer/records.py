@@ -52,12 +52,12 @@ def _headers(frame: pl.DataFrame, dialect: Dialect, zone: str, opened: Collectio
 
     Lines are in the order of `_resumed`.
     """
-    frame = frame.with_columns(open=pl.lit(False))
+    frame, outer = frame.with_columns(open=pl.lit(False)), []
     for name in dialect.wraps:
-        outer = frame["text"]
+        outer.append((name, frame["text"]))
         frame = unwrapped(name, frame, zone)
-        if opened or frame["open"].any():
-            frame = frame.with_columns(stream=streams(name, outer))
+    if opened or frame["open"].any():
+        frame = frame.with_columns(stream=streams(outer))
     frame = _resumed(frame, opened)
     if dialect.record == tracing.DIALECT:
         frame = frame.with_columns(text=tracing.uncoloured(frame["text"]))

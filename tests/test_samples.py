@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from random import Random
 
 import polars as pl
 import pytest
 
+from analyzer.dialects import detect
 from analyzer.grammar import dialects, grammar, shipped, wraps
 from analyzer.grammar.pattern import Choice, EventKind, captures
 from analyzer.grammar.printer import render, sample_values, texts_of
@@ -80,18 +82,29 @@ def test_noise_is_taken(target: str) -> None:
         assert read is not None, line
 
 
-@pytest.mark.parametrize("layouts", [dialects(), wraps()], ids=["record", "wrap"])
-def test_layout_samples_are_of_one_layout(layouts: tuple[EventKind, ...]) -> None:
-    for kind in layouts:
+def by_plan(layouts: Iterable[EventKind], sample: str) -> list[str]:
+    line = pl.Series([sample])
+    return [kind.name for kind in layouts if line.str.contains(message_regex(kind.sequence).text).any()]
+
+
+def by_reference(layouts: Iterable[EventKind], sample: str) -> list[str]:
+    return [kind.name for kind in layouts if parse_as("prefix", kind.name, sample, "dynamic_complete")]
+
+
+def test_layout_samples_are_of_one_layout() -> None:
+    for kind in dialects():
         assert kind.samples, kind.name
         for sample in kind.samples:
-            line = pl.Series([sample])
-            found = [other.name for other in layouts if line.str.contains(message_regex(other.sequence).text).any()]
-            assert found == [kind.name], sample
-            by_reference = [
-                other.name for other in layouts if parse_as("prefix", other.name, sample, "dynamic_complete")
-            ]
-            assert by_reference == found, sample
+            assert by_plan(dialects(), sample) == [kind.name], sample
+            assert by_reference(dialects(), sample) == [kind.name], sample
+
+
+def test_framings_are_told_by_what_they_leave() -> None:
+    for kind in wraps():
+        assert kind.samples, kind.name
+        for sample in kind.samples:
+            assert detect(pl.Series([sample])).name == f"{kind.name}/bare", sample
+            assert by_reference(wraps(), sample) == by_plan(wraps(), sample), sample
 
 
 @pytest.mark.parametrize("kind", kinds("candidate"), ids=_name)

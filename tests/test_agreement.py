@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -9,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import analyzer
 from analyzer.pipeline import ingest
 from analyzer.reductions import agreement
 from analyzer.reductions.artefacts import HELD_UP, REQUEST_REPEATED
 from analyzer.reductions.leg_names import CLIENT, END_TO_END, GATEWAY
+from tests.datasets import summaries
 from tests.strategies import ROOT
 
-LOSSY = ROOT / "fixtures" / "cases" / "lossy"
+CASES = ROOT / "fixtures" / "cases"
+LOSSY = CASES / "lossy"
 SESSION = "yA7mOOa0h_UNVhbtpGf1BQ"
 #: the quickest pings, and by how much what is shown may exceed them: the network's own jitter
 TRUE = {CLIENT: 30.4, GATEWAY: 60.4, END_TO_END: 90.8}
@@ -85,3 +89,16 @@ def test_a_leg_is_at_most_what_the_others_leave(
     if single and client is not None and gateway is not None:
         expected[END_TO_END] = client + gateway + agreement.FORWARDED_MS
     assert most == pytest.approx(expected)
+
+
+# -- two relays --------------------------------------------------------------------------------------------------------
+
+
+def test_a_summary_says_where_the_two_legs_do_not_meet(tmp_path: Path) -> None:
+    ingest([str(CASES / "two_relays")], tmp_path / "m")
+    shown = summaries(analyzer.open(tmp_path / "m"))
+    remark = re.compile(r"the two legs are ([0-9.]+) ms or more short of end to end")
+    said = {name[:6]: remark.findall(text) for name, text in shown.items()}
+    # end to end there are 144.5 + 186.5 ms, and 28.5 + 186.5 ms and the way between the relays
+    assert {name for name, short in said.items() if short} == {"dTFg_T", "WmydPn"}
+    assert all(90 < float(short) < 331 - 28.5 - 70.5 for (short,) in filter(None, said.values()))

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tables",
     },
     "catalogue": {"events", "grammar", "reductions", "tables"},
-    "stored": {"addresses", "catalogue", "events", "reductions", "tables"},
+    "stored": {"addresses", "catalogue", "events", "reductions", "refusals", "tables"},
     "pipeline": {
         "accounts",
         "addresses",

@@ -19,6 +19,8 @@ CLIENT, RELAY, GATEWAY = "client", "KRelay", "gateway"
 BACKENDS = {"guacd": "gateway_to_guacd", "target": "gateway_to_target"}
 TAKEN, UNTAKEN = "─", "┄"
 INDENT = "  "
+#: what forwarding may take of end to end: two legs that are shorter by more than this do not meet
+MOST_BETWEEN_MS = 20.0
 
 
 def _value(legs: Mapping[str, Any], name: str) -> str:
@@ -80,6 +82,17 @@ def relay_width(legs: Mapping[str, Any]) -> int:
     return width(_relay(legs, TAKEN, plain)[0]) - len(INDENT)
 
 
+def _short(legs: Mapping[str, Any]) -> float:
+    """What the two legs of a path through the relay lack of end to end at least, ms; 0 where that is not known."""
+    whole, *parts = (
+        legs.get(name) for name in ("end_to_end_low_ms", "client_to_krelay_high_ms", "krelay_to_gateway_high_ms")
+    )
+    known = [value for value in parts if value is not None]
+    if not legs.get("uses_relay") or whole is None or len(known) < len(parts):
+        return 0.0
+    return float(whole - sum(known))
+
+
 def draw(legs: Mapping[str, Any], paint: Paint, *, connected: bool | None = True) -> list[str]:
     """Draw the way the traffic took first, then what else was measured."""
     backends = _backends(legs)
@@ -99,6 +112,9 @@ def draw(legs: Mapping[str, Any], paint: Paint, *, connected: bool | None = True
         remark = "measured while candidates were gathered; the traffic did not pass here"
         return [*whole, *forked, "", *_relay(legs, UNTAKEN, paint), INDENT + paint(remark, "dim")]
     lines = [*_relay(legs, TAKEN, paint, beyond), *whole, *forked]
+    if (short := _short(legs)) > MOST_BETWEEN_MS:
+        remark = f"the two legs are {number(short, 'ms')} or more short of end to end: they lead to different relays"
+        lines.append(INDENT + paint(remark, "yellow"))
     if measured and legs.get("uses_relay") is None:
         remark = "measured while candidates were gathered; no connection came of it"
         if connected is not False:

@@ -33,8 +33,10 @@ JSON_KEYS: dict[str, tuple[str, ...]] = {
 }
 #: times that a framing in JSON may have
 _JSON_TIMES = ("ZONEDTIME", "ZONEDSECOND", "ASCTIME", "SECONDTIME")
-#: the same for framings that keep a whole line: docker's json-file, journalctl -o json
-JSON_LINE_KEYS = ("log", "MESSAGE")
+#: the same for framings that keep a whole line: docker's json-file and journalctl -o json, which may cut it
+JSON_PIECE_KEYS = ("log", "MESSAGE")
+#: and Elastic's shippers, Google's and Amazon's exports, Loki
+JSON_LINE_KEYS = (*JSON_PIECE_KEYS, "message", "textPayload", "@message", "line")
 #: Docker cuts a line into pieces of 16 KiB, and only the last one keeps the line end; a character may be cut, too.
 DOCKER_PIECE_BYTES = (16 << 10) - 4
 #: journald cuts a line of a stream at so many bytes (LineMax of journald.conf), and then takes blanks off its ends
@@ -176,7 +178,8 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
     cut = pl.Series([False]).new_from_index(0, len(text))
     if name == "docker_json":
         whole = json_value(text, JSON_LINE_KEYS)
-        cut = (whole.str.len_bytes() >= DOCKER_PIECE_BYTES) & ~whole.str.ends_with("\n")
+        piece = json_value(text, JSON_PIECE_KEYS)
+        cut = (piece.str.len_bytes() >= DOCKER_PIECE_BYTES) & ~piece.str.ends_with("\n")
         inner = whole.str.strip_suffix("\n").str.strip_suffix("\r")
         ts = _any_time(json_value(text, JSON_KEYS["ts"]), zone)
     else:
@@ -253,7 +256,9 @@ def _fitting(text: pl.Series, of: Callable[[], Iterable[EventKind]]) -> dict[str
 def _votes(text: pl.Series) -> dict[str, int]:
     votes = _fitting(text, dialects)
     if text.str.starts_with("{").any():
-        votes["json"] = int((json_value(text, JSON_KEYS["message"]).is_not_null()).sum())
+        said, named = (json_value(text, JSON_KEYS[name]).is_not_null() for name in ("message", "target"))
+        # without a logger the message may be a whole line, and is nothing else of use
+        votes["json"] = max(int((said & named).sum()), int(said.any()))
     return votes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,10 @@ def at(number: int) -> str:
     return ZONED.format(*divmod(number * 1000, 1_000_000))
 
 
+def as_json(key: str, **more: str) -> Frame:
+    return lambda number, line: json.dumps({"@timestamp": f"{at(number)}Z", **more, key: line.rstrip("\r\n")}) + "\n"
+
+
 FRAMES: dict[str, Frame] = {
     "timestamped": lambda number, line: f"{at(number)}123Z {line}",
     "syslog_iso": lambda number, line: f"{at(number)}+00:00 gw-1 gateway[42]: {line}",
@@ -47,6 +52,13 @@ FRAMES: dict[str, Frame] = {
     "grep/cri": lambda number, line: f"/var/log/pods/0.log:{at(number)}123Z stderr F {line}",
     "grep_lines/journald_short": lambda number, line: f"{number}:Nov 22 13:19:35 gw-1 gateway[42]: {line}",
     "quoted/compose": lambda number, line: f"> gateway-1  | {line}",
+}
+#: a whole line in an object: shippers, exports
+OBJECTS: dict[str, Frame] = {
+    "filebeat": as_json("message", stream="stderr"),
+    "google": as_json("textPayload", severity="DEFAULT"),
+    "cloudwatch": as_json("@message"),
+    "loki": as_json("line"),
 }
 
 
@@ -70,6 +82,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_framing_changes_nothing(name: str, plain: Path, tmp_path: Path) -> None:
     ingest(framed(tmp_path / "logs", FRAMES[name]), tmp_path / "m")
     assert set(pl.read_parquet(tmp_path / "m" / "sources")["dialect"]) == {f"{name}/std"}
+    for table in TABLES:
+        assert pl.read_parquet(tmp_path / "m" / table).equals(pl.read_parquet(plain / table)), table
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_an_object_around_a_line_changes_nothing(name: str, plain: Path, tmp_path: Path) -> None:
+    ingest(framed(tmp_path / "logs", OBJECTS[name]), tmp_path / "m")
+    assert set(pl.read_parquet(tmp_path / "m" / "sources")["dialect"]) == {"docker_json/std"}
     for table in TABLES:
         assert pl.read_parquet(tmp_path / "m" / table).equals(pl.read_parquet(plain / table)), table
 

@@ -43,44 +43,35 @@ def tables(out: Path) -> dict[str, pl.DataFrame]:
     return {path.name: pl.read_parquet(path) for path in sorted(out.iterdir()) if not path.name.startswith("_")}
 
 
-def reach(rows: list[Row], most: int) -> list[int]:
-    """The first of some events that weigh no more."""
+def reach(rows: list[Row], most: int) -> list[Row]:
+    """The first of some events that weigh no more, tubes and conversations as their log names them first."""
     weight, seen, taken = 0, set(), []
     for row in rows:
         weight += 1 + row["candidates"]
         for name, own in (("tube_id", "TUBE_EVENTS"), ("conversation_id", "CONVERSATION_EVENTS")):
-            if row[name] is not None and (name, row[name]) not in seen:
+            key = (row["scope"], name, row[name])
+            if row[name] is not None and key not in seen:
                 weight += BOUNDS[own]
-            seen.add((name, row[name]))
+            seen.add(key)
         if weight > most:
             break
-        taken.append(row["seq"])
+        taken.append(row)
     return taken
 
 
-def ends(rows: list[Row], most: int) -> list[Row]:
-    if _weight(rows) <= most:
-        return rows
-    stay = {*reach(rows, most // 2), *reach(rows[::-1], most // 2)}
-    return [row for row in rows if row["seq"] in stay]
-
-
-def _weight(rows: list[Row]) -> int:
-    tubes, conversations = ({row[name] for row in rows} - {None} for name in ("tube_id", "conversation_id"))
-    own: int = sum(1 + row["candidates"] for row in rows)
-    return own + len(tubes) * BOUNDS["TUBE_EVENTS"] + len(conversations) * BOUNDS["CONVERSATION_EVENTS"]
-
-
-def left(rows: list[Row]) -> list[int]:
-    """What stays of the events of one component, by the words of the bounds, event by event."""
-    logs = [ends([row for row in rows if row["scope"] == scope], BOUNDS["MOST_EVENTS"]) for scope in (0, 1, 2)]
-    spare, most = BOUNDS["MOST_EVENTS"], BOUNDS["MOST_EVENTS"]
-    for place, weight in enumerate(sorted(weights := [_weight(log) for log in logs if log])):
-        if weight > spare // (len(weights) - place):
-            most = spare // (len(weights) - place)
-            break
-        spare -= weight
-    return sorted(row["seq"] for log in logs for row in ends(log, most))
+def left(rows: list[Row], share: int) -> list[int]:
+    """What stays of one component, values that are in no need of a bound among it, by the words of the bounds."""
+    events = [row for row in rows if not row["series_only"]]
+    kept, ends = [], {}
+    for scope in (0, 1, 2):
+        own = [row for row in events if row["scope"] == scope]
+        first = reach(own, share)
+        kept += first
+        ends[scope] = own[len(first)]["seq"] if len(first) < len(own) else 10**6
+    in_order = sorted(kept, key=lambda row: int(row["seq"]))
+    all_told = reach(in_order, BOUNDS["MOST_EVENTS"])
+    end = in_order[len(all_told)]["seq"] if len(all_told) < len(in_order) else 10**6
+    return [row["seq"] for row in rows if row["seq"] < min(ends[row["scope"]], end)]
 
 
 ROWS = st.lists(
@@ -97,9 +88,9 @@ ROWS = st.lists(
 
 
 @settings(deadline=None, max_examples=150)
-@given(ROWS, st.sets(st.integers(0, 200)), st.sampled_from([1, 40, 1000]))
+@given(ROWS, st.sets(st.integers(0, 200)), st.sampled_from([1, 40, 1000]), st.sampled_from([0, 20, 35]))
 def test_what_is_left_out_is_the_same_however_events_come(
-    drawn: list[tuple[int, int, bool, int, int | None, int | None]], cuts: set[int], looked_at: int
+    drawn: list[tuple[int, int, bool, int, int | None, int | None]], cuts: set[int], looked_at: int, share: int
 ) -> None:
     rows = [
         {
@@ -122,53 +113,81 @@ def test_what_is_left_out_is_the_same_however_events_come(
     borders = [0, *sorted(cut for cut in cuts if cut < len(rows)), len(rows)]
     with pytest.MonkeyPatch.context() as patch:
         bounded(patch, **BOUNDS, LOOKED_AT=looked_at)
-        mine = Together()
+        mine = Together({1: share} if share else {})
         for begin, end in pairwise(borders):
             mine.add(events[begin:end])
         kept = mine.events()
     assert kept["seq"].is_sorted()
     for component in (1, 2):
         of = [row for row in rows if row["component"] == component]
-        values = [row for row in of if row["series_only"]]
         stay = kept.filter(pl.col("component") == component)
-        assert stay.filter(~pl.col("series_only"))["seq"].to_list() == left(
-            [row for row in of if not row["series_only"]]
-        )
-        assert len(stay.filter("series_only")) == min(len(values), BOUNDS["MOST_VALUES"])
+        expected = left(of, share if share and component == 1 else BOUNDS["MOST_EVENTS"])
+        told = [row["seq"] for row in of if not row["series_only"] and row["seq"] in expected]
+        assert stay.filter(~pl.col("series_only"))["seq"].to_list() == told
+        values = len(expected) - len(told)
+        assert len(stay.filter("series_only")) == min(values, BOUNDS["MOST_VALUES"])
         out = [frame.filter(pl.col("component") == component) for frame in mine.left_out]
         assert sum(frame["lines"].sum() for frame in out) == len(of) - len(stay)
+        gone = [row for row in of if not row["series_only"] and row["seq"] not in told]
+        assert mine.cut >= {row["tube_id"] for row in gone} - {None}
 
 
-def test_beginning_end_and_totals_are_those_of_all_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@given(st.lists(st.integers(1, 500_000), min_size=1, max_size=400))
+def test_shares_of_logs_are_within_the_bound(weights: list[int]) -> None:
+    each = together.share(weights)
+    taken = sum(min(weight, each) for weight in weights)
+    if each > together.LEAST_SHARE:
+        assert taken <= together.MOST_EVENTS
+        # nothing is left out that would fit
+        assert sum(weights) <= together.MOST_EVENTS or taken > together.MOST_EVENTS - len(weights)
+
+
+def test_what_is_told_is_what_shorter_logs_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given_logs = logs(tmp_path / "logs", DAYS)
     ingest(given_logs, tmp_path / "all")
-    bounded(monkeypatch, MOST_EVENTS=900, MOST_VALUES=30)
+    bounded(monkeypatch, MOST_EVENTS=600, LEAST_SHARE=100)
     done = ingest(given_logs, tmp_path / "few")
     every, few = tables(tmp_path / "all"), tables(tmp_path / "few")
-    (whole,), (row,) = every["conversations"].to_dicts(), few["conversations"].to_dicts()
-    assert (whole.pop("left_out"), row["left_out"] > 100) == (0, True)
-    # the same tube counts from zero every day, which only all of its events tell
-    totals = [f"{what}_{way}" for what in ("bytes", "messages") for way in ("sent", "received")]
-    assert all(row.pop(name) and whole.pop(name) is None for name in totals)
-    assert {name: value for name, value in row.items() if name != "left_out"} == whole
     # all of it stands in `events`, and what no other table tells of in `refusals`
     assert few["events"].equals(every["events"])
     assert not len(every["refusals"])
-    told = few["refusals"].to_dicts()
-    assert {(one["source"], one["reason"]) for one in told} == {
-        (f"{side}.log", f"too_many_{what}") for side in ("client", "gateway") for what in ("events", "values")
+    told = {one["source"]: one for one in few["refusals"].to_dicts()}
+    assert {(name, one["reason"]) for name, one in told.items()} == {
+        (f"{side}.log", "too_many_events") for side in ("client", "gateway")
     }
-    assert sum(one["lines"] for one in told if one["reason"] == "too_many_events") == row["left_out"]
+    (row,) = few["conversations"].to_dicts()
+    assert sum(one["lines"] for one in told.values()) == row["left_out"] > 100
     assert done.refusals.sort(pl.all()).equals(few["refusals"].sort(pl.all()))
-    for one in told:
-        lines = few["events"].filter(pl.col("source") == one["source"])["line"]
-        # whole days in the middle; values are taken from everywhere
-        assert lines.min() < one["line"] < one["last_line"] < lines.max()
-        assert one["lines"] <= lines.is_between(one["line"], one["last_line"]).sum()
-    assert 0 < len(few["samples"]) < len(every["samples"])
+    (tmp_path / "cut").mkdir()
+    for name, one in told.items():
+        lines = (tmp_path / "logs" / name).read_bytes().splitlines(keepends=True)
+        assert few["events"].filter(pl.col("source") == name)["line"].max() == one["last_line"]
+        (tmp_path / "cut" / name).write_bytes(b"".join(lines[: one["line"] - 1]))
+    monkeypatch.undo()
+    ingest([str(path) for path in sorted((tmp_path / "cut").iterdir())], tmp_path / "short")
+    short = tables(tmp_path / "short")
+    assert short["conversations"].to_dicts() == [row | {"left_out": 0}]
+    for name in ("ice_stats", "connection_legs", "leg_measurements", "links", "states", "generations", "channels"):
+        assert few[name].equals(short[name]), name
     shown = summaries(analyzer.open(tmp_path / "few"))[CONVERSATION]
-    assert f"left out  {row['left_out']:,} events between its first and its last" in shown
+    assert f"left out {row['left_out']:,} events behind these, which are too many" in " ".join(shown.split())
     assert "left out" not in summaries(analyzer.open(tmp_path / "all"))[CONVERSATION]
+
+
+def test_values_are_thinned_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_logs = logs(tmp_path / "logs", DAYS)
+    ingest(given_logs, tmp_path / "all")
+    bounded(monkeypatch, MOST_VALUES=10)
+    ingest(given_logs, tmp_path / "few")
+    every, few = tables(tmp_path / "all"), tables(tmp_path / "few")
+    assert {one["reason"] for one in few["refusals"].to_dicts()} == {"too_many_values"}
+    for name in every.keys() - {"refusals", "samples"}:
+        assert few[name].equals(every[name]), name
+    key = ["tube_id", "metric", "channel"]
+    assert 0 < len(few["samples"]) < len(every["samples"])
+    # where a counter starts anew stays, on either side
+    runs = [found["samples"].group_by(key).agg(pl.col("run").max()).sort(key) for found in (every, few)]
+    assert runs[0].equals(runs[1])
 
 
 def test_it_is_the_same_whether_a_log_grew_or_came_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +198,7 @@ def test_it_is_the_same_whether_a_log_grew_or_came_as_a_whole(tmp_path: Path, mo
             assert not len(pl.read_parquet(tmp_path / "grown" / "refusals"))
     ingest(logs(tmp_path / "logs", DAYS), tmp_path / "whole")
     grown, whole = tables(tmp_path / "grown"), tables(tmp_path / "whole")
-    assert len(whole["refusals"]) == 4
+    assert set(whole["refusals"]["reason"]) == {"too_many_events", "too_many_values"}
     for name, rows in whole.items():
         assert grown[name].equals(rows), name
     # nothing is rebuilt of what is the same, and nothing forgotten

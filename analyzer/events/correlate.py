@@ -35,12 +35,13 @@ class Streams:
     """Events with `seq`, their order, their place (`PLACE`) and their `scope`; and the links between their ids.
 
     `links`: conversation_id, tube_id, link_method, order; whether another process began behind the tube's last line
-    (`restarted`); the conversation's name in the tube's own log, where that is another one (`other_id`); and how many
-    events are too many to be there (`left_out`; null for none).
+    (`restarted`); and the conversation's name in the tube's own log, where that is another one (`other_id`).
+    `left_out`: for each conversation how many events of it, and of what shares a tube with it, are not there.
     """
 
     events: pl.DataFrame
     links: pl.DataFrame
+    left_out: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)

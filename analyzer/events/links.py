@@ -40,6 +40,8 @@ LINK_METHODS = tuple(name for name, _, _ in LINK_FAMILIES)
 METHOD = pl.Enum(LINK_METHODS)
 _TOLD = "; ".join(f"{name}: {told}" for name, told, _ in LINK_FAMILIES)
 LINK_DOC = f"Strongest evidence that this tube carries this conversation, the strongest first: {_TOLD}."
+#: a line ties a tube to a conversation by an id, by a label or by its place
+WAYS = 3
 _RANK = {name: rank for rank, name in enumerate(LINK_METHODS)}
 _FAMILY = {kind: _RANK[name] for name, _, kinds in LINK_FAMILIES for kind in kinds}
 #: lines of the collector, which keeps counts by conversation, that name the tube it now keeps them of
@@ -151,10 +153,14 @@ def _named_together(events: pl.DataFrame, adjacent: pl.DataFrame) -> pl.DataFram
     )
     ways = [by_id, by_label, by_place]
     ordered = [
-        rows.select(*_PAIR, "rank", order=pl.col("seq").cast(pl.UInt64) * len(ways) + way)
-        for way, rows in enumerate(ways)
+        rows.select(*_PAIR, "rank", order=pl.col("seq").cast(pl.UInt64) * WAYS + way) for way, rows in enumerate(ways)
     ]
     return _best(pl.concat(ordered))
+
+
+def first_tied(order: pl.Expr) -> pl.Expr:
+    """`seq` of the first line that ties a tube to a conversation, from the `order` of their link."""
+    return order // WAYS
 
 
 def _best(pairs: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 Half of a debug log is statistics written every few seconds. A repetition says nothing new: of a run of equal values the
 first and the last stay, so that times do. Of a cumulative counter the facts need only the value before it starts anew,
-which is the total; what else changed is marked `series_only`, for the time series alone.
+which is the total, and the first one then; what else changed is marked `series_only`, for the time series alone.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def thin(events: pl.DataFrame, series: Mapping[str, Sequence[str]], *apart: str)
 
     # one counter may start anew while the other grows
     grown = (pl.col(name).is_null() | (pl.col(name).shift(-1) >= pl.col(name)).fill_null(False) for name in _COUNTED)
-    grows = goes_on & pl.all_horizontal(grown)
+    fell = pl.any_horizontal((pl.col(name).shift() > pl.col(name)).fill_null(False) for name in _COUNTED)
+    grows = goes_on & pl.all_horizontal(grown) & ~(follows & fell)
     told = runs.select(
         "at", spared=~pl.col("ties") & pl.when("repeated").then(same("said")).otherwise(grows), still=same("course")
     )

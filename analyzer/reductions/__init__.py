@@ -12,6 +12,7 @@ import polars as pl
 
 from analyzer.events.correlate import Correlation, Streams, renamed
 from analyzer.events.ids import NUMBER
+from analyzer.events.links import first_tied
 from analyzer.events.portions import PORTION_ROWS, in_portions, near
 from analyzer.reductions import (
     candidate_pairs,
@@ -37,6 +38,7 @@ from analyzer.reductions import (
     turn_attempts,
     unchanged,
 )
+from analyzer.reductions import together as bounds
 from analyzer.reductions.facts import COLUMNS, gather
 from analyzer.reductions.goodbyes import without_goodbyes
 from analyzer.reductions.one_log import of_one_log, untied
@@ -125,6 +127,8 @@ class Plan:
     conversations: pl.DataFrame
     #: `seq` behind which no event of a batch follows, by its number
     last: dict[int, int]
+    #: of each component beyond the bound, how much of it each log may have
+    shares: dict[int, int]
 
 
 def _once(rows: pl.DataFrame, key: str) -> pl.DataFrame:
@@ -181,7 +185,22 @@ def planned(known: Correlation) -> Plan:
         _matched(told, number, "component"),
         _matched(conversations, number, "component"),
         dict(last.iter_rows()),
+        _shares(extents),
     )
+
+
+def _shares(extents: pl.DataFrame) -> dict[int, int]:
+    """How much of each component beyond the bound each log may have."""
+    # anything else that comes with an event is found when all of them have come
+    own = pl.col("weight").sum() // SERIES_PER_EVENT + pl.col("tube_id").drop_nulls().n_unique() * bounds.TUBE_EVENTS
+
+    def heavy(some: pl.DataFrame) -> pl.DataFrame:
+        logs = some.group_by("component", "scope").agg(weight=own)
+        return logs.filter(pl.col("weight").sum().over("component") > bounds.MOST_EVENTS)
+
+    found = in_portions(extents, pl.col("component"), heavy)
+    weights = found.group_by("component").agg("weight")
+    return {component: bounds.share(own) for component, own in weights.rows()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,19 +239,26 @@ def _numbered(plan: Plan, events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _batch(plan: Plan, number: int, together: Together) -> _Batch:
-    """All that is in a batch; what beside its events is left out with others is not in it either."""
+    """All that is in a batch; what is tied to it only by events that are left out is left out, too."""
     tubes, conversations = (
         some.filter(pl.col("batch") == number).drop("batch") for some in (plan.tubes, plan.conversations)
     )
     events = together.events()
-    left_out = events_of(together.left_out)
-    links = plan.links.join(tubes, on="tube_id", maintain_order="left").join(
-        left_out, on="component", how="left", maintain_order="left"
-    )
-    if len(left_out):
-        links = links.join(events, on="tube_id", how="semi", maintain_order="left")
+    links = plan.links.join(tubes, on="tube_id", maintain_order="left")
+    if together.cut:
+        last = events.group_by("tube_id").agg(last=pl.col("seq").max())
+        # what another process did behind the end of what is told says nothing of it
+        told = ~pl.col("tube_id").is_in(list(together.cut))
+        links = (
+            links.join(last, on="tube_id", maintain_order="left")
+            .filter(first_tied(pl.col("order")) <= pl.col("last"))
+            .with_columns(pl.col("restarted") & told)
+            .drop("last")
+        )
         named = pl.concat([events.select("conversation_id"), links.select("conversation_id")])
         conversations = conversations.join(named, on="conversation_id", how="semi", maintain_order="left")
+    counted = events_of(together.left_out)
+    conversations = conversations.join(counted, on="component", how="left", maintain_order="left")
     return _Batch(Streams(events, links), conversations, together.left_out)
 
 
@@ -242,7 +268,7 @@ def _batches(plan: Plan, chunks: Iterable[pl.DataFrame]) -> Iterator[_Batch]:
     for events in chunks:
         rows = _numbered(plan, events)
         for mine in rows.partition_by("batch", maintain_order=True):
-            waiting.setdefault(mine["batch"][0], Together()).add(mine.drop("batch"))
+            waiting.setdefault(mine["batch"][0], Together(plan.shares)).add(mine.drop("batch"))
         # while batches are reduced, they alone are needed
         del rows
         if events.is_empty():
@@ -302,7 +328,7 @@ def reduce(
         streams, relayed, changed = _spelled(batch, sources)
         events = sources.whole(streams.events.filter(~pl.col("series_only")), COLUMNS)
         both = of_one_log(events, streams.links)
-        told = Streams(untied(events, both), streams.links)
+        told = Streams(untied(events, both), streams.links, changed.select("conversation_id", "left_out"))
         del events
         series = _series(untied(streams.events.filter("in_series"), both), sources.whole)
         reduced = _reduce(told, series, sources.resolution, relayed)
@@ -319,7 +345,8 @@ def reduce(
         running: list[Future[dict[str, pl.DataFrame]]] = []
         for batch in _batches(plan, chunks):
             left_out += batch.left_out
-            told = unchanged.fingerprints(batch.streams, sources.content, sources.relay, code)
+            left = events_of(batch.left_out)
+            told = unchanged.fingerprints(batch.streams, left, sources.content, sources.relay, code)
             named = batch.conversations.join(told, on="component")
             same = unchanged.same(named, known_before)
             kept.append(same["conversation_id"])

@@ -64,7 +64,7 @@ CONVERSATIONS = Table(
         Metric("messages_received", pl.Int64(),
                "Messages the client received (the gateway sent, where only its log is there, or counted longer), the library's own included: the sum of its rows in channels.",
                _passed("messages", "received", "sent"), "{message}", ("bytes_sent_counted", "bytes_received_counted", "channel_stats_reported")),
-        Column("left_out", pl.Int64(), "Events of its tubes, and of what shares one of them, that no other column or table tells of, since they are too many: neither the first nor the last (see `refusals`).", "{record}"),
+        Column("left_out", pl.Int64(), "Events of it, and of what shares a tube with it, that are too many: all that stand behind them in their log are told by `events` and `refusals` alone, here and elsewhere as if the log ended there.", "{record}"),
     ),
     sort=("conversation_id",),
 )  # fmt: skip
@@ -120,7 +120,7 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame, reasons:
     """
     named = spans(facts, offsets)
     linked = (
-        facts.streams.links.select("conversation_id", "tube_id", "other_id", "left_out")
+        facts.streams.links.select("conversation_id", "tube_id", "other_id")
         .join(reasons, on=["conversation_id", "tube_id"], how="left")
         .join(facts.ends, on=["conversation_id", "tube_id"], how="left")
         .join(facts.tubes, on="tube_id")
@@ -140,7 +140,6 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame, reasons:
         ).any(),
         any_lost=(pl.col("lost") & pl.col("own_seq").is_null()).any(),
         any_never=pl.col("never").any(),
-        left_out=pl.col("left_out").max(),
         close_reason=_first_reason(),
     )
     rows = (
@@ -151,7 +150,9 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame, reasons:
         .with_columns(
             pl.col("any_connected", "any_failed", "any_closed", "any_lost", "any_never").fill_null(False),
             pl.col("sides", "tube_ids", "other_ids").fill_null([]),
-            pl.col("left_out").fill_null(0),
         )
     )
+    beyond = facts.streams.left_out
+    rows = rows.with_columns(left_out=0) if beyond is None else rows.join(beyond, on="conversation_id", how="left")
+    rows = rows.with_columns(pl.col("left_out").fill_null(0))
     return CONVERSATIONS.select(rows)

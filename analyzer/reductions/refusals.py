@@ -20,7 +20,7 @@ REFUSALS = Table(
         Column("line", pl.Int64(), "First physical line, from 1; null where it is no line's."),
         Column("last_line", pl.Int64(), "Last physical line. Of one reason a source has 1,000 rows; the last of them stands for all further lines, and has fewer `lines` than lie between."),
         Column("offset", pl.Int64(), "Where the first line, or what is missing, begins in the decompressed bytes; null where that is not known.", unit="By"),
-        Column("lines", pl.Int64(), "Whole lines that were refused.", unit="{line}"),
+        Column("lines", pl.Int64(), "Whole lines that were refused; of `too_many_events` and `too_many_values` the events.", unit="{line}"),
         Column("bytes", pl.Int64(), "Decompressed bytes that were refused; null where they are not counted.", unit="By"),
         Column("records", pl.Int64(), "Rejected records among them.", unit="{record}"),
     ),

@@ -1,22 +1,23 @@
 """A bound on what is reduced together: a conversation, and all that shares a tube with it, is in memory as a whole.
 
-No session of weeks comes near it; a log that says a million things of one conversation does. Of the events in each log
-those in the middle are left out, so that beginnings, ends and totals stay true; of the values that are for time series
-alone, some of those between others. Both have their rows in `refusals`.
+No session of weeks comes near it; a log that says a million things of one conversation does. It is told of what each log
+says first, as of a log that ends there. Of values that are for time series alone some between others are left out. Both
+have their rows in `refusals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
-#: what belongs together weighs no more than so many events: of each log the first ones, and as much of the last ones;
-#: each of their candidates weighs as much as another one
+#: what belongs together weighs no more than so many events; each of their candidates weighs as much as another one
 MOST_EVENTS = 300_000
 #: a tube, and a conversation, have rows in every table: each weighs as so many events beside its own
 TUBE_EVENTS, CONVERSATION_EVENTS = 20, 8
+#: so much is told of each log, as long as all of them together are within the bound
+LEAST_SHARE = 1_000
 #: so many values of its time series beside those: a counter that is told every second has them in three days
 MOST_VALUES = 250_000
 #: events of a batch are looked at whenever there are so many of them, and when all have come
@@ -26,48 +27,46 @@ _TURN, _CIRCLE = 2_654_435_769, 1 << 32
 _VALUE = pl.col("series_only")
 #: what decides of an event
 _LOOKED_AT = ("component", "scope", "series_only", "candidates", "at", "seq", "tube_id", "conversation_id")
-#: why either is left out
-_REASON = pl.when(_VALUE).then(pl.lit("too_many_values")).otherwise(pl.lit("too_many_events"))
 #: what is left out: the part, the rows of it that it lies between, and how much it is
 LEFT_OUT = pl.Schema(dict.fromkeys(("component", "part", "first", "last", "lines"), pl.UInt32) | {"reason": pl.String})
 
 
-def _weights(begins: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
-    """What each event weighs, with its candidates, and the tubes and conversations that begin with it."""
-    own = (("tube_id", TUBE_EVENTS), ("conversation_id", CONVERSATION_EVENTS))
-    more = (pl.when(begins(pl.col(name)) & pl.col(name).is_not_null()).then(weight) for name, weight in own)
-    return pl.sum_horizontal(pl.lit(1, pl.Int64), "candidates", *more)
-
-
-def _weighed(events: pl.DataFrame) -> pl.DataFrame:
-    """What events of each component and log (`scope`) weigh: `component`, `scope`, `weight`, `values`."""
-    tubes, conversations = (
-        pl.col(name).filter(~_VALUE).drop_nulls().n_unique() for name in ("tube_id", "conversation_id")
-    )
-    own = (1 + pl.col("candidates").cast(pl.Int64)).filter(~_VALUE).sum()
-    weight = own + tubes * TUBE_EVENTS + conversations * CONVERSATION_EVENTS
-    return events.group_by("component", "scope").agg(weight=weight, values=_VALUE.sum())
-
-
-def _share(weights: Sequence[int]) -> int:
-    """How much of what belongs together each log may have, so that all of them have no more than is allowed."""
+def share(weights: Sequence[int]) -> int:
+    """How much of what belongs together each log may have, by what it has, so that all of them are within the bound."""
     left = MOST_EVENTS
     for place, weight in enumerate(sorted(weights)):
-        share = left // (len(weights) - place)
-        if weight > share:
-            return share
+        each = left // (len(weights) - place)
+        if weight > each:
+            return max(each, LEAST_SHARE)
         left -= weight
     return MOST_EVENTS
 
 
-def _first(told: pl.DataFrame, most: int) -> pl.Series:
-    """Tell which events are the first ones that weigh no more."""
-    return told.select(_weights(pl.Expr.is_first_distinct).cum_sum() <= most).to_series()
+def _weights() -> pl.Expr:
+    """What each event weighs, with its candidates, and the tubes and conversations that its log names with it first."""
+    own = (("tube_id", TUBE_EVENTS), ("conversation_id", CONVERSATION_EVENTS))
+    more = (
+        pl.when((pl.col(name).is_first_distinct() & pl.col(name).is_not_null()).over("scope")).then(weight)
+        for name, weight in own
+    )
+    return pl.sum_horizontal(pl.lit(1, pl.Int64), "candidates", *more)
 
 
-def _last(told: pl.DataFrame, most: int) -> pl.Series:
-    """Tell which events are the last ones that weigh no more."""
-    return told.select(_weights(pl.Expr.is_last_distinct).cum_sum(reverse=True) <= most).to_series()
+def _heavy(events: pl.DataFrame) -> pl.DataFrame:
+    """What events of each component weigh, and how many values it has: `component`, `weight`, `values`."""
+    tubes, conversations = (pl.col(name).filter(~_VALUE).drop_nulls() for name in ("tube_id", "conversation_id"))
+    own = (1 + pl.col("candidates").cast(pl.Int64)).filter(~_VALUE).sum()
+    weight = own + tubes.n_unique() * TUBE_EVENTS + conversations.n_unique() * CONVERSATION_EVENTS
+    of_logs = events.group_by("component", "scope").agg(weight=weight, values=_VALUE.sum())
+    return of_logs.group_by("component").agg(pl.col("weight", "values").sum())
+
+
+def _between(values: pl.DataFrame) -> pl.Series:
+    """Rows of one component's values that are too many: those that stay lie evenly between them."""
+    if len(values) <= MOST_VALUES:
+        return values["index"].clear()
+    turned = values["at"].cast(pl.UInt64) * _TURN % _CIRCLE
+    return values["index"].filter(turned > turned.sort()[MOST_VALUES - 1])
 
 
 def added(left_out: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -85,72 +84,68 @@ def events_of(left_out: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 @dataclass(slots=True)
 class Together:
-    """Events of one batch as they come; `left_out` is as `LEFT_OUT`."""
+    """Events of one batch as they come, in order; `left_out` is as `LEFT_OUT`.
 
+    `shares` has, for each component that is beyond the bound, how much of it each log may have.
+    """
+
+    shares: Mapping[int, int]
     left_out: list[pl.DataFrame] = field(default_factory=list)
+    #: tubes that are not told to their end
+    cut: set[int] = field(default_factory=set)
     _frames: list[pl.DataFrame] = field(default_factory=list)
     _rows: int = 0
-    #: of a component in a log that has too much of it, `seq` of the last of its first events
-    _heads: dict[tuple[int, int], int] = field(default_factory=dict)
+    #: of a component in a log, or in all of them, `seq` from which on it is left out
+    _ends: dict[tuple[int, int | None], int] = field(default_factory=dict)
 
     def add(self, events: pl.DataFrame) -> None:
         """Take some more."""
         self._frames.append(events)
         self._rows += len(events)
         if self._rows > LOOKED_AT:
-            self._look(self._beyond_one_log)
+            self._look()
 
     def events(self) -> pl.DataFrame:
         """All that are within the bounds."""
-        self._look(self._beyond_one_log)
-        self._look(_beyond_all_logs)
+        self._look()
         return pl.concat(self._frames, rechunk=True)
 
-    def _look(self, beyond: Callable[[pl.DataFrame], list[pl.Series]]) -> None:
-        """Leave out rows that are beyond a bound."""
+    def _look(self) -> None:
+        """Leave out what is beyond: early or late, it is the same."""
         events = pl.concat(self._frames)
-        stays = pl.Series([True]).new_from_index(0, len(events))
-        for rows in beyond(events.select(_LOOKED_AT).with_row_index()):
-            stays = stays.scatter(rows, False)
-        out = events.filter(~stays)
-        if len(out):
-            place = {"first": pl.col("at").min(), "last": pl.col("at").max(), "lines": pl.len()}
-            told = out.group_by("component", "part", reason=_REASON).agg(**place)
-            self.left_out.append(told.select(LEFT_OUT.names()).cast(LEFT_OUT))
-            self._frames = [events.filter(stays)]
-            self._rows = len(self._frames[0])
+        looked_at = events.select(_LOOKED_AT).with_row_index()
+        reason = pl.Series([None], dtype=pl.String).new_from_index(0, len(events))
+        found = _heavy(looked_at)
+        heavy = {*self.shares, *(component for component, _ in self._ends)}
+        for component in found.filter((pl.col("weight") > MOST_EVENTS) | pl.col("component").is_in(heavy))["component"]:
+            mine = looked_at.filter(pl.col("component") == component)
+            reason = reason.scatter(self._behind(component, mine), "too_many_events")
+        for component in found.filter(pl.col("values") > MOST_VALUES)["component"]:
+            values = looked_at.filter(_VALUE & reason.is_null(), pl.col("component") == component)
+            reason = reason.scatter(_between(values), "too_many_values")
+        if reason.null_count() == len(events):
+            return
+        told = events.with_columns(reason.alias("reason")).filter(reason.is_not_null())
+        place = {"first": pl.col("at").min(), "last": pl.col("at").max(), "lines": pl.len()}
+        out = told.group_by("component", "part", "reason").agg(**place)
+        self.left_out.append(out.select(LEFT_OUT.names()).cast(LEFT_OUT))
+        self.cut.update(told.filter(pl.col("reason") == "too_many_events")["tube_id"].drop_nulls().unique())
+        self._frames = [events.filter(reason.is_null())]
+        self._rows = len(self._frames[0])
 
-    def _beyond_one_log(self, events: pl.DataFrame) -> list[pl.Series]:
-        """Rows beyond the bound of all in one log, and values: early or late, these are the same."""
-        weighed = _weighed(events)
-        heavy = weighed.filter(pl.col("weight") > MOST_EVENTS).select("component", "scope").rows()
-        found = []
-        # what was too much stays so: a little more may fit once some of it is left out
-        for one in {*heavy, *self._heads}:
-            told = _told(events, *one)
-            first = _first(told, MOST_EVENTS // 2)
-            # where the first ones end does not move when others, from further behind, come to stand next to them
-            head = self._heads.setdefault(one, told["seq"][int(first.sum()) - 1])
-            found.append(told["index"].filter(~_last(told, MOST_EVENTS // 2) & (told["seq"] > head)))
-        counts = weighed.group_by("component").agg(pl.col("values").sum())
-        for component in counts.filter(pl.col("values") > MOST_VALUES)["component"]:
-            values = events.filter(_VALUE, pl.col("component") == component)
-            turned = values["at"].cast(pl.UInt64) * _TURN % _CIRCLE
-            found.append(values["index"].filter(turned > turned.sort()[MOST_VALUES - 1]))
-        return found
-
-
-def _told(events: pl.DataFrame, component: int, scope: int) -> pl.DataFrame:
-    return events.filter(~_VALUE, pl.col("component") == component, pl.col("scope") == scope)
-
-
-def _beyond_all_logs(events: pl.DataFrame) -> list[pl.Series]:
-    """Rows of components that several logs have too much of together."""
-    found = []
-    heavy = _weighed(events).filter(pl.col("weight").sum().over("component") > MOST_EVENTS)
-    for (component,), logs in heavy.group_by("component"):
-        share = _share(logs["weight"].to_list())
-        for scope in logs.filter(pl.col("weight") > share)["scope"]:
-            told = _told(events, component, scope)
-            found.append(told["index"].filter(~_first(told, share // 2) & ~_last(told, share // 2)))
-    return found
+    def _behind(self, component: int, mine: pl.DataFrame) -> pl.Series:
+        """Rows of a component that stand behind what is told of it: in their log, then in all of them."""
+        most = self.shares.get(component, MOST_EVENTS)
+        told = mine.filter(~_VALUE).with_columns(weight=_weights())
+        reached = pl.col("weight").cum_sum()
+        for scope, seq in told.filter(reached.over("scope") > most).group_by("scope").agg(pl.col("seq").min()).rows():
+            self._ends.setdefault((component, scope), seq)
+        ends = [(scope, seq) for (of, scope), seq in self._ends.items() if of == component and scope is not None]
+        known = pl.DataFrame(ends, schema={"scope": mine.schema["scope"], "end": pl.UInt64}, orient="row")
+        within = (pl.col("seq") < pl.col("end")).fill_null(True)
+        placed = mine.join(known, on="scope", how="left", maintain_order="left").with_columns(within=within)
+        rest = told.join(known, on="scope", how="left", maintain_order="left").filter(within)
+        if (key := (component, None)) not in self._ends and len(over := rest.filter(reached > MOST_EVENTS)):
+            self._ends[key] = over["seq"][0]
+        end = self._ends.get(key)
+        return placed.filter(~pl.col("within") | (pl.lit(False) if end is None else pl.col("seq") >= end))["index"]

@@ -42,12 +42,15 @@ def _summed(rows: pl.DataFrame, said: pl.Expr) -> pl.DataFrame:
     return pl.concat([rows.slice(first, PORTION_ROWS).group_by("component").agg(sums) for first in portions])
 
 
-def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | None, code: str) -> pl.DataFrame:
-    """Fingerprint of each component of a batch: `component`, `fingerprint`. `code` is what rebuilds it."""
+def fingerprints(
+    batch: Streams, left_out: pl.DataFrame, content: pl.DataFrame, relay: pl.DataFrame | None, code: str
+) -> pl.DataFrame:
+    """Fingerprint of each component of a batch: `component`, `fingerprint`. `code` is what rebuilds it.
+
+    `left_out` has how many of its events are not there (`together.events_of`).
+    """
     events = batch.events.select("component", "part", *_PLACED, *_IDS).join(content, on="part", how="left")
-    links = batch.links.select(
-        "component", "restarted", "left_out", *_IDS, "other_id", pl.col("link_method").cast(pl.String)
-    )
+    links = batch.links.select("component", "restarted", *_IDS, "other_id", pl.col("link_method").cast(pl.String))
     # of a tube that writes two logs it matters which of them stands first
     parts = events.select("component", "part", "digest").unique()
     order = parts.with_columns(pl.col("part").rank("dense").over("component"))
@@ -55,6 +58,7 @@ def fingerprints(batch: Streams, content: pl.DataFrame, relay: pl.DataFrame | No
         _summed(order, pl.struct(pl.exclude("component"))),
         _summed(events.select("component", "digest", "log", *_PLACED, *_IDS), pl.struct(pl.exclude("component"))),
         _summed(links, pl.struct(pl.exclude("component"))),
+        _summed(left_out, pl.struct(pl.exclude("component"))),
     ]
     if relay is not None:
         of_tubes = links.select("component", "tube_id").join(relay.drop("number", "scope"), on="tube_id")

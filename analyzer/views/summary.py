@@ -135,9 +135,7 @@ def _header(one: Conversation, paint: Paint) -> list[str]:
         ("rounds", _anew(one)),
     ]
     if row["left_out"]:
-        rows.append(
-            ("left out", f"{counted(row['left_out'], 'event')} between its first and its last: it has too many")
-        )
+        rows.append(("left out", f"{counted(row['left_out'], 'event')} behind these, which are too many"))
     rows = [(name, told) for name, told in rows if told]
     if row["other_ids"]:
         rows.insert(0, ("also", f"{', '.join(map(shown, row['other_ids']))} in the gateway's log"))

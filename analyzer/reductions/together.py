@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 #: what belongs together weighs no more than so many events; each of their candidates weighs as much as another one
-MOST_EVENTS = 300_000
+MOST_EVENTS = 200_000
 #: a tube, and a conversation, have rows in every table: each weighs as so many events beside its own
 TUBE_EVENTS, CONVERSATION_EVENTS = 20, 8
 #: so much is told of each log, as long as all of them together are within the bound
@@ -21,7 +21,7 @@ LEAST_SHARE = 1_000
 #: so many values of its time series beside those: a counter that is told every second has them in three days
 MOST_VALUES = 250_000
 #: events of a batch are looked at whenever there are so many of them, and when all have come
-LOOKED_AT = 1_000_000
+LOOKED_AT = 300_000
 #: the golden ratio: its multiples lie evenly in a circle of 2^32, however many of them are taken
 _TURN, _CIRCLE = 2_654_435_769, 1 << 32
 _VALUE = pl.col("series_only")

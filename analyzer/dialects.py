@@ -16,7 +16,7 @@ import polars as pl
 from analyzer import tracing
 from analyzer.errors import UsageError
 from analyzer.grammar import dialects, wraps
-from analyzer.grammar.pattern import Capture, EventKind, Literal, Skip, captures
+from analyzer.grammar.pattern import Capture, EventKind, Literal, Sequence, Skip, captures
 from analyzer.grammar.regex import escape, message_regex
 from analyzer.grammar.types import TIMESTAMP, TYPES
 from analyzer.headers import fields as header_fields
@@ -43,6 +43,8 @@ DOCKER_PIECE_BYTES = (16 << 10) - 4
 JOURNALD_PIECE_BYTES, JOURNALD_BLANKS = 48 << 10, 16
 #: terminals of framings that tell whose a line is, and the keys of docker's json-file and of journalctl -o json
 _WHOSE = frozenset({"STREAM", "HOSTNAME", "IDENTIFIER", "LOGSTREAM", "POD", "FILE"})
+#: and those of them that may be any text
+FREE = frozenset({"LOGSTREAM", "FILE"})
 _DOCKER_STREAM, _JOURNALD_STREAM = ("stream",), ("_HOSTNAME", "SYSLOG_IDENTIFIER", "_PID")
 #: a line has no more framings than these
 MOST_FRAMINGS = 2
@@ -94,6 +96,11 @@ def is_local(name: str) -> bool:
 @cache
 def _by_name() -> dict[str, EventKind]:
     return {kind.name: kind for kind in (*wraps(), *dialects())}
+
+
+def framing(name: str) -> Sequence:
+    """What a framing puts in front of a line."""
+    return _by_name()[name].sequence[:-1]
 
 
 def dialect_names() -> list[str]:
@@ -202,9 +209,9 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
 def _whose(name: str) -> str | None:
     """The pattern of a framing's header, with a group for each part that tells whose the line is, if any does."""
     parts = []
-    if not any(isinstance(item, Skip) and item.terminal in _WHOSE for item in _by_name()[name].sequence):
+    if not any(isinstance(item, Skip) and item.terminal in _WHOSE for item in framing(name)):
         return None
-    for item in _by_name()[name].sequence[:-1]:
+    for item in framing(name):
         match item:
             case Literal(text):
                 parts.append(escape(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,12 +101,27 @@ def test_a_copy_keeps_the_framing(name: str, plain: Path, tmp_path: Path) -> Non
     redact(given, tmp_path / "copy", addresses="raw")
     was, now = ((tmp_path / folder / "client.log").read_text().splitlines() for folder in ("logs", "copy"))
     assert len(was) == len(now)
+    # a name that may be any text is masked, all else in front of the line stays
+    names = re.compile(r"gateway/\S+|gateway\.log(?=:)|/var/log/pods/0\.log")
     head = FRAMES[name](1, "")
     assert was[0].startswith(head)
-    assert now[0].startswith(head)
+    assert now[0].startswith(names.sub("<*>", head))
     ingest([str(tmp_path / "copy" / f"{side}.log") for side in ("client", "gateway")], tmp_path / "m")
     for table in ("ice_stats", "connection_legs", "candidates"):
         assert pl.read_parquet(tmp_path / "m" / table).equals(pl.read_parquet(plain / table)), table
+
+
+@pytest.mark.parametrize("name", ["cloudwatch", "grep", "grep_places"])
+def test_a_secret_in_the_place_of_a_name_is_masked(name: str, tmp_path: Path) -> None:
+    (path, _) = framed(tmp_path / "logs", FRAMES[name])
+    text = Path(path).read_text().splitlines()
+    said = "Zu7-Quatsch"
+    text[5:5] = [f"{said}:hm", f"{said}:7:hm", f"2026-11-22T13:19:35.000000Z {said} hm"]
+    Path(path).write_text("\n".join(text) + "\n")
+    redact([path], tmp_path / "copy")
+    copy = (tmp_path / "copy" / "client.log").read_text()
+    assert len(copy.splitlines()) == len(text)
+    assert said not in copy
 
 
 @pytest.mark.parametrize("name", ["timestamped", "compose/timestamped", "grep/cri"])

@@ -6,11 +6,14 @@ A framing in JSON is written anew, with nothing but what it is read by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import polars as pl
 
 from analyzer import tracing
-from analyzer.dialects import JSON_KEYS, JSON_LINE_KEYS, Dialect, json_header, json_value, unwrapped
+from analyzer.dialects import FREE, JSON_KEYS, JSON_LINE_KEYS, Dialect, framing, json_header, json_value, unwrapped
+from analyzer.grammar.pattern import Capture, Literal, Skip
+from analyzer.grammar.regex import escape
 from analyzer.grammar.secret import MASK
 
 #: what of lines is read here
@@ -52,10 +55,26 @@ def _behind(before: pl.Series, inner: pl.Series, new: pl.Series) -> pl.Series:
     return frame.select(head + pl.col("new")).to_series()
 
 
+@cache
+def _free(name: str) -> tuple[str, str] | None:
+    """What finds the names in front of a framed line that may be any text, and what stands there instead."""
+    found, kept = [], []
+    for place, item in enumerate(framing(name), 1):
+        match item:
+            case Literal(text):
+                found.append(f"({escape(text)})")
+            case Skip(_, regex) | Capture(_, _, regex):
+                found.append(f"({regex})")
+        kept.append(MASK if isinstance(item, Skip) and item.terminal in FREE else f"${{{place}}}")
+    return (f"^{''.join(found)}", "".join(kept)) if MASK in kept else None
+
+
 def _rewrapped(name: str, text: pl.Series, inner: pl.Series, new: pl.Series) -> pl.Series:
     """Lines of a framing with another line inside."""
     if name != "docker_json":
-        return _behind(text, inner, new)
+        whole, free = _behind(text, inner, new), _free(name)
+        # any line may look as if it had such a name in front
+        return whole if free is None else whole.zip_with(text == inner, whole.str.replace(*free))
     framed = json_value(text, JSON_LINE_KEYS)
     keys = (("ts", JSON_KEYS["ts"]), ("", JSON_LINE_KEYS))
     written = _json_line(text, keys, new + pl.Series(["\n"]))

@@ -38,12 +38,12 @@ from analyzer.reductions import (
     turn_attempts,
     unchanged,
 )
-from analyzer.reductions import together as bounds
+from analyzer.reductions.components import components
 from analyzer.reductions.facts import COLUMNS, gather
 from analyzer.reductions.goodbyes import without_goodbyes
 from analyzer.reductions.one_log import of_one_log, untied
 from analyzer.reductions.shared_tubes import bounded
-from analyzer.reductions.together import Together, added, events_of
+from analyzer.reductions.together import Together, added, events_of, shares
 from analyzer.tables import small
 from analyzer.tables.declare import ID
 from analyzer.tables.small import Rows
@@ -98,23 +98,6 @@ class Sources:
     relay: pl.DataFrame | None
 
 
-def _components(links: pl.DataFrame) -> pl.DataFrame:
-    """Number what belongs together: conversations that share a tube, tubes that share a conversation."""
-
-    def spread(pairs: pl.DataFrame, key: str) -> pl.DataFrame:
-        least = pl.col("component").min().over(key)
-        return in_portions(pairs, pl.col(key), lambda some: some.with_columns(least))
-
-    found = links.select("conversation_id", "tube_id").with_row_index("component")
-    # numbers only ever become less
-    total = pl.col("component").cast(pl.UInt64).sum()
-    while True:
-        further = spread(spread(found, "tube_id"), "conversation_id")
-        if further.select(total).item() == found.select(total).item():
-            return found
-        found = further
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Which batch each tube and conversation is in, those that began together side by side, and where each batch ends."""
@@ -146,7 +129,7 @@ def planned(known: Correlation) -> Plan:
     component = pl.col("component")
     # what lines name together is reduced together, tied or not; a tube that no link ties is in no table
     tied = renamed(known.named, known.names).join(known.links, on="tube_id", how="semi")
-    linked = _components(
+    linked = components(
         in_portions(pl.concat([known.links.select(pair), tied.select(pair)]), pl.col("tube_id"), pl.DataFrame.unique)
     )
     tubes, conversations = (_once(linked.select(key, "component"), key) for key in ("tube_id", "conversation_id"))
@@ -185,22 +168,8 @@ def planned(known: Correlation) -> Plan:
         _matched(told, number, "component"),
         _matched(conversations, number, "component"),
         dict(last.iter_rows()),
-        _shares(extents),
+        shares(extents, SERIES_PER_EVENT),
     )
-
-
-def _shares(extents: pl.DataFrame) -> dict[int, int]:
-    """How much of each component beyond the bound each log may have."""
-    # anything else that comes with an event is found when all of them have come
-    own = pl.col("weight").sum() // SERIES_PER_EVENT + pl.col("tube_id").drop_nulls().n_unique() * bounds.TUBE_EVENTS
-
-    def heavy(some: pl.DataFrame) -> pl.DataFrame:
-        logs = some.group_by("component", "scope").agg(weight=own)
-        return logs.filter(pl.col("weight").sum().over("component") > bounds.MOST_EVENTS)
-
-    found = in_portions(extents, pl.col("component"), heavy)
-    weights = found.group_by("component").agg("weight")
-    return {component: bounds.share(own) for component, own in weights.rows()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from analyzer.events.portions import in_portions
+
 #: what belongs together weighs no more than so many events; each of their candidates weighs as much as another one
 MOST_EVENTS = 200_000
 #: a tube, and a conversation, have rows in every table: each weighs as so many events beside its own
@@ -40,6 +42,21 @@ def share(weights: Sequence[int]) -> int:
             return max(each, LEAST_SHARE)
         left -= weight
     return MOST_EVENTS
+
+
+def shares(extents: pl.DataFrame, per_event: int) -> dict[int, int]:
+    """How much of each component beyond the bound each log may have, as far as lines that name an id tell.
+
+    `extents` has the `weight` of the events of each tube in each log (`scope`), `per_event` what one of them weighs.
+    """
+    own = pl.col("weight").sum() // per_event + pl.col("tube_id").drop_nulls().n_unique() * TUBE_EVENTS
+
+    def heavy(some: pl.DataFrame) -> pl.DataFrame:
+        logs = some.group_by("component", "scope").agg(weight=own)
+        return logs.filter(pl.col("weight").sum().over("component") > MOST_EVENTS)
+
+    found = in_portions(extents, pl.col("component"), heavy)
+    return {component: share(weights) for component, weights in found.group_by("component").agg("weight").rows()}
 
 
 def _weights() -> pl.Expr:

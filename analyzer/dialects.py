@@ -16,8 +16,8 @@ import polars as pl
 from analyzer import tracing
 from analyzer.errors import UsageError
 from analyzer.grammar import dialects, wraps
-from analyzer.grammar.pattern import Capture, EventKind, Literal, Sequence, Skip, captures
-from analyzer.grammar.regex import escape, message_regex
+from analyzer.grammar.pattern import EventKind, Skip, captures
+from analyzer.grammar.regex import message_regex, prefix_regex
 from analyzer.grammar.types import TIMESTAMP, TYPES
 from analyzer.headers import fields as header_fields
 from analyzer.headers import in_zone
@@ -46,6 +46,8 @@ _WHOSE = frozenset({"STREAM", "HOSTNAME", "IDENTIFIER", "LOGSTREAM", "POD", "FIL
 #: and those of them that may be any text
 FREE = frozenset({"LOGSTREAM", "FILE"})
 _DOCKER_STREAM, _JOURNALD_STREAM = ("stream",), ("_HOSTNAME", "SYSLOG_IDENTIFIER", "_PID")
+#: what only logs of the library, or of the relay, have
+_NAMED = "keeper_pam_webrtc_rs|session [0-9]+: "
 #: a line has no more framings than these
 MOST_FRAMINGS = 2
 #: how any header with a time begins; few lines that go on with a message do
@@ -98,9 +100,13 @@ def _by_name() -> dict[str, EventKind]:
     return {kind.name: kind for kind in (*wraps(), *dialects())}
 
 
-def framing(name: str) -> Sequence:
-    """What a framing puts in front of a line."""
-    return _by_name()[name].sequence[:-1]
+@cache
+def framing(name: str) -> tuple[tuple[str, str], ...]:
+    """The parts that a framing puts in front of a line: the terminal, blank for text, and the pattern of each."""
+    return tuple(
+        (item.terminal if isinstance(item, Skip) else "", prefix_regex((item,)).removeprefix("^"))
+        for item in _by_name()[name].sequence[:-1]
+    )
 
 
 def dialect_names() -> list[str]:
@@ -184,8 +190,8 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
     text = frame["text"]
     cut = pl.Series([False]).new_from_index(0, len(text))
     if name == "docker_json":
-        whole = json_value(text, JSON_LINE_KEYS)
         piece = json_value(text, JSON_PIECE_KEYS)
+        whole = piece if piece.null_count() == 0 else json_value(text, JSON_LINE_KEYS)
         cut = (piece.str.len_bytes() >= DOCKER_PIECE_BYTES) & ~piece.str.ends_with("\n")
         inner = whole.str.strip_suffix("\n").str.strip_suffix("\r")
         ts = _any_time(json_value(text, JSON_KEYS["ts"]), zone)
@@ -208,18 +214,8 @@ def unwrapped(name: str, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
 @cache
 def _whose(name: str) -> str | None:
     """The pattern of a framing's header, with a group for each part that tells whose the line is, if any does."""
-    parts = []
-    if not any(isinstance(item, Skip) and item.terminal in _WHOSE for item in framing(name)):
-        return None
-    for item in framing(name):
-        match item:
-            case Literal(text):
-                parts.append(escape(text))
-            case Skip(terminal, regex) if terminal in _WHOSE:
-                parts.append(f"({regex})")
-            case Skip(_, regex) | Capture(_, _, regex):
-                parts.append(f"(?:{regex})")
-    return f"^{''.join(parts)}"
+    parts = [f"({regex})" if terminal in _WHOSE else regex for terminal, regex in framing(name)]
+    return f"^{''.join(parts)}" if any(terminal in _WHOSE for terminal, _ in framing(name)) else None
 
 
 def _streams(name: str, text: pl.Series) -> list[pl.Series]:
@@ -281,23 +277,25 @@ def _framings(outer: tuple[str, ...], text: pl.Series) -> list[tuple[tuple[str, 
     return [((*outer, name), one.set(one == text, "")) for name, one in zip(names, inner, strict=True)]
 
 
-def detect(text: pl.Series) -> Dialect:
+def detect(text: pl.Series, *, anyway: bool = False) -> Dialect:
     """Tell the dialect of a source by vote over its lines: the reading that makes the most of them records.
 
-    Framings, and then framings of framings, are looked for where less leaves most lines unread.
+    Framings, and then framings of framings, are looked for where less leaves most lines unread; but the library has to
+    be named there, or a framing is looked for `anyway`: a log of another program may be in none of these for gigabytes.
     """
     readings: list[tuple[tuple[str, ...], pl.Series]] = [((), text)]
     votes = _ballots(readings)
     for _ in range(MOST_FRAMINGS):
-        if _is_read(max(count for _, _, count in votes), len(text)):
+        if _is_read(max(count for _, _, count in votes), len(text)) or not (anyway or text.str.contains(_NAMED).any()):
             break
         readings = [further for outer, inner in readings for further in _framings(outer, inner)]
         votes += _ballots(readings)
+        anyway = False
     return _elected(tuple(votes))
 
 
 def _is_read(records: int, lines: int) -> bool:
-    """Whether no other reading can make more of some lines records."""
+    """Whether most of some lines are records: what else is framed can be no more of them."""
     return 2 * records >= lines
 
 

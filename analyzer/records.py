@@ -232,7 +232,7 @@ def _with_headers(
     while block is not None:
         following = next(ahead, None)
         if chosen is None or chosen.record is None:
-            chosen = detect(block["text"].head(SAMPLE_LINES))
+            chosen = detect(block["text"].head(SAMPLE_LINES), anyway=chosen is None)
             if chosen.record is None:
                 chosen = detect(block["text"])
             if dialect:

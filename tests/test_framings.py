@@ -140,3 +140,16 @@ def test_a_log_without_a_framing_is_in_none(tmp_path: Path) -> None:
     ingest([str(tmp_path / "app.log")], tmp_path / "m")
     assert pl.read_parquet(tmp_path / "m" / "sources")["dialect"].to_list() == ["std"]
     assert len(pl.read_parquet(tmp_path / "m" / "events")) == 3
+
+
+@pytest.mark.parametrize("name", ["timestamped", "grep/cri"])
+def test_a_framing_is_found_where_the_library_begins(name: str, tmp_path: Path) -> None:
+    """Another program may fill blocks of the log before, in lines that are no records of any layout."""
+    said = "2026-11-22 13:19:35,251 DEBUG keeper_pam_webrtc_rs.tube: ICE gathering started (tube_id: tube-1)\n"
+    lines = [FRAMES[name](number, f"served request {number}\n") for number in range(60_000)] + [
+        FRAMES[name](1, said)
+    ] * 9
+    (tmp_path / "app.log").write_text("".join(lines))
+    ingest([str(tmp_path / "app.log")], tmp_path / "m")
+    (source,) = pl.read_parquet(tmp_path / "m" / "sources").to_dicts()
+    assert (source["dialect"], source["events"]) == (f"{name}/std", 9)

@@ -12,8 +12,6 @@ import polars as pl
 
 from analyzer import tracing
 from analyzer.dialects import FREE, JSON_KEYS, JSON_LINE_KEYS, Dialect, framing, json_header, json_value, unwrapped
-from analyzer.grammar.pattern import Capture, Literal, Skip
-from analyzer.grammar.regex import escape
 from analyzer.grammar.secret import MASK
 
 #: what of lines is read here
@@ -58,15 +56,11 @@ def _behind(before: pl.Series, inner: pl.Series, new: pl.Series) -> pl.Series:
 @cache
 def _free(name: str) -> tuple[str, str] | None:
     """What finds the names in front of a framed line that may be any text, and what stands there instead."""
-    found, kept = [], []
-    for place, item in enumerate(framing(name), 1):
-        match item:
-            case Literal(text):
-                found.append(f"({escape(text)})")
-            case Skip(_, regex) | Capture(_, _, regex):
-                found.append(f"({regex})")
-        kept.append(MASK if isinstance(item, Skip) and item.terminal in FREE else f"${{{place}}}")
-    return (f"^{''.join(found)}", "".join(kept)) if MASK in kept else None
+    parts = framing(name)
+    if not any(terminal in FREE for terminal, _ in parts):
+        return None
+    kept = (MASK if terminal in FREE else f"${{{place}}}" for place, (terminal, _) in enumerate(parts, 1))
+    return "^" + "".join(f"({regex})" for _, regex in parts), "".join(kept)
 
 
 def _rewrapped(name: str, text: pl.Series, inner: pl.Series, new: pl.Series) -> pl.Series:

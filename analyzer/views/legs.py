@@ -113,7 +113,8 @@ def draw(legs: Mapping[str, Any], paint: Paint, *, connected: bool | None = True
         return [*whole, *forked, "", *_relay(legs, UNTAKEN, paint), INDENT + paint(remark, "dim")]
     lines = [*_relay(legs, TAKEN, paint, beyond), *whole, *forked]
     if (short := _short(legs)) > MOST_BETWEEN_MS:
-        remark = f"the two legs are {number(short, 'ms')} or more short of end to end: they lead to different relays"
+        why = "they lead to different relays, or the way became longer"
+        remark = f"the two legs are {number(short, 'ms')} or more short of end to end: {why}"
         lines.append(INDENT + paint(remark, "yellow"))
     if measured and legs.get("uses_relay") is None:
         remark = "measured while candidates were gathered; no connection came of it"

@@ -28,6 +28,8 @@ ATTEMPTS = 3
 _PAUSE_SECONDS = 0.2
 #: so many of the nearest ids are named to somebody who mistyped one
 NEAREST = 3
+#: so many files that may be replaced are held open, of those that a process may have
+MOST_HELD = 200
 
 
 def _canonical(text: str) -> str:
@@ -145,18 +147,28 @@ class Dataset:
         return rows.row(0, named=True) if len(rows) else {}
 
 
+def _held(paths: Sequence[Path]) -> pl.LazyFrame:
+    """Rows of files that may be replaced: who has one open keeps what it was."""
+    with ExitStack() as files:
+        streams: list[IO[bytes]] = [files.enter_context(path.open("rb")) for path in paths]
+        rows: pl.LazyFrame = pl.scan_parquet(streams)
+        rows.collect_schema()
+    return rows
+
+
 def _read(out: Path, manifest: Manifest, table: Table) -> pl.LazyFrame:
     paths = [out / relative for relative in manifest.paths(table.name)]
     if not paths:
         return table.empty().lazy()
     if table is EVENTS:
-        # its files are never written twice, and may be many
-        return pl.scan_parquet(paths, glob=False)
-    # the others are replaced: who has one open keeps what it was
-    with ExitStack() as files:
-        streams: list[IO[bytes]] = [files.enter_context(path.open("rb")) for path in paths]
-        rows = pl.scan_parquet(streams)
-        known = rows.collect_schema()
+        # files of one source are never written twice, and may be many; those that are shared are replaced
+        shared = [path for path in paths if "members" in manifest.files[f"{table.name}/{path.name}"]]
+        held = shared if len(shared) <= MOST_HELD else []
+        apart = [path for path in paths if path not in set(held)]
+        scans = [*([pl.scan_parquet(apart, glob=False)] if apart else ()), *([_held(held)] if held else ())]
+        return pl.concat(scans)
+    rows = _held(paths)
+    known = rows.collect_schema()
     # a version before a column was there did not look for what it says
     return rows.with_columns(
         pl.lit(None, dtype).alias(name) for name, dtype in table.schema.items() if name not in known

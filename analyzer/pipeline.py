@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +21,7 @@ import pyarrow as pa
 
 from analyzer.accounts import Counted, added, counted, located, settled
 from analyzer.addresses import Policy
+from analyzer.admission import SMALL_BYTES, admitted
 from analyzer.catalogue import EVENTS
 from analyzer.dialects import Dialect, forced
 from analyzer.events.correlate import correlate, placed, tied
@@ -29,10 +29,9 @@ from analyzer.events.hidden import hidden_endpoints
 from analyzer.events.links import with_canonical_ids
 from analyzer.events.meetings import joined, meetings, unmet
 from analyzer.events.plan import extract, sift
-from analyzer.events.rotation import Part as Rotated
-from analyzer.events.rotation import placed as in_order
 from analyzer.inputs import discover, zones_for
 from analyzer.lines import BLOCK_BYTES, Trail, read, small, together
+from analyzer.parts import Part, stage, stored
 from analyzer.records import Border, split, split_small
 from analyzer.reductions import WEIGHT, Plan, Sources, planned, reduce, relay, relay_sessions, unchanged
 from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
@@ -48,11 +47,12 @@ from analyzer.reductions.source_tables import (
     unmatched_table,
 )
 from analyzer.reductions.unchanged import FINGERPRINTS
-from analyzer.sources import Source, admitted, recognise
-from analyzer.stored import Part, beyond, contents, duplicates, endpoints, held, outline, whole
+from analyzer.sources import Source, recognise
+from analyzer.stored import beyond, contents, duplicates, endpoints, held, outline, whole
 from analyzer.tables.address_policy import policy_of
 from analyzer.tables.dataset import SOLE, Commit, Staged, writing
 from analyzer.tables.entries import note_duplicates, note_left_out
+from analyzer.tables.slices import Slice
 from analyzer.tables.words import Words
 
 #: called with the decompressed bytes read since the last call
@@ -64,8 +64,7 @@ BATCH_BYTES = 18 << 20
 WORKERS = 1
 #: counts of so many batches are kept until they are added up
 MOST_COUNTS = 200
-#: sources of no more bytes are one block, and less than a batch; so many are read together
-SMALL_BYTES = 1 << 16
+#: so many small sources are read together: each is one block, and less than a batch
 MOST_SMALL = 500
 
 
@@ -95,22 +94,16 @@ class _Batch:
     """What records gave: their events, staged by source and part, their counts, and values that were refused."""
 
     counted: Counted
-    parts: tuple[tuple[str, int, Staged], ...] = ()
+    parts: tuple[tuple[str, int, tuple[Staged, Slice]], ...] = ()
     #: source, reason, line, offset, size
     refused: pl.DataFrame | None = None
 
 
-def _process(commit: Commit, policy: Policy, sifted: pl.DataFrame) -> _Batch:
+def _process(commit: Commit, policy: Policy, is_small: Callable[[str], bool], sifted: pl.DataFrame) -> _Batch:
     extracted = extract(sifted)
     events = with_canonical_ids(hidden_endpoints(extracted.events, policy))
     found = counted(extracted.fates, [located(events)])
-    # a part of a source lies in one piece, as it was read
-    places = events.select("source", "part").with_row_index("first").group_by("source", "part", maintain_order=True)
-    stored = events.drop("part")
-    parts = tuple(
-        (name, part, commit.stage_frame(EVENTS, stored[first : first + rows]))
-        for name, part, first, rows in places.agg(pl.col("first").first(), rows=pl.len()).rows()
-    )
+    parts = tuple(stage(commit, is_small, events))
     return _Batch(found, parts, extracted.refused)
 
 
@@ -141,17 +134,19 @@ def _portions(
     Parts of a source depend on nothing but the source, and so do the files of its events.
     """
     waiting: list[tuple[Source, bytes]] = []
+    taken = 0
     others: list[Source] = []
     for source in sources:
         alone = source.is_known or source.start or dialect
         text = None if alone else small(source.input, source.tally, SMALL_BYTES)
         if text is not None:
             waiting.append((source, text))
+            taken += len(text)
         elif not source.is_known:
             others.append(source)
-        if len(waiting) == MOST_SMALL or sum(len(text) for _, text in waiting) >= BLOCK_BYTES:
+        if len(waiting) == MOST_SMALL or taken >= BLOCK_BYTES:
             yield _left(_of_small(waiting, others, progress), None, count)
-            waiting = []
+            waiting, taken = [], 0
     if waiting:
         yield _left(_of_small(waiting, others, progress), None, count)
     yield from _by_blocks(others, dialect, progress, count)
@@ -169,6 +164,11 @@ def _of_small(texts: Sequence[tuple[Source, bytes]], others: list[Source], progr
             others.append(source)
     names = pl.Series([source.name for source, _ in texts], dtype=pl.String)
     return records.drop("of").with_columns(names.gather(records["of"]).alias("source"), part=pl.lit(0))
+
+
+def _is_small(source: Source) -> bool:
+    """Whether all of a source has been read, and that is little."""
+    return source.tally.size is not None and source.tally.size <= SMALL_BYTES
 
 
 def _by_blocks(
@@ -197,9 +197,9 @@ def _by_blocks(
         ):
             source.dialect = found
             placed = records.with_columns(source=pl.lit(source.name), part=pl.lit(part))
-            if source.tally.size is not None and source.tally.size <= SMALL_BYTES:
+            if _is_small(source):
                 few.append(placed)
-                taken += source.tally.size
+                taken += source.tally.bytes
             else:
                 waiting.append(_left(placed, (source.name, part), count))
             if _enough(waiting):
@@ -230,12 +230,14 @@ def _batched(portions: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(waiting)
 
 
-def _extracted(commit: Commit, policy: Policy, batches: Iterator[pl.DataFrame]) -> Iterator[_Batch]:
+def _extracted(
+    commit: Commit, policy: Policy, is_small: Callable[[str], bool], batches: Iterator[pl.DataFrame]
+) -> Iterator[_Batch]:
     """Run the plan over batches beside the reading, in order, never more than a few batches ahead."""
     with ThreadPoolExecutor(WORKERS) as pool:
         running: list[Future[_Batch]] = []
         for batch in batches:
-            running.append(pool.submit(_process, commit, policy, batch))
+            running.append(pool.submit(_process, commit, policy, is_small, batch))
             if len(running) > WORKERS:
                 yield running.pop(0).result()
         for future in running:
@@ -249,25 +251,6 @@ def _keep_readable(commit: Commit) -> None:
         commit.write(EVENTS, EVENTS.empty(), "none")
     elif nothing in commit.files:
         commit.remove(nothing)
-
-
-def _stored(commit: Commit) -> list[Part]:
-    """The files of events of all sources of the commit, in the order in which they were written."""
-    places = commit.places()
-    rows = {identity: entry["row"] for identity, entry in commit.sources.items() if entry["parts"]}
-    order = in_order(Rotated(one, row["name"], row["first_ts"], row["last_ts"]) for one, row in rows.items())
-    return [
-        Part(
-            places[part],
-            # events say something else where their times are finer
-            sha256(f"{commit.files[part]['sha256']} {rows[source.identity]['resolution_ms']}".encode()).hexdigest(),
-            commit.files[part]["rows"],
-            source.identity,
-            scope,
-        )
-        for source, scope in order
-        for _, part in sorted(commit.sources[source.identity]["parts"].items(), key=lambda one: int(one[0]))
-    ]
 
 
 def _correlated(
@@ -357,8 +340,9 @@ def ingest(
         entries = commit.sources.values()
         rebuilt = 0
         if commit.sources != commit.before.sources or not unchanged.is_of_now(commit.sole(FINGERPRINTS)):
+            parts = stored(commit)
             _keep_readable(commit)
-            rebuilt = _rebuilt(commit, _stored(commit), resolutions(entries))
+            rebuilt = _rebuilt(commit, parts, resolutions(entries))
             commit.write(SOURCES, sources_table(entries))
             commit.write(COVERAGE, coverage_table(entries))
             commit.write(UNMATCHED, unmatched_table(entries))
@@ -386,7 +370,7 @@ def _read_in(
     by_name = {source.name: source for source in sources if not source.is_known}
     done = [source.start.counted.named(source.name) for source in by_name.values() if source.start]
     portions = _portions(sources, layout, progress, lambda batch: done.append(batch.counted))
-    for batch in _extracted(commit, policy, _batched(portions)):
+    for batch in _extracted(commit, policy, lambda name: _is_small(by_name[name]), _batched(portions)):
         for name, part, staged in batch.parts:
             by_name[name].parts[part] = staged
         for name, reason, line, offset, size in batch.refused.rows() if batch.refused is not None else ():

@@ -1,4 +1,4 @@
-"""Inputs → sources: which of them the dataset knows, which have grown, and what it keeps of each.
+"""Inputs → sources: which of them the dataset knows, and which have grown.
 
 A source is its decompressed bytes up to their last line end: names, places and compression do not matter to what it
 holds. What stands behind that is the beginning of a line, which waits for its end. A source that has grown is read on
@@ -7,27 +7,20 @@ from a checkpoint: what was found before that stays as it is, and comes out as i
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, count
-from pathlib import PurePosixPath
 
-import polars as pl
-
-from analyzer.accounts import Account, Counted, restored
+from analyzer.accounts import Counted, restored
 from analyzer.dialects import UTC, Dialect
-from analyzer.errors import AccountingError
 from analyzer.inputs import Input
 from analyzer.lines import Place, recognised, stem_of, whole
-from analyzer.reductions.accounting import SOURCES
-from analyzer.reductions.refusals import unaccounted
-from analyzer.reductions.releases import estimate
-from analyzer.reductions.source_tables import AT_ONCE
 from analyzer.refusals import Refusals
-from analyzer.tables.dataset import Commit, Staged
+from analyzer.tables.dataset import Staged
 from analyzer.tables.entries import Entry
-from analyzer.tally import NOTHING, STEM_CHARS, Tally
+from analyzer.tables.slices import Slice
+from analyzer.tally import Tally
 
 #: so many inputs that begin alike are held against one another: each of them is read to the sizes of all
 MOST_ALIKE = 100
@@ -77,8 +70,8 @@ class Source:
     #: where to read on from, and where the next reading may
     start: Checkpoint | None = None
     reached: tuple[Place, int] | None = None
-    #: files of events that were written, by the number of the part
-    parts: dict[int, Staged] = field(default_factory=dict)
+    #: events that were written, by the number of the part: a file, and which of its rows
+    parts: dict[int, tuple[Staged, Slice]] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Begin anew: nothing was read of it."""
@@ -94,10 +87,7 @@ class Source:
         return f"unread:{self.input.name}" if self.tally.is_unread else self.tally.identity
 
 
-# -- what is known of them ---------------------------------------------------------------------------------------------
-
-
-def _is_in(entry: Entry, zone: str) -> bool:
+def is_in(entry: Entry, zone: str) -> bool:
     """Whether the times of a source are read in a zone; those of one without times are in any."""
     # versions before did not note it
     return entry["row"]["resolution_ms"] is None or (entry["row"].get("zone") or UTC) == zone
@@ -111,14 +101,14 @@ def _is_laid_out(entry: Entry, layout: Dialect | None) -> bool:
     return bool(row["records"] > row["rejected"] or row["dialect"].endswith(Dialect((), None).name))
 
 
-def _is_own(entry: Entry, source: Source) -> bool:
+def is_own(entry: Entry, source: Source) -> bool:
     """Whether a source was read from an input of this name, be it one of several."""
     return source.input.name in (entry["row"]["name"], entry["row"]["name"].rpartition("#")[0])
 
 
 def _is_mended(source: Source, entry: Entry) -> bool:
     """Whether an input that broke off when it was read is whole by now, though it holds the same."""
-    return source.is_known and bool(entry["row"]["problem"]) and not source.tally.problem and _is_own(entry, source)
+    return source.is_known and bool(entry["row"]["problem"]) and not source.tally.problem and is_own(entry, source)
 
 
 def _refusals_before(entry: Entry, start: Checkpoint) -> Refusals | None:
@@ -243,7 +233,7 @@ def recognise(
             names = [known[was]["row"]["name"] for was in source.before]
             source.name = source.name if source.name in names else names[-1]
             source.zone = asked or entry["row"].get("zone") or UTC
-            as_asked = _is_in(entry, source.zone) and _is_laid_out(entry, layout) and not _is_mended(source, entry)
+            as_asked = is_in(entry, source.zone) and _is_laid_out(entry, layout) and not _is_mended(source, entry)
             if source.is_known and not as_asked:
                 # of two inputs of the same bytes one is read in another way
                 source.beginning_of = anew.get(latest[0])
@@ -253,148 +243,3 @@ def recognise(
             elif not source.is_known and as_asked:
                 _read_on(source, entry)
         yield source
-
-
-# -- what is kept of them ----------------------------------------------------------------------------------------------
-
-
-def _checkpoint(source: Source, found: Counted) -> Entry | None:
-    """Where the next reading may begin, as JSON."""
-    if source.reached is None:
-        return source.start.stored() if source.start else None
-    place, parts = source.reached
-    before = found.of((pl.col("source") == source.name) & (pl.col("part") < parts))
-    return Checkpoint(place, parts, source.dialect, before).stored()
-
-
-def _is_known(commit: Commit, source: Source) -> bool:
-    """Whether the dataset has these bytes, and nobody asks to read them in another layout or zone."""
-    entry = commit.sources.get(source.identity)
-    if entry is None or source.is_known or source.tally.is_unread:
-        return entry is not None and (source.is_known or entry["refusals"] == source.tally.refusals.rows)
-    if _is_own(entry, source) and entry["row"]["problem"] != source.tally.problem:
-        return False
-    is_new = not commit.sources.alike(commit.before.sources, source.identity)
-    same = entry["row"]["dialect"] == source.dialect.name
-    return is_new or (same and (not source.zone_given or _is_in(entry, source.zone)))
-
-
-def _forget(commit: Commit, identities: Iterable[str], kept: Iterable[str] = ()) -> None:
-    """Take sources out of a commit, and their files, but for those that are `kept` or that another source has, too."""
-    gone = [commit.sources.pop(one) for one in dict.fromkeys(identities) if one in commit.sources]
-    places = {place for entry in gone for place in entry["parts"].values()} - set(kept)
-    # of many sources hardly any is forgotten: only then are the files of all others looked through
-    shared = {place for entry in commit.sources.values() for place in entry["parts"].values()} if places else set()
-    for place in places - shared:
-        commit.remove(place)
-
-
-def _resolution(source: Source, whole_seconds: Collection[str]) -> float | None:
-    """What one unit of its times is worth: where the layout allows fractions, the times tell whether there are any."""
-    printed = source.dialect.resolution_ms
-    return 1000.0 if printed is not None and printed < 1 and source.name in whole_seconds else printed
-
-
-def _admit(
-    commit: Commit,
-    source: Source,
-    account: Account,
-    release: Mapping[str, object],
-    found: Counted,
-    resolution_ms: float | None,
-) -> bool:
-    """Enter a source in the commit under its identity; false when its bytes are already there.
-
-    `found` is what was counted of all sources, of which a checkpoint keeps a part.
-    """
-    identity = source.identity
-    if not source.tally.is_unread:
-        # what could not be read before, or the folder it lies in
-        for name in (source.input.name, *map(str, PurePosixPath(source.input.name).parents)):
-            commit.sources.pop(f"unread:{name}", None)
-    if source.beginning_of is not None:
-        return False
-    if _is_known(commit, source):
-        # what else of it was read before, when it was not whole
-        _forget(commit, [one for one in source.before if one != source.identity])
-        return source.tally.is_unread
-    if identity == NOTHING and source.name != source.input.name:
-        # it was truncated, and nothing has been written to it yet
-        return False
-    empty = commit.sources.get(NOTHING)
-    if identity != NOTHING and empty and empty["row"]["name"] == source.name:
-        # what had no line yet
-        del commit.sources[NOTHING]
-    stem = source.tally.stem or identity[:STEM_CHARS]
-    # the source as it was when last read: what it had is in what it has now
-    latest = commit.sources.get(source.before[-1]) if source.before else None
-    first = source.start.parts if source.start else 0
-    parts = {number: place for number, place in latest["parts"].items() if int(number) < first} if latest else {}
-    for number, staged in sorted(source.parts.items()):
-        # the same part has the same name for good, and one that has grown another: no file is ever written twice
-        parts[str(number)] = commit.place(staged, f"{stem}-{number:05}-{staged.sha256[:12]}")
-    _forget(commit, (identity, *source.before), kept=parts.values())
-    row = {
-        "name": source.input.name if source.tally.is_unread else source.name,
-        "identity": identity,
-        "dialect": source.dialect.name,
-        "dialect_votes": ", ".join(f"{name} {votes}" for name, votes in source.dialect.votes),
-        "header": source.dialect.header,
-        "resolution_ms": resolution_ms,
-        "zone": source.zone if resolution_ms is not None else None,
-        "bytes": source.tally.bytes,
-        "pending_bytes": source.tally.pending,
-        "lines": source.tally.lines,
-        "cut_lines": source.tally.cut_lines,
-        "duplicates": 0,
-        "problem": source.tally.problem,
-        "secrets": account.secrets,
-        **account.totals,
-        **release,
-    }
-    text_bytes = source.tally.bytes + (source.tally.recoded or 0)
-    if missing := unaccounted(row, source.tally.refusals, text_bytes):
-        raise AccountingError(f"{source.input.name} is not accounted for ({missing})", "nothing was written; report it")
-    commit.sources[identity] = {
-        "row": {name: row.get(name) for name in SOURCES.schema},
-        "stem": source.tally.stem if source.tally.begun else None,
-        "parts": parts,
-        "coverage": account.coverage,
-        "unmatched": account.unmatched,
-        "refusals": source.tally.refusals.rows,
-        "checkpoint": _checkpoint(source, found),
-    }
-    return True
-
-
-def admitted(commit: Commit, sources: deque[Source], found: Counted) -> tuple[list[str], tuple[tuple[str, str], ...]]:
-    """Enter sources in the commit, with what was found in them, and take them off the list.
-
-    Out: their identities, and the names of those whose bytes are known, each with the name that these have.
-    """
-    identities, known = [], []
-    broken: list[Source] = []
-    while sources:
-        # of many small sources what was read must not stay beside what is kept of them
-        some = [sources.popleft() for _ in range(min(AT_ONCE, len(sources)))]
-        mine = found.of(pl.col("source").is_in([source.name for source in some]))
-        accounts, whole = mine.accounts(), mine.whole_seconds()
-        releases = estimate([mine.marks], {one.name: one.dialect.name for one in some if not one.is_known})
-        for source in some:
-            identities.append(source.identity)
-            account, release = accounts.get(source.name, Account()), releases.get(source.name, {})
-            if not _admit(commit, source, account, release, mine, _resolution(source, whole)):
-                entry = commit.sources.get(source.identity)
-                same = source.beginning_of.name if source.beginning_of else source.input.name
-                known.append((source.input.name, entry["row"]["name"] if entry else same))
-                if source.tally.problem:
-                    broken.append(source)
-    for source in broken:
-        own, tally = commit.sources.get(source.tally.identity), source.tally
-        if own is None or own["row"]["problem"] != tally.problem or not _is_own(own, source):
-            # another one has what was read of it, and nobody else tells that it broke off
-            rows = [row for row in tally.refusals.rows if row["line"] is None]
-            lost = Source(source.input, source.name, Tally(problem=tally.problem, refusals=Refusals(rows)))
-            _admit(commit, lost, Account(), {}, found, None)
-            identities.append(lost.identity)
-    return identities, tuple(known)

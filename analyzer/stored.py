@@ -8,7 +8,6 @@ first (`outline`), in chunks, each row knowing where it stands, and the rows of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
 
@@ -22,10 +21,12 @@ from analyzer.events.ids import NUMBER, numbered, worded
 from analyzer.events.links import Chunk
 from analyzer.events.meetings import ENDPOINTS
 from analyzer.events.thin import READ, thin
+from analyzer.parts import Part
 from analyzer.reductions.facts import sides
 from analyzer.reductions.samples import COURSE
 from analyzer.reductions.seen_candidates import CANDIDATE_KINDS, candidate_rows
 from analyzer.refusals import Row
+from analyzer.tables import slices
 from analyzer.tables.words import Words, spelled
 
 #: events looked at together while they are correlated
@@ -36,39 +37,33 @@ HELD_EVENTS = 400_000
 FEW_ROWS = 150_000
 COLUMNS_AT_ONCE = 8
 #: parts are read together as long as they have no more rows, nor are more files
-BUNDLE_ROWS = 5_000
-BUNDLE_PARTS = 200
+GROUP_ROWS = 5_000
+GROUP_PARTS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One file of events: where it is, what it says (`digest`), its rows, its source, and the log that is a part of."""
-
-    path: str
-    digest: str
-    rows: int
-    identity: str
-    scope: int
-
-
-def _bundles(parts: Sequence[Part], numbers: Iterable[int]) -> Iterator[Sequence[int]]:
+def _groups(parts: Sequence[Part], numbers: Iterable[int]) -> Iterator[Sequence[int]]:
     """Put small parts together, by their numbers: to read many at once takes a fraction of the time."""
-    bundle: list[int] = []
+    group: list[int] = []
     rows = 0
     for number in numbers:
         rows += parts[number].rows
-        if bundle and (rows > BUNDLE_ROWS or len(bundle) == BUNDLE_PARTS):
-            yield bundle
-            bundle, rows = [], parts[number].rows
-        bundle.append(number)
-    if bundle:
-        yield bundle
+        if group and (rows > GROUP_ROWS or len(group) == GROUP_PARTS):
+            yield group
+            group, rows = [], parts[number].rows
+        group.append(number)
+    if group:
+        yield group
 
 
-def _scoped(parts: Sequence[Part], bundle: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
+def _read(parts: Sequence[Part], group: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
+    """Columns of all events of some parts, one part behind the other."""
+    return slices.read([parts[number].place for number in group], columns)
+
+
+def _scoped(parts: Sequence[Part], group: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
     """Columns of all events of some parts, and the `scope` of each."""
-    stored = pl.read_parquet([parts[number].path for number in bundle], columns=list(columns), glob=False)
-    scopes = pl.DataFrame([(parts[number].scope, parts[number].rows) for number in bundle], orient="row")
+    stored = _read(parts, group, columns)
+    scopes = pl.DataFrame([(parts[number].scope, parts[number].rows) for number in group], orient="row")
     each = scopes.select(pl.col("column_0").cast(pl.UInt32).repeat_by("column_1").explode(empty_as_null=False))
     return stored.with_columns(each.to_series().alias("scope"))
 
@@ -77,26 +72,26 @@ def duplicates(parts: Sequence[Part]) -> dict[int, pl.Series]:
     """Tell which rows of parts, by number, say what another row said before: true for those; most parts have none."""
     look = Look()
     last = {part.scope: number for number, part in enumerate(parts)}
-    for bundle in _bundles(parts, range(len(parts))):
-        goes_on = {parts[number].scope for number in bundle if last[parts[number].scope] > bundle[-1]}
-        look.at(_scoped(parts, bundle, LOOKED_AT), goes_on)
+    for group in _groups(parts, range(len(parts))):
+        goes_on = {parts[number].scope for number in group if last[parts[number].scope] > group[-1]}
+        look.at(_scoped(parts, group, LOOKED_AT), goes_on)
     doubtful = look.found()
     if doubtful is None:
         return {}
     found: dict[int, pl.Series] = {}
     deliveries, scopes = Deliveries(doubtful), set(doubtful.scopes["scope"])
     asked = sorted((part.scope, number) for number, part in enumerate(parts) if part.scope in scopes)
-    for bundle in _bundles(parts, [number for _, number in asked]):
-        again = deliveries.again(_scoped(parts, bundle, said()))
-        ends = accumulate((parts[number].rows for number in bundle), initial=0)
-        for number, begin in zip(bundle, ends, strict=False):
+    for group in _groups(parts, [number for _, number in asked]):
+        again = deliveries.again(_scoped(parts, group, said()))
+        ends = accumulate((parts[number].rows for number in group), initial=0)
+        for number, begin in zip(group, ends, strict=False):
             rows = again.slice(begin, parts[number].rows)
             if rows.any():
                 found[number] = rows
     return found
 
 
-def _outline(parts: Sequence[Part], bundle: Sequence[int], left_out: Mapping[int, pl.Series]) -> pl.DataFrame:
+def _outline(parts: Sequence[Part], group: Sequence[int], left_out: Mapping[int, pl.Series]) -> pl.DataFrame:
     """What correlation needs of the events of some parts; what is `left_out`, and mere repetitions, are not among them.
 
     Beside `NEEDED`: whether a row is `in_series` or `series_only`, whether it names no tube but what a tube can be told
@@ -104,20 +99,19 @@ def _outline(parts: Sequence[Part], bundle: Sequence[int], left_out: Mapping[int
     """
     series = (name for names in COURSE.values() for name in names)
     columns = list(dict.fromkeys((*NEEDED, *READ, "sdp_candidates", *series)))
-    paths = [parts[number].path for number in bundle]
-    stored = pl.read_parquet(paths, columns=[name for name in columns if name != "scope"], glob=False)
+    stored = _read(parts, group, [name for name in columns if name != "scope"])
     places = pl.DataFrame(
-        [(number, parts[number].scope, parts[number].rows) for number in bundle],
+        [(number, parts[number].scope, parts[number].rows) for number in group],
         schema={"part": pl.UInt32, "scope": pl.UInt32, "rows": pl.UInt32},
         orient="row",
     )
     rows = places.with_columns(at=pl.int_ranges("rows", dtype=pl.get_index_type())).explode("at", empty_as_null=False)
     placed = pl.concat([stored, rows.drop("rows")], how="horizontal")
-    if not left_out.keys().isdisjoint(bundle):
+    if not left_out.keys().isdisjoint(group):
         none = pl.Series([False])
-        gone = [left_out.get(number, none.new_from_index(0, parts[number].rows)) for number in bundle]
+        gone = [left_out.get(number, none.new_from_index(0, parts[number].rows)) for number in group]
         placed = placed.filter(~pl.concat(gone))
-    return _narrow(placed, *(("part",) if len(bundle) > 1 else ()))
+    return _narrow(placed, *(("part",) if len(group) > 1 else ()))
 
 
 def _narrow(placed: pl.DataFrame, *apart: str) -> pl.DataFrame:
@@ -149,15 +143,15 @@ def outline(parts: Sequence[Part], words: Words, left_out: Mapping[int, pl.Serie
             place = {"part": pl.lit(0, pl.UInt32), "scope": pl.lit(0, pl.UInt32)}
             none = _narrow(EVENTS.empty().with_row_index("at").with_columns(**place)).with_row_index("seq")
             yield Chunk(none.with_columns(numbered(pl.col(IDS))), ())
-        for bundle in _bundles(parts, range(len(parts))):
-            waiting.append(_outline(parts, bundle, left_out))
-            begun |= {parts[number].scope for number in bundle}
-            if sum(map(len, waiting)) >= CHUNK_EVENTS or bundle[-1] == len(parts) - 1:
+        for group in _groups(parts, range(len(parts))):
+            waiting.append(_outline(parts, group, left_out))
+            begun |= {parts[number].scope for number in group}
+            if sum(map(len, waiting)) >= CHUNK_EVENTS or group[-1] == len(parts) - 1:
                 events = pl.concat(waiting).with_row_index("seq", seq)
                 words.add(seq, worded(*events.select(IDS)))
                 seq += len(events)
                 waiting = []
-                begun = {scope for scope in begun if last[scope] > bundle[-1]}
+                begun = {scope for scope in begun if last[scope] > group[-1]}
                 yield Chunk(events.with_columns(numbered(pl.col(IDS))), sorted(begun))
 
     return read
@@ -196,8 +190,8 @@ def beyond(parts: Sequence[Part], left_out: pl.DataFrame) -> dict[str, list[Row]
     """Rows of `refusals` for what is left out of some parts (`together.added`), by the identity of their source."""
     found: dict[str, dict[str, Row]] = {}
     for number, reason, first, last, lines in left_out.rows():
-        stored = pl.scan_parquet(parts[number].path, glob=False).select("line").slice(first, last - first + 1)
-        line, last_line = stored.collect()["line"].gather([0, last - first])
+        stored = slices.read([parts[number].place.some(first, last - first + 1)], ["line"])
+        line, last_line = stored["line"].gather([0, last - first])
         told = found.setdefault(parts[number].identity, {})
         # parts stand in the order of their source
         begin, before = (told[reason]["line"], told[reason]["lines"]) if reason in told else (line, 0)
@@ -210,16 +204,15 @@ def _stored(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str])
     """Columns of what is stored of some events of the outline, which stand in the order of the parts, in frames."""
     sizes = dict(wanted.group_by("part", maintain_order=True).agg(pl.len()).rows())
     taken = 0
-    for bundle in _bundles(parts, sizes):
-        at = wanted["at"].slice(taken, sum(sizes[number] for number in bundle))
+    for group in _groups(parts, sizes):
+        at = wanted["at"].slice(taken, sum(sizes[number] for number in group))
         taken += len(at)
-        if len(bundle) == 1:
-            rows = pl.scan_parquet(parts[bundle[0]].path, glob=False).select(columns).slice(at[0], at[-1] - at[0] + 1)
-            yield rows.collect()[at - at[0]]
+        if len(group) == 1:
+            yield slices.read([parts[group[0]].place.some(at[0], at[-1] - at[0] + 1)], columns)[at - at[0]]
             continue
-        stored = pl.read_parquet([parts[number].path for number in bundle], columns=list(columns), glob=False)
-        ends = accumulate((parts[number].rows for number in bundle), initial=0)
-        begins = [begin for begin, number in zip(ends, bundle, strict=False) for _ in range(sizes[number])]
+        stored = _read(parts, group, columns)
+        ends = accumulate((parts[number].rows for number in group), initial=0)
+        begins = [begin for begin, number in zip(ends, group, strict=False) for _ in range(sizes[number])]
         yield stored[at + pl.Series(begins, dtype=at.dtype)]
 
 

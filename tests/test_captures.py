@@ -236,7 +236,7 @@ def test_a_conversation_named_with_a_tube_of_none_is_one(tmp_path: Path, monkeyp
     found = []
     for size in (100_000, 10):
         monkeypatch.setattr("analyzer.stored.CHUNK_EVENTS", size)
-        monkeypatch.setattr("analyzer.stored.BUNDLE_ROWS", size)
+        monkeypatch.setattr("analyzer.stored.GROUP_ROWS", size)
         monkeypatch.setattr("analyzer.reductions.BATCH_EVENTS", 2 * size)
         ingest([str(tmp_path / "*.log")], tmp_path / str(size))
         rows = pl.read_parquet(tmp_path / str(size) / "conversations")

@@ -227,7 +227,7 @@ def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
     ingest([str(LOGS[0])], out)
     before = files(out)
     manifest = out / dataset.STATE / dataset.MANIFEST
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 99'))
+    manifest.write_text(manifest.read_text().replace(f'"format": {dataset.FORMAT}', '"format": 99'))
     with pytest.raises(DatasetError, match="another version"):
         ingest([str(LOGS[1])], out)
     assert files(out) == before

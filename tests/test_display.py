@@ -164,7 +164,7 @@ def test_on_a_terminal_only_our_own_colours_are_added(said: Any, home: Path, mon
 def test_no_file_is_named_by_a_log(home: Path) -> None:
     names = {path.relative_to(home / "metrics").as_posix() for path in (home / "metrics").rglob("*") if path.is_file()}
     own = re.compile(
-        r"[a-z_]+/(?:part-[0-9]+|none|[0-9a-f]{16}-[0-9]{5}-[0-9a-f]{12})\.parquet|_analyzer/(?:[a-z.]+|part-0\.state)"
+        r"[a-z_]+/(?:part-[0-9]+|none|[0-9a-f]{16}-[0-9]{5}-[0-9a-f]{12}|shared-[0-9a-f]{16})\.parquet|_analyzer/(?:[a-z.]+|part-0\.state)"
     )
     assert not {name for name in names if not own.fullmatch(name)}
     assert {path.name for path in home.iterdir()} <= {*_logs(home), "metrics", "again-True", "again-False"}

@@ -248,7 +248,7 @@ def test_small_logs_are_read_together_as_one_by_one(tmp_path: Path, monkeypatch:
     for number, text in enumerate(tiny):
         (tmp_path / f"{number:03}.log").write_bytes(text)
     ingest([str(tmp_path / "*.log")], tmp_path / "together")
-    monkeypatch.setattr("analyzer.stored.BUNDLE_PARTS", 1)
+    monkeypatch.setattr("analyzer.stored.GROUP_PARTS", 1)
     monkeypatch.setattr(pipeline, "SMALL_BYTES", 0)
     ingest([str(tmp_path / "*.log")], tmp_path / "alone")
     assert files(tmp_path / "together") == files(tmp_path / "alone")
@@ -264,7 +264,7 @@ def test_many_rows_are_merged_as_few_are(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("analyzer.tables.small.RUN_GROUP_ROWS", 50)
     monkeypatch.setattr("analyzer.reductions.BATCH_EVENTS", 300)
     monkeypatch.setattr("analyzer.stored.CHUNK_EVENTS", 300)
-    monkeypatch.setattr("analyzer.stored.BUNDLE_ROWS", 400)
+    monkeypatch.setattr("analyzer.stored.GROUP_ROWS", 400)
     monkeypatch.setattr("analyzer.events.portions.PORTION_ROWS", 5)
     monkeypatch.setattr("analyzer.reductions.PORTION_ROWS", 7)
     monkeypatch.setattr("analyzer.reductions.NAMED_CONVERSATIONS", 2)

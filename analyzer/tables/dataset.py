@@ -17,7 +17,7 @@ import itertools
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,15 @@ from analyzer.tables.declare import SCHEMA_VERSION, Table
 from analyzer.tables.durable import PRIVATE_FILE, create, make_folder, make_root, read_json, sync, sync_folder
 from analyzer.tables.entries import Entries, packed
 from analyzer.tables.publish import COMMIT, MANIFEST, STAGE, STATE, finish, seal
+from analyzer.tables.slices import Slice, apart
 
 __all__ = ["COMMIT", "MANIFEST", "STAGE", "STATE", "Commit", "Manifest", "Staged", "read_manifest", "writing"]
 
 #: name of the only file of a table
 SOLE = "part-0"
-FORMAT = 1
+FORMAT = 2
+#: before, each source had files of its own
+READABLE = (1, FORMAT)
 ROW_GROUP_ROWS = 50_000
 #: columns of few words: all others are ids, times and numbers, which a dictionary only makes slower and larger
 WORDS = ("kind", "level", "target", "source", "location", "metric", "unit")
@@ -49,7 +52,7 @@ class Manifest:
     """What the dataset holds: each live file with its digest and rows, and a record per source."""
 
     snapshot: int = 0
-    #: relative path → {"sha256": …, "rows": …, "table": …}
+    #: relative path → {"sha256": …, "rows": …, "table": …}, and who shares it: {"members": [[…, rows], …]}
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: identity → what is known of the source
     sources: Entries = field(default_factory=Entries)
@@ -87,7 +90,7 @@ def _manifest(out: Path) -> Manifest:
         raise DatasetError(f"{path} cannot be read ({error})", "ingest into a new folder") from None
     if not isinstance(raw, dict) or not {"snapshot", "files", "sources"} <= set(raw):
         raise DatasetError(f"{path} is no manifest", "ingest into a new folder")
-    if raw.get("format") != FORMAT or raw.get("schema_version") != SCHEMA_VERSION:
+    if raw.get("format") not in READABLE or raw.get("schema_version") != SCHEMA_VERSION:
         raise DatasetError(f"{out} was written by another version of analyzer", "ingest into a new folder")
     if not isinstance(raw["sources"], dict) or not all(
         isinstance(one, dict | bytes) for one in raw["sources"].values()
@@ -105,6 +108,12 @@ class Staged:
     table: str
     sha256: str
     rows: int
+
+
+def members(path: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, Slice]]:
+    """What shares a file with others, and its rows there; nothing, if the file is of one alone."""
+    shared = entry.get("members", ())
+    yield from zip((name for name, _ in shared), apart(path, (rows for _, rows in shared), entry["rows"]), strict=True)
 
 
 def _relative(table: str, name: str) -> str:
@@ -140,6 +149,12 @@ class Commit:
         self.files: dict[str, dict[str, Any]] = dict(manifest.files)
         self.sources: Entries = manifest.sources.copy()
         self.addresses: dict[str, str] = dict(manifest.addresses)
+        #: what shares a file, and where it is now
+        self.members: dict[str, Slice] = {
+            name: rows
+            for relative, entry in manifest.files.items()
+            for name, rows in members(str(out / relative), entry)
+        }
         self._staged: dict[str, str] = {}
         self._numbers = itertools.count()
 
@@ -148,24 +163,35 @@ class Commit:
         """Folder of files that are not part of the dataset yet."""
         return self.out / STATE / STAGE
 
-    def stage_frame(self, table: Table, frame: pl.DataFrame) -> Staged:
-        """Write a frame to the stage, not yet part of the commit; safe to call from several threads."""
-        return self.stage_frames(table, (frame,))
+    def stage_frame(self, table: Table, frame: pl.DataFrame, *, lasts: bool = True) -> Staged:
+        """Write a frame to the stage, not yet part of the commit; safe to call from several threads.
 
-    def stage_frames(self, table: Table, frames: Iterable[pl.DataFrame]) -> Staged:
+        What does not last is only read, never placed, and need not be on the disk.
+        """
+        return self.stage_frames(table, (frame,), lasts=lasts)
+
+    def stage_frames(self, table: Table, frames: Iterable[pl.DataFrame], *, lasts: bool = True) -> Staged:
         """Write the frames of one file to the stage; what was kept small is spelled out one group after the other."""
         file = f"{next(self._numbers)}.part"
-        return Staged(file, table.name, *self._write_parquet(self.stage / file, table, frames))
+        return Staged(file, table.name, *self._write_parquet(self.stage / file, table, frames, lasts))
 
-    def place(self, staged: Staged, name: str) -> str:
-        """Give a staged file its name in the commit, and tell where that is. A live file of the same bytes stays."""
+    def rows_of(self, staged: Staged) -> Slice:
+        """All rows of a staged file."""
+        return Slice(str(self.stage / staged.file), 0, staged.rows, staged.rows)
+
+    def place(self, staged: Staged, name: str, members: Sequence[tuple[str, int]] = ()) -> str:
+        """Give a staged file its name in the commit, and tell where that is. A live file of the same bytes stays.
+
+        Its `members` share it, each with its rows, in order.
+        """
         relative = _relative(staged.table, name)
         known = self.before.files.get(relative)
         if known and known["sha256"] == staged.sha256 and (self.out / relative).exists():
             (self.stage / staged.file).unlink()
         else:
             self._staged[staged.file] = relative
-        self.files[relative] = {"sha256": staged.sha256, "rows": staged.rows, "table": staged.table}
+        shared = {"members": [list(member) for member in members]} if members else {}
+        self.files[relative] = {"sha256": staged.sha256, "rows": staged.rows, "table": staged.table, **shared}
         return relative
 
     def write(self, table: Table, frame: pl.DataFrame, name: str = SOLE) -> None:
@@ -180,7 +206,7 @@ class Commit:
             sync(stream)
         self._staged[path.name] = f"{STATE}/{name}"
 
-    def _write_parquet(self, path: Path, table: Table, frames: Iterable[pl.DataFrame]) -> tuple[str, int]:
+    def _write_parquet(self, path: Path, table: Table, frames: Iterable[pl.DataFrame], lasts: bool) -> tuple[str, int]:
         schema, rows = table.arrow_schema, 0
         with create(path) as stream:
             with pq.ParquetWriter(
@@ -195,7 +221,8 @@ class Commit:
                     rows += len(group)
                     columns = group.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
                     writer.write_table(pa.Table.from_arrays(columns, schema=schema), ROW_GROUP_ROWS)
-            sync(stream)
+            if lasts:
+                sync(stream)
             stream.seek(0)
             return hashlib.file_digest(stream, "sha256").hexdigest(), rows
 

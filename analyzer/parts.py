@@ -1,0 +1,182 @@
+"""Where the events of each source are: large sources have files of their own, in parts, and small ones share files.
+
+A file for each small source would take longer to write than all else, and whoever reads the table opens all of them.
+Which of them share a file is decided by what they hold, never by when they came: they stand in the order of their
+times, and the sequence is cut in front of those whose identity says so. So the same sources give the same files in
+whatever order they come, and one more changes none but the file that it falls into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import polars as pl
+
+from analyzer.catalogue import EVENTS
+from analyzer.events import rotation
+from analyzer.tables import slices
+from analyzer.tables.dataset import Commit, Staged, members
+from analyzer.tables.entries import Entry
+from analyzer.tables.slices import Slice
+
+#: a file that is shared has about so many rows, never more than MOST times as many; each source counts as some
+SHARED_ROWS = 5_000
+MOST = 8
+SOURCE_ROWS = 10
+#: so many rows are copied at a time
+COPIED_ROWS = 10_000
+#: identities are cut by their first digits
+_DIGITS = 8
+
+
+def stage(
+    commit: Commit, is_small: Callable[[str], bool], events: pl.DataFrame
+) -> Iterator[tuple[str, int, tuple[Staged, Slice]]]:
+    """Stage events by source and part, those of small sources in one file."""
+    # a part of a source lies in one piece, as it was read
+    places = events.select("source", "part").with_row_index("first").group_by("source", "part", maintain_order=True)
+    pieces = places.agg(pl.col("first").first(), rows=pl.len())
+    stored = events.drop("part")
+    are_small = pl.Series(map(is_small, pieces["source"]), dtype=pl.Boolean)
+    for name, part, first, rows in pieces.filter(~are_small).iter_rows():
+        staged = commit.stage_frame(EVENTS, stored[first : first + rows])
+        yield name, part, (staged, commit.rows_of(staged))
+    few = pieces.filter(are_small)
+    if len(few):
+        at = few.select(at=pl.int_ranges("first", pl.col("first") + pl.col("rows"))).explode("at")["at"]
+        # they are copied into the files that they share
+        staged = commit.stage_frame(EVENTS, stored[at], lasts=False)
+        here = slices.apart(commit.rows_of(staged).path, few["rows"], staged.rows)
+        yield from (
+            (name, part, (staged, mine)) for name, part, mine in zip(few["source"], few["part"], here, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Events of a source: where they are, what they say (`digest`), their source, and the log that it is a part of."""
+
+    place: Slice
+    digest: str
+    identity: str
+    scope: int
+
+    @property
+    def rows(self) -> int:
+        """How many they are."""
+        return self.place.rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What of a source's entry tells the order, the place and the meaning of its events."""
+
+    first_ts: str | None
+    last_ts: str | None
+    name: str
+    #: how it was read: with its bytes, that is what its events say
+    reading: str
+    resolution_ms: float | None
+    #: files of its own
+    files: tuple[str, ...]
+
+
+def _read(entry: Entry) -> _Read:
+    row = entry["row"]
+    return _Read(
+        row["first_ts"],
+        row["last_ts"],
+        row["name"],
+        f"{row['dialect']} {row.get('zone')}",
+        row["resolution_ms"],
+        tuple(file for _, file in sorted(entry["parts"].items(), key=lambda one: int(one[0]))),
+    )
+
+
+def cut(sources: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    """Cut a sequence of identities, each with its rows, where they say so."""
+    some: list[tuple[str, int]] = []
+    taken = 0
+    for identity, rows in sources:
+        weight = rows + SOURCE_ROWS
+        # of as many rows as a file has about one is in front of a cut, whoever is beside it
+        borders = int(identity[:_DIGITS], 16) * SHARED_ROWS < weight << 4 * _DIGITS
+        if some and (borders or taken + weight > MOST * SHARED_ROWS):
+            yield some
+            some, taken = [], 0
+        some.append((identity, rows))
+        taken += weight
+    if some:
+        yield some
+
+
+def _copied(places: Sequence[Slice]) -> Iterator[Sequence[Slice]]:
+    """Put slices together, to be copied at a time."""
+    some: list[Slice] = []
+    rows = 0
+    for place in places:
+        if some and rows + place.rows > COPIED_ROWS:
+            yield some
+            some, rows = [], 0
+        some.append(place)
+        rows += place.rows
+    yield some
+
+
+def _share(commit: Commit, known: Mapping[str, _Read]) -> None:
+    """Write the files that small sources share, but for those that are as they were."""
+    places = {one: place for one, place in commit.members.items() if one in known}
+    order = sorted(places, key=lambda one: (known[one].first_ts or "", known[one].last_ts or "", one))
+    before = {
+        tuple(identity for identity, _ in entry["members"]): relative
+        for relative, entry in commit.before.files.items()
+        if "members" in entry
+    }
+    for relative in before.values():
+        commit.remove(relative)
+    shared: list[str] = []
+    for some in cut((identity, places[identity].rows) for identity in order):
+        rows = [places[identity] for identity, _ in some]
+        relative = before.get(tuple(identity for identity, _ in some), "")
+        # one of them may have been read anew
+        if relative and {place.path for place in rows} == {str(commit.out / relative)}:
+            commit.files[relative] = commit.before.files[relative]
+        else:
+            frames = (slices.read(few, EVENTS.schema.names()) for few in _copied(rows))
+            staged = commit.stage_frames(EVENTS, frames)
+            relative = commit.place(staged, f"shared-{staged.sha256[:16]}", some)
+        shared.append(relative)
+    now = commit.places()
+    commit.members = {
+        identity: rows for relative in shared for identity, rows in members(now[relative], commit.files[relative])
+    }
+
+
+def _digest(*said: object) -> str:
+    return sha256(" ".join(map(str, said)).encode()).hexdigest()
+
+
+def stored(commit: Commit) -> list[Part]:
+    """Put the events of small sources together, and tell where all are, in the order in which they were written."""
+    known = {identity: _read(entry) for identity, entry in commit.sources.items()}
+    _share(commit, known)
+    now, files, small = commit.places(), commit.files, commit.members
+    order = rotation.placed(
+        rotation.Part(identity, one.name, one.first_ts, one.last_ts)
+        for identity, one in known.items()
+        if one.files or identity in small
+    )
+    found: list[Part] = []
+    for source, scope in order:
+        identity, one = source.identity, known[source.identity]
+        # events say something else where their times are finer
+        if identity in small:
+            digest = _digest(identity, one.name, one.reading, one.resolution_ms)
+            found.append(Part(small[identity], digest, identity, scope))
+        for file in one.files:
+            rows = files[file]["rows"]
+            digest = _digest(files[file]["sha256"], one.resolution_ms)
+            found.append(Part(Slice(now[file], 0, rows, rows), digest, identity, scope))
+    return found

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import polars as pl
 
-from analyzer.accounts import Account, Counted
+from analyzer.accounts import Account, Counted, nothing
 from analyzer.errors import AccountingError
 from analyzer.reductions.accounting import SOURCES
 from analyzer.reductions.refusals import unaccounted
 from analyzer.reductions.releases import estimate
-from analyzer.reductions.source_tables import AT_ONCE
 from analyzer.refusals import Refusals
 from analyzer.sources import Checkpoint, Source, is_in, is_own
 from analyzer.tables.dataset import Commit
@@ -145,23 +143,22 @@ def _admit(
     return True
 
 
-def admitted(commit: Commit, sources: deque[Source], found: Counted) -> tuple[list[str], tuple[tuple[str, str], ...]]:
-    """Enter sources in the commit, with what was found in them, and take them off the list.
+def admitted(
+    commit: Commit, rounds: Iterable[tuple[Sequence[Source], Counted]]
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """Enter sources in the commit as they come, with what was counted of them.
 
     Out: their identities, and the names of those whose bytes are known, each with the name that these have.
     """
     identities, known = [], []
     broken: list[Source] = []
-    while sources:
-        # of many small sources what was read must not stay beside what is kept of them
-        some = [sources.popleft() for _ in range(min(AT_ONCE, len(sources)))]
-        mine = found.of(pl.col("source").is_in([source.name for source in some]))
-        accounts, whole = mine.accounts(), mine.whole_seconds()
-        releases = estimate([mine.marks], {one.name: one.dialect.name for one in some if not one.is_known})
+    for some, found in rounds:
+        accounts, whole = found.accounts(), found.whole_seconds()
+        releases = estimate([found.marks], {one.name: one.dialect.name for one in some if not one.is_known})
         for source in some:
             identities.append(source.identity)
             account, release = accounts.get(source.name, Account()), releases.get(source.name, {})
-            if not _admit(commit, source, account, release, mine, _resolution(source, whole)):
+            if not _admit(commit, source, account, release, found, _resolution(source, whole)):
                 entry = commit.sources.get(source.identity)
                 same = source.beginning_of.name if source.beginning_of else source.input.name
                 known.append((source.input.name, entry["row"]["name"] if entry else same))
@@ -173,6 +170,6 @@ def admitted(commit: Commit, sources: deque[Source], found: Counted) -> tuple[li
             # another one has what was read of it, and nobody else tells that it broke off
             rows = [row for row in tally.refusals.rows if row["line"] is None]
             lost = Source(source.input, source.name, Tally(problem=tally.problem, refusals=Refusals(rows)))
-            _admit(commit, lost, Account(), {}, found, None)
+            _admit(commit, lost, Account(), {}, nothing(), None)
             identities.append(lost.identity)
     return identities, tuple(known)

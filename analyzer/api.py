@@ -151,9 +151,9 @@ def _held(paths: Sequence[Path]) -> pl.LazyFrame:
     """Rows of files that may be replaced: who has one open keeps what it was."""
     with ExitStack() as files:
         streams: list[IO[bytes]] = [files.enter_context(path.open("rb")) for path in paths]
-        rows: pl.LazyFrame = pl.scan_parquet(streams)
+        rows = pl.scan_parquet(streams)
         rows.collect_schema()
-    return rows
+        return rows
 
 
 def _read(out: Path, manifest: Manifest, table: Table) -> pl.LazyFrame:
@@ -165,8 +165,8 @@ def _read(out: Path, manifest: Manifest, table: Table) -> pl.LazyFrame:
         shared = [path for path in paths if "members" in manifest.files[f"{table.name}/{path.name}"]]
         held = shared if len(shared) <= MOST_HELD else []
         apart = [path for path in paths if path not in set(held)]
-        scans = [*([pl.scan_parquet(apart, glob=False)] if apart else ()), *([_held(held)] if held else ())]
-        return pl.concat(scans)
+        scans = [pl.scan_parquet(apart, glob=False)] if apart else []
+        return pl.concat([*scans, _held(held)] if held else scans)
     rows = _held(paths)
     known = rows.collect_schema()
     # a version before a column was there did not look for what it says

@@ -59,7 +59,7 @@ class Part:
     """Events of a source: where they are, what they say (`digest`), their source, and the log that it is a part of."""
 
     place: Slice
-    digest: str
+    digest: int
     identity: str
     scope: int
 
@@ -154,8 +154,8 @@ def _share(commit: Commit, known: Mapping[str, _Read]) -> None:
     }
 
 
-def _digest(*said: object) -> str:
-    return sha256(" ".join(map(str, said)).encode()).hexdigest()
+def _digest(*said: object) -> int:
+    return int.from_bytes(sha256(" ".join(map(str, said)).encode()).digest()[:8], "big")
 
 
 def stored(commit: Commit) -> list[Part]:

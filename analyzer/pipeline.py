@@ -66,6 +66,8 @@ WORKERS = 1
 MOST_COUNTS = 200
 #: so many small sources are read together: each is one block, and less than a batch
 MOST_SMALL = 500
+#: so many sources are read before they are entered in the commit
+MOST_SOURCES = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,9 +336,7 @@ def ingest(
         policy = policy_of(commit, addresses, key_file)
         sources = deque(recognise(inputs, zone, zone_given, layout, commit.sources))
         del inputs
-        found = _read_in(commit, policy, sources, layout, progress)
-        identities, known = admitted(commit, sources, found)
-        del found
+        identities, known = admitted(commit, _rounds(commit, policy, sources, layout, progress))
         entries = commit.sources.values()
         rebuilt = 0
         if commit.sources != commit.before.sources or not unchanged.is_of_now(commit.sole(FINGERPRINTS)):
@@ -361,6 +361,15 @@ def ingest(
             changed=changed,
             addresses=policy.name,
         )
+
+
+def _rounds(
+    commit: Commit, policy: Policy, sources: deque[Source], layout: Dialect | None, progress: Progress
+) -> Iterator[tuple[Sequence[Source], Counted]]:
+    """Read sources, so many at a time, and take them off the list: of many, what was read is more than what is kept."""
+    while sources:
+        some = [sources.popleft() for _ in range(min(MOST_SOURCES, len(sources)))]
+        yield some, _read_in(commit, policy, some, layout, progress)
 
 
 def _read_in(

@@ -179,8 +179,8 @@ def contents(parts: Sequence[Part]) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "part": range(len(parts)),
-            "digest": [int(part.digest[:16], 16) for part in parts],
-            "log": [int(first[part.scope][:16], 16) for part in parts],
+            "digest": [part.digest for part in parts],
+            "log": [first[part.scope] for part in parts],
         },
         schema={"part": pl.UInt32, "digest": pl.UInt64, "log": pl.UInt64},
     )

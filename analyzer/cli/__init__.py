@@ -151,7 +151,7 @@ def ingest(
     except DatasetError as error:
         # it has just been written: the disk does not give it back
         raise OutputError(f"written, but {error}", error.hint) from error
-    _print(values, lambda: ingested.render(values, out, _paint()), json=json)
+    _print(ingested.as_values(values) if json else values, lambda: ingested.render(values, out, _paint()), json=json)
     if problem := ingested.unreadable(values):
         raise InputError(f"nothing could be read: {problem}", "the summary says why")
 

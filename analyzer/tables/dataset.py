@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from analyzer.errors import BusyError, DatasetError, OutputError
 from analyzer.tables.declare import SCHEMA_VERSION, Table
 from analyzer.tables.durable import PRIVATE_FILE, create, make_folder, make_root, read_json, sync, sync_folder
-from analyzer.tables.entries import Entries, packed
+from analyzer.tables.entries import Entries
 from analyzer.tables.publish import COMMIT, MANIFEST, STAGE, STATE, finish, seal
 from analyzer.tables.slices import Slice, apart
 
@@ -83,7 +83,8 @@ def _manifest(out: Path) -> Manifest:
     """The manifest of a dataset; an error of the disk is its own."""
     path = out / STATE / MANIFEST
     try:
-        raw = read_json(path, packed)
+        sources = Entries()
+        raw = read_json(path, sources.pack)
     except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(f"{out} holds no dataset", f"write one with `analyzer ingest LOGS --out {out}`") from None
     except (ValueError, RecursionError) as error:
@@ -96,8 +97,9 @@ def _manifest(out: Path) -> Manifest:
         isinstance(one, dict | bytes) for one in raw["sources"].values()
     ):
         raise DatasetError(f"{path} cannot be read (it is not whole)", "ingest into a new folder")
+    sources.take(raw["sources"])
     # datasets of before had no policy
-    return Manifest(raw["snapshot"], raw["files"], Entries(raw["sources"]), raw.get("addresses") or {"policy": "raw"})
+    return Manifest(raw["snapshot"], raw["files"], sources, raw.get("addresses") or {"policy": "raw"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from io import BufferedRandom
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeAlias
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+#: makes of an object of JSON what is kept of it
+Hook: TypeAlias = Callable[[dict[str, Any]], Any]
+_DECODER = json.JSONDecoder()
 
 
 def sync_folder(path: Path) -> None:
@@ -99,7 +102,30 @@ def create_json(path: Path, value: Mapping[str, object]) -> None:
         sync(stream)
 
 
-def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
+def _by_line(stream: BinaryIO, hook: Hook | None) -> dict[str, Any] | None:
+    """Read an object as `_pieces` writes it, a line at a time; None where it is laid out in another way."""
+    value: dict[str, Any] = {}
+    inner: dict[str, Any] | None = None
+    if stream.readline() != b"{\n":
+        return None
+    for line in stream:
+        text = line.decode().strip().removesuffix(",")
+        if text == "}" and inner is None:
+            return None if stream.read() else value
+        if text == "}":
+            inner = None
+            continue
+        name, end = _DECODER.raw_decode(text)
+        if text[end:] == ": {" and inner is None:
+            value[name] = inner = {}
+        elif text[end : end + 2] == ": ":
+            (value if inner is None else inner)[name] = json.loads(text[end + 2 :], object_hook=hook)
+        else:
+            return None
+    return None
+
+
+def read_json(path: Path, hook: Hook | None = None) -> dict[str, Any]:
     """Read a file of one JSON object; each object in it becomes what the `hook` makes of it.
 
     Raises:
@@ -107,7 +133,13 @@ def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -
         ValueError: it does not hold one.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
-        value = json.loads(stream.read(), object_hook=hook)
+        value = None
+        with suppress(ValueError):
+            # the text of many is larger than they are
+            value = _by_line(stream, hook)
+        if value is None:
+            stream.seek(0)
+            value = json.loads(stream.read(), object_hook=hook)
     if not isinstance(value, dict):
         raise ValueError("it holds no object")  # noqa: TRY004 - of the data's type, not of an argument's
     return value

@@ -36,16 +36,21 @@ CONTESTED = 0.5
 NAMED = 12
 
 
+def _rows(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The sources one by one: as values, all of a hundred thousand take more memory than reading them did."""
+    return iter(values["sources"].iter_rows(named=True))
+
+
 def unreadable(values: dict[str, Any]) -> str | None:
     """Say so where not one record of what was given could be read."""
-    if any(source["records"] > source["rejected"] for source in values["sources"]):
+    if any(source["records"] > source["rejected"] for source in _rows(values)):
         return None
     given = values["given"]
     return "the one source has no record" if given == 1 else f"none of the {given:,} sources has a record"
 
 
 def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
-    """Gather the outcome as plain values: totals, each source, and the conversations of the whole dataset."""
+    """Gather the outcome: totals, the table of its sources, and counts of the conversations of the whole dataset."""
     connected = dataset.conversations.select("connected").collect().to_series()
     sources = done.sources
     dialects = sources["dialect"].value_counts().sort("count", "dialect", descending=[True, False]).rows()
@@ -59,7 +64,7 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
         "already_known": [{"name": name, "known_as": known_as} for name, known_as in done.known],
         "totals": {name: int(sources[name].sum()) for name in ("bytes", "lines", "records", *FATES)},
         "dialects": dict(sorted(dialects, key=lambda one: one[0] == UNKNOWN)),
-        "releases": _releases(sources.to_dicts()),
+        "releases": _releases(sources),
         "refusals": _refused(done.refusals),
         "conversations": {
             "total": len(connected),
@@ -71,8 +76,13 @@ def gather(done: Ingested, dataset: Dataset) -> dict[str, Any]:
             "total": len(seen),
             "joined": len(seen) - seen.null_count(),
         },
-        "sources": sources.to_dicts(),
+        "sources": sources,
     }
+
+
+def as_values(values: dict[str, Any]) -> dict[str, Any]:
+    """The same as plain values, each source an object."""
+    return {**values, "sources": values["sources"].to_dicts()}
 
 
 def _refused(refusals: pl.DataFrame) -> dict[str, dict[str, int]]:
@@ -82,13 +92,13 @@ def _refused(refusals: pl.DataFrame) -> dict[str, dict[str, int]]:
     return {reason: found[reason] for reason in REASONS if reason in found}
 
 
-def _releases(sources: list[dict[str, Any]]) -> dict[str, int]:
+def _releases(sources: pl.DataFrame) -> dict[str, int]:
     """Count the estimates of the producer's release, the most frequent first."""
+    estimates = sources.select(f"producer_release_{name}" for name in ("low", "high", "confidence"))
     told = Counter(
         (" to ".join(dict.fromkeys((low, high))) if low and high else f"{low} or newer" if low else f"{high} or older")
-        + (", mixed" if source["producer_release_confidence"] == "mixed" else "")
-        for source in sources
-        for low, high in [(source["producer_release_low"], source["producer_release_high"])]
+        + (", mixed" if confidence == "mixed" else "")
+        for low, high, confidence in estimates.iter_rows()
         if low or high
     )
     return dict(sorted(told.items(), key=lambda one: (-one[1], one[0])))
@@ -159,7 +169,7 @@ def _read(values: dict[str, Any], path: object) -> list[str]:
 
 def _doubled(values: dict[str, Any]) -> Iterator[tuple[int, str, str]]:
     """Inputs whose bytes the dataset has under another name, the one in its tables; empty ones are alike."""
-    empty = {source["name"] for source in values["sources"] if not source["bytes"]}
+    empty = {source["name"] for source in _rows(values) if not source["bytes"]}
     for one in values["already_known"]:
         if one["name"] == one["known_as"]:
             continue
@@ -187,7 +197,7 @@ def _tables(values: dict[str, Any], paint: Paint) -> list[str]:
 def _secrets(values: dict[str, Any], paint: Paint) -> list[str]:
     """Say which secrets the sources hold, and where each is first met."""
     found: dict[str, tuple[int, str]] = {}
-    for source in values["sources"]:
+    for source in _rows(values):
         for one in source["secrets"] or ():
             records, place = found.get(one["secret"], (0, f"{source['name']}:{one['line']}"))
             found[one["secret"]] = records + one["records"], place
@@ -208,7 +218,7 @@ def _secrets(values: dict[str, Any], paint: Paint) -> list[str]:
 def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
     """Draw up the summary."""
     lines, found = _read(values, path), values["conversations"]
-    if values["sources"]:
+    if len(values["sources"]):
         lines += _tables(values, paint)
     some = values["conversations_rebuilt"] < found["total"] and values["changed"]
     rebuilt = f"; {values['conversations_rebuilt']:,} of them rebuilt" if some else ""
@@ -226,7 +236,7 @@ def render(values: dict[str, Any], path: object, paint: Paint = plain) -> str:
         lines += textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="    ")
     remarked = sorted(
         [
-            *((rank, source["name"], remark) for source in values["sources"] for rank, remark in _remarks(source)),
+            *((rank, source["name"], remark) for source in _rows(values) for rank, remark in _remarks(source)),
             *_doubled(values),
         ],
         key=lambda one: one[0],

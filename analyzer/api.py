@@ -29,7 +29,7 @@ _PAUSE_SECONDS = 0.2
 #: so many of the nearest ids are named to somebody who mistyped one
 NEAREST = 3
 #: so many files that may be replaced are held open, of those that a process may have
-MOST_HELD = 200
+MOST_HELD = 50
 
 
 def _canonical(text: str) -> str:

@@ -83,6 +83,10 @@ _COMMITS: dict[str, tuple[Files | None, Files]] = {
     "renamed": (_ONE, {"c-00000": ("a", range(5)), "c-00001": ("a", range(5, 9))}),
     "regrouped": (_ONE, {"a-00000": ("a", range(2)), "a-00001": ("a", range(2, 6))}),
     "shifted": (_ONE, {"a-00000": ("a", range(5)), "a-00001": ("a", range(5, 6)), "a-00002": ("a", range(6, 8))}),
+    "moved": (
+        {"shared-aa": ("a", range(6)), "shared-bb": ("b", range(3))},
+        {"shared-bb": ("b", range(3)), "shared-cc": ("a", range(2)), "shared-dd": ("a", range(2, 9))},
+    ),
     "begun": ({"none": ("", range(0))}, _ONE),
     "emptied": (_ONE, {"none": ("", range(0))}),
 }

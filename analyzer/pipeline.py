@@ -57,8 +57,8 @@ from analyzer.tables.words import Words
 
 #: called with the decompressed bytes read since the last call
 Progress: TypeAlias = Callable[[int], None]
-#: records that are not settled at once are read about this many, or this many bytes, at a time
-BATCH_RECORDS = 60_000
+#: records that are not settled at once are read about this many, or this many lines or bytes, at a time
+BATCH_RECORDS, BATCH_LINES = 60_000, 150_000
 BATCH_BYTES = 18 << 20
 #: what is made of a batch takes less time than to read it, so that one thread keeps up; more would hold more batches
 WORKERS = 1
@@ -112,7 +112,8 @@ def _process(commit: Commit, policy: Policy, is_small: Callable[[str], bool], si
 def _enough(frames: Sequence[pl.DataFrame]) -> bool:
     """Whether another frame like the last one would be too much."""
     taken = [*frames, *frames[-1:]]
-    return sum(map(len, taken)) > BATCH_RECORDS or sum(frame.estimated_size() for frame in taken) > BATCH_BYTES
+    many = sum(map(len, taken)) > BATCH_RECORDS or sum(frame["lines"].sum() for frame in taken) > BATCH_LINES
+    return many or sum(frame.estimated_size() for frame in taken) > BATCH_BYTES
 
 
 def _by_themselves(rows: pl.DataFrame) -> pl.DataFrame:

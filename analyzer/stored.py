@@ -222,6 +222,13 @@ def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return pl.DataFrame([pl.concat([some.drop_in_place(name) for some in frames], rechunk=True) for name in names])
 
 
+def _spared(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same frame; a column that no row has a value in is one null: most kinds of events have few columns."""
+    rows = len(frame)
+    empty = [name for name, count in zip(frame.columns, frame.null_count().row(0), strict=True) if count == rows]
+    return frame.with_columns(pl.lit(None, frame.schema[name]).alias(name) for name in empty) if rows else frame
+
+
 def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Give some events of the outline `columns` of what is stored, in its order, with the place found for each.
 
@@ -236,7 +243,10 @@ def whole(parts: Sequence[Part], wanted: pl.DataFrame, columns: Sequence[str]) -
         few = pl.col([name for name in names if name in ("kind", "location")]).cast(pl.Categorical)
         # one frame at a time: what is picked out of a part are views that keep all of its words in memory
         frames = chain([EVENTS.empty().select(names)], _stored(parts, wanted, names))
-        return _joined([frame.with_columns(few) for frame in frames])
+        # those in lists are not copied where they are put together
+        lists = pl.col([name for name in names if EVENTS.schema[name] == pl.List(pl.String)])
+        own = lists.list.eval(pl.element() + pl.lit(""))
+        return _spared(_joined([frame.with_columns(few, own) for frame in frames]))
 
     found = pl.concat([some(kept[first : first + step]) for first in range(0, len(kept), step)], how="horizontal")
     # two inputs may share a name, never their bytes

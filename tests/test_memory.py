@@ -104,7 +104,55 @@ def sharing(folder: Path) -> None:
     tied(folder, lambda number: (f"c-{number}", "t-1"), 200_000)
 
 
-@pytest.mark.parametrize("written", [usual, counters, daily, again, relayed, reconnected, tubes, sharing])
+def described(folder: Path, conversations: int, each: int) -> None:
+    """Nothing but descriptions of sessions, of as many candidates as are read of one."""
+    said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.{}\n"
+    with (folder / "app.log").open("w", newline="") as stream:
+        for number in range(conversations * each):
+            s, ms = divmod(number * 100, 1000)
+            named, tube = (f"{one}-{number % conversations}" for one in "ct")
+            lines = "".join(
+                f"a=candidate:{number * 250 + one:032} 1 udp 2130706431 10.0.0.{one} {1024 + number} typ host\r\n"
+                for one in range(250)
+            )
+            ids = f"(conversation_id: {named}, tube_id: {tube})"
+            for text in (
+                f"metrics.collector: Registered connection for metrics tracking {ids}",
+                f"webrtc_core: Initial offer SDP (tube_id: {tube}, sdp: v=0\r\ns=-\r\n{lines}a=end-of-candidates\r\n)",
+            ):
+                stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
+
+
+def descriptions(folder: Path) -> None:
+    """A few conversations that each describe their sessions again and again, as far as is told of them."""
+    described(folder, 4, 700)
+
+
+def lone_descriptions(folder: Path) -> None:
+    """As many conversations as descriptions."""
+    described(folder, 3_200, 1)
+
+
+def states(folder: Path) -> None:
+    """Ten logs of one conversation that changes its state all the time."""
+    said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.tube: ICE connection state changed {} {}\n"
+    for log in range(10):
+        with (folder / f"{log}.log").open("w") as stream:
+            for number in range(280_000):
+                s, ms = divmod(number * 40 + log, 1000)
+                state = ("Connected", "Disconnected")[number % 2]
+                told = f"(tube_id: t-{log}, conversation_id: c-1, state: {state})"
+                place = "(crates/keeper-pam-webrtc-rs/src/tube.rs:390)"
+                stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, told, place))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(usual, counters, daily, again, relayed, reconnected, tubes, sharing),
+        *(descriptions, lone_descriptions, states),
+    ],
+)
 def test_memory_is_bounded(written: Callable[[Path], None], tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

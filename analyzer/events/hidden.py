@@ -19,6 +19,8 @@ from analyzer.grammar import grammar
 from analyzer.grammar.pattern import captures
 from analyzer.grammar.types import TYPES, Holds
 
+#: values of lists that are looked at together
+PORTION = 20_000
 _TEXTS = pl.List(pl.String())
 #: where branches of a kind capture a column by several terminals, the one that hides most counts
 _STRICTEST: tuple[Holds, ...] = ("address", "endpoint", "text", "server", "none")
@@ -59,6 +61,11 @@ def _hidden(rows: pl.DataFrame, policy: Policy) -> pl.Series:
     return values
 
 
+def _hidden_in_portions(rows: pl.DataFrame, policy: Policy) -> pl.Series:
+    """The same, a portion at a time: a batch has many more values of lists than rows, and takes several times them."""
+    return pl.concat([_hidden(some, policy) for some in rows.iter_slices(PORTION)], rechunk=True)
+
+
 def _is_asked(values: pl.Series, kinds: Iterable[tuple[str, str]]) -> bool:
     """Whether a column of texts has to be looked through: few hold what looks like an address."""
     # a kind has no value in a column that it does not capture
@@ -83,10 +90,10 @@ def _lists(events: pl.DataFrame, name: str, policy: Policy) -> pl.Series:
     rows = events.select("target", "kind", value=name)[asked].with_row_index("row").explode("value")
     if events.schema[name] == _TEXTS:
         told = rows.with_columns(column=pl.lit(name))
-        kept = told.with_columns(value=_hidden(told, policy))
+        kept = told.with_columns(value=_hidden_in_portions(told, policy))
     else:
         told = rows.unnest("value").rename({"key": "column"})
-        kept = told.select("row", value=pl.struct(key="column", value=_hidden(told, policy)))
+        kept = told.select("row", value=pl.struct(key="column", value=_hidden_in_portions(told, policy)))
     lists = kept.group_by("row", maintain_order=True).agg("value")["value"]
     row = pl.int_range(len(events), eager=True)
     placed = pl.DataFrame({"row": row.gather(asked), "kept": lists})

@@ -79,6 +79,8 @@ WEIGHT = pl.when("series_only").then(1).otherwise(SERIES_PER_EVENT * (1 + pl.col
 NAMED_CONVERSATIONS = 40_000
 #: one thread reduces while another one puts together what comes next: two batches would take twice the memory
 WORKERS = 1
+#: nothing is done beside a batch of more candidates, which are as many rows, and wide ones
+ALONE_CANDIDATES = 50_000
 Whole: TypeAlias = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 
 
@@ -326,9 +328,11 @@ def reduce(
             running.append(pool.submit(one, batch.of(changed) if len(same) else replace(batch, conversations=changed)))
             # batches are made as they are needed: all at once they are another copy of the streams
             reduced += len(changed)
-            while len(running) > (WORKERS if reduced < NAMED_CONVERSATIONS else 0):
+            many = reduced >= NAMED_CONVERSATIONS
+            alone = many or batch.streams.events["candidates"].sum() > ALONE_CANDIDATES
+            while len(running) > (0 if alone else WORKERS):
                 take(running.pop(0).result())
-            if not running:
+            if many:
                 small.lay_all_aside(tables.values())
                 reduced = 0
         while running:

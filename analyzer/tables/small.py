@@ -23,7 +23,7 @@ MERGED_ROWS = 100_000
 #: a run is read in groups of so many rows, of which a range of conversations is a part
 RUN_GROUP_ROWS = 5_000
 #: what is different in nearly every row
-_UNALIKE = ("origin", "address", "fingerprint")
+_UNALIKE = ("origin", "address", "fingerprint", "foundation")
 #: ids, which have a dictionary of their own: of all others there are few
 _IDS = ("_id", "channel")
 #: first of what sorts a table
@@ -48,6 +48,8 @@ def in_order(table: Table, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
         return coded(table.empty())
     # sorting a million rows by words would spell each of them out: the few different words are ranked instead
     rows = pl.concat(parts)
+    # to pick rows out of lists in several chunks takes many times their memory
+    rows = rows.with_columns(rows[name].rechunk() for name, dtype in rows.schema.items() if isinstance(dtype, pl.List))
 
     def rank(name: str) -> pl.Series:
         if not isinstance(rows.schema[name], pl.Categorical):

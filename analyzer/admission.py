@@ -8,12 +8,14 @@ from pathlib import PurePosixPath
 import polars as pl
 
 from analyzer.accounts import Account, Counted, nothing
+from analyzer.catalogue import EVENTS
 from analyzer.errors import AccountingError
 from analyzer.reductions.accounting import SOURCES
 from analyzer.reductions.refusals import unaccounted
 from analyzer.reductions.releases import estimate
 from analyzer.refusals import Refusals
 from analyzer.sources import Checkpoint, Source, is_in, is_own
+from analyzer.tables import slices
 from analyzer.tables.dataset import Commit
 from analyzer.tables.entries import Entry
 from analyzer.tables.slices import Slice
@@ -62,10 +64,13 @@ def _resolution(source: Source, whole_seconds: Collection[str]) -> float | None:
     return 1000.0 if printed is not None and printed < 1 and source.name in whole_seconds else printed
 
 
-def _shared(source: Source) -> Slice | None:
+def _shared(commit: Commit, source: Source) -> Slice | None:
     """The events of a source that is so small that they share a file; what decides that is its bytes alone."""
     whole = source.start is None and source.reached is None and source.parts.keys() == {0}
-    return source.parts[0][1] if whole and source.tally.bytes <= SMALL_BYTES else None
+    if not whole or source.tally.bytes > SMALL_BYTES:
+        return None
+    only = source.parts[0]
+    return only if isinstance(only, Slice) else commit.rows_of(only)
 
 
 def _admit(
@@ -103,8 +108,11 @@ def _admit(
     latest = commit.sources.get(source.before[-1]) if source.before else None
     first = source.start.parts if source.start else 0
     parts = {number: place for number, place in latest["parts"].items() if int(number) < first} if latest else {}
-    shared = _shared(source)
-    for number, (staged, _) in sorted(source.parts.items() if shared is None else ()):
+    shared = _shared(commit, source)
+    for number, rows in sorted(source.parts.items() if shared is None else ()):
+        staged = (
+            commit.stage_frame(EVENTS, slices.read([rows], EVENTS.schema.names())) if isinstance(rows, Slice) else rows
+        )
         # the same part has the same name for good, and one that has grown another: no file is ever written twice
         parts[str(number)] = commit.place(staged, f"{stem}-{number:05}-{staged.sha256[:12]}")
     _forget(commit, (identity, *source.before), kept=parts.values())
@@ -169,7 +177,7 @@ def admitted(
         if own is None or own["row"]["problem"] != tally.problem or not is_own(own, source):
             # another one has what was read of it, and nobody else tells that it broke off
             rows = [row for row in tally.refusals.rows if row["line"] is None]
-            lost = Source(source.input, source.name, Tally(problem=tally.problem, refusals=Refusals(rows)))
+            lost = Source(source.input, source.name, tally=Tally(problem=tally.problem, refusals=Refusals(rows)))
             _admit(commit, lost, Account(), {}, nothing(), None)
             identities.append(lost.identity)
     return identities, tuple(known)

@@ -26,6 +26,8 @@ from analyzer.inputs import Input, why_not
 from analyzer.tally import Tally
 
 BLOCK_BYTES = 8 << 20
+#: so much of an input tells when it began, if its lines begin with a time
+BEGIN_BYTES = 40
 #: a block of more lines is halved: what is kept of a line is more than an empty one has
 BLOCK_LINES = 1 << 18
 #: a longer line is cut here; the rest of it is dropped and counted
@@ -351,13 +353,13 @@ def together(texts: Sequence[bytes]) -> pl.DataFrame:
     return pl.DataFrame({**columns, "of": numbered["of"]})
 
 
-def stem_of(one: Input) -> str | None:
-    """Stem of an input (see `Tally`)."""
+def begin_of(one: Input) -> tuple[str | None, bytes]:
+    """Stem of an input (see `Tally`), and its first bytes."""
     tally = Tally()
     for _ in _taken(one, tally):
         if tally.stem:
             break
-    return tally.stem
+    return tally.stem, tally.first[:BEGIN_BYTES]
 
 
 def whole(one: Input) -> Tally:

@@ -33,25 +33,21 @@ _DIGITS = 8
 
 def stage(
     commit: Commit, is_small: Callable[[str], bool], events: pl.DataFrame
-) -> Iterator[tuple[str, int, tuple[Staged, Slice]]]:
-    """Stage events by source and part, those of small sources in one file."""
+) -> Iterator[tuple[str, int, Staged | Slice]]:
+    """Stage events by source and part: in files of their own, or laid aside, until small sources share files."""
     # a part of a source lies in one piece, as it was read
     places = events.select("source", "part").with_row_index("first").group_by("source", "part", maintain_order=True)
     pieces = places.agg(pl.col("first").first(), rows=pl.len())
     stored = events.drop("part")
     are_small = pl.Series(map(is_small, pieces["source"]), dtype=pl.Boolean)
     for name, part, first, rows in pieces.filter(~are_small).iter_rows():
-        staged = commit.stage_frame(EVENTS, stored[first : first + rows])
-        yield name, part, (staged, commit.rows_of(staged))
+        yield name, part, commit.stage_frame(EVENTS, stored[first : first + rows])
     few = pieces.filter(are_small)
     if len(few):
         at = few.select(at=pl.int_ranges("first", pl.col("first") + pl.col("rows"))).explode("at")["at"]
-        # they are copied into the files that they share
-        staged = commit.stage_frame(EVENTS, stored[at], lasts=False)
-        here = slices.apart(commit.rows_of(staged).path, few["rows"], staged.rows)
-        yield from (
-            (name, part, (staged, mine)) for name, part, mine in zip(few["source"], few["part"], here, strict=True)
-        )
+        # most batches have no others
+        rows = commit.lay_aside(EVENTS, stored if len(few) == len(pieces) else stored[at], few["rows"])
+        yield from zip(few["source"], few["part"], rows, strict=True)
 
 
 @dataclass(frozen=True, slots=True)

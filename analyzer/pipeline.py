@@ -96,7 +96,7 @@ class _Batch:
     """What records gave: their events, staged by source and part, their counts, and values that were refused."""
 
     counted: Counted
-    parts: tuple[tuple[str, int, tuple[Staged, Slice]], ...] = ()
+    parts: tuple[tuple[str, int, Staged | Slice], ...] = ()
     #: source, reason, line, offset, size
     refused: pl.DataFrame | None = None
 
@@ -335,7 +335,9 @@ def ingest(
     zone_given, count = zones_for([one.name for one in inputs], zones), len(inputs)
     with writing(out) as commit:
         policy = policy_of(commit, addresses, key_file)
-        sources = deque(recognise(inputs, zone, zone_given, layout, commit.sources))
+        found = recognise(inputs, zone, zone_given, layout, commit.sources)
+        # small sources share files in the order of their times; what is only the beginning of one stands behind it
+        sources = deque(sorted(found, key=lambda source: (source.beginning_of is not None, source.begin)))
         del inputs
         identities, known = admitted(commit, _rounds(commit, policy, sources, layout, progress))
         entries = commit.sources.values()

@@ -15,7 +15,7 @@ from itertools import chain, count
 from analyzer.accounts import Counted, restored
 from analyzer.dialects import UTC, Dialect
 from analyzer.inputs import Input
-from analyzer.lines import Place, recognised, stem_of, whole
+from analyzer.lines import Place, begin_of, recognised, whole
 from analyzer.refusals import Refusals
 from analyzer.tables.dataset import Staged
 from analyzer.tables.entries import Entry
@@ -57,6 +57,8 @@ class Source:
 
     input: Input
     name: str
+    #: its first bytes: most logs begin with a time
+    begin: bytes = b""
     tally: Tally = field(default_factory=Tally)
     #: zone of its times that name none, and whether it was asked for
     zone: str = UTC
@@ -70,8 +72,8 @@ class Source:
     #: where to read on from, and where the next reading may
     start: Checkpoint | None = None
     reached: tuple[Place, int] | None = None
-    #: events that were written, by the number of the part: a file, and which of its rows
-    parts: dict[int, tuple[Staged, Slice]] = field(default_factory=dict)
+    #: events that were written, by the number of the part: a file, or rows that were laid aside
+    parts: dict[int, Staged | Slice] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Begin anew: nothing was read of it."""
@@ -200,7 +202,10 @@ def recognise(
     sources, sizes = [Source(one, one.name) for one in inputs], _sizes(known)
     # standard input can be read only once; a sole input of an empty dataset is held against nothing
     asked_of = [one for one in sources if one.input.path is not None and not one.input.refused]
-    stems = [(one, stem_of(one.input)) for one in asked_of] if known or len(asked_of) > 1 else []
+    stems: list[tuple[Source, str | None]] = []
+    for source in asked_of if known or len(asked_of) > 1 else ():
+        stem, source.begin = begin_of(source.input)
+        stems.append((source, stem))
     _beginnings(stems)
     for source, stem in stems:
         if source.beginning_of is None:

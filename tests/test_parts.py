@@ -178,6 +178,20 @@ def test_a_small_log_read_in_another_zone_moves(tmp_path: Path) -> None:
     assert str(begun).startswith("2026-11-21 19:03")
 
 
+def test_however_many_sources_are_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = write(tmp_path / "logs", range(6), ("Connecting", "Connected") * 40)
+    whole = Path(logs[2]).read_bytes()
+    (tmp_path / "logs" / "a-beginning-of-2.log").write_bytes(whole[: whole.rindex(b"\n", 0, 3000) + 1])
+    (tmp_path / "logs" / "the-same-as-2.log").write_bytes(whole)
+    (tmp_path / "logs" / "broken.log.gz").write_bytes(gzip.compress(Path(logs[3]).read_bytes())[:-9])
+    done = ingest([str(tmp_path / "logs")], tmp_path / "at-once")
+    assert dict(done.known) == {"a-beginning-of-2.log": "2.log", "the-same-as-2.log": "2.log", "broken.log.gz": "3.log"}
+    monkeypatch.setattr("analyzer.pipeline.MOST_SOURCES", 1)
+    again = ingest([str(tmp_path / "logs")], tmp_path / "one-by-one")
+    assert (dict(again.known), again.sources.equals(done.sources)) == (dict(done.known), True)
+    assert files(tmp_path / "one-by-one") == files(tmp_path / "at-once")
+
+
 def test_logs_without_times_share_files(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     for number in range(30):

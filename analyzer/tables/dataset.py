@@ -31,7 +31,7 @@ from analyzer.tables.declare import SCHEMA_VERSION, Table
 from analyzer.tables.durable import PRIVATE_FILE, create, make_folder, make_root, read_json, sync, sync_folder
 from analyzer.tables.entries import Entries
 from analyzer.tables.publish import COMMIT, MANIFEST, STAGE, STATE, finish, seal
-from analyzer.tables.slices import Slice, apart
+from analyzer.tables.slices import LOOSE, Slice, apart
 
 __all__ = ["COMMIT", "MANIFEST", "STAGE", "STATE", "Commit", "Manifest", "Staged", "read_manifest", "writing"]
 
@@ -165,17 +165,21 @@ class Commit:
         """Folder of files that are not part of the dataset yet."""
         return self.out / STATE / STAGE
 
-    def stage_frame(self, table: Table, frame: pl.DataFrame, *, lasts: bool = True) -> Staged:
-        """Write a frame to the stage, not yet part of the commit; safe to call from several threads.
+    def stage_frame(self, table: Table, frame: pl.DataFrame) -> Staged:
+        """Write a frame to the stage, not yet part of the commit; safe to call from several threads."""
+        return self.stage_frames(table, (frame,))
 
-        What does not last is only read, never placed, and need not be on the disk.
-        """
-        return self.stage_frames(table, (frame,), lasts=lasts)
-
-    def stage_frames(self, table: Table, frames: Iterable[pl.DataFrame], *, lasts: bool = True) -> Staged:
+    def stage_frames(self, table: Table, frames: Iterable[pl.DataFrame]) -> Staged:
         """Write the frames of one file to the stage; what was kept small is spelled out one group after the other."""
         file = f"{next(self._numbers)}.part"
-        return Staged(file, table.name, *self._write_parquet(self.stage / file, table, frames, lasts))
+        return Staged(file, table.name, *self._write_parquet(self.stage / file, table, frames))
+
+    def lay_aside(self, table: Table, frame: pl.DataFrame, sizes: Iterable[int]) -> list[Slice]:
+        """Keep rows in the stage until others are written from them, cut into pieces; safe in several threads."""
+        path = self.stage / f"{next(self._numbers)}{LOOSE}"
+        with create(path) as stream:
+            table.spelled(frame).write_ipc(stream)
+        return apart(str(path), sizes, len(frame))
 
     def rows_of(self, staged: Staged) -> Slice:
         """All rows of a staged file."""
@@ -208,7 +212,7 @@ class Commit:
             sync(stream)
         self._staged[path.name] = f"{STATE}/{name}"
 
-    def _write_parquet(self, path: Path, table: Table, frames: Iterable[pl.DataFrame], lasts: bool) -> tuple[str, int]:
+    def _write_parquet(self, path: Path, table: Table, frames: Iterable[pl.DataFrame]) -> tuple[str, int]:
         schema, rows = table.arrow_schema, 0
         with create(path) as stream:
             with pq.ParquetWriter(
@@ -223,8 +227,7 @@ class Commit:
                     rows += len(group)
                     columns = group.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
                     writer.write_table(pa.Table.from_arrays(columns, schema=schema), ROW_GROUP_ROWS)
-            if lasts:
-                sync(stream)
+            sync(stream)
             stream.seek(0)
             return hashlib.file_digest(stream, "sha256").hexdigest(), rows
 

@@ -1,16 +1,23 @@
-"""Rows that stand together in a file: what belongs to one of several that share it."""
+"""Rows that stand together in a file: what belongs to one of several that share it.
+
+Files are Parquet, but for those that are read only until a commit: of these any rows are picked out in any order.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import polars as pl
+
+#: how names of files that are no Parquet end
+LOOSE = ".arrow"
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Some rows of a Parquet file, which has `of`."""
+    """Some rows of a file, which has `of`."""
 
     path: str
     first: int
@@ -31,46 +38,45 @@ def apart(path: str, sizes: Iterable[int], of: int) -> list[Slice]:
     return found
 
 
-def _extents(wanted: Sequence[Slice]) -> dict[str, tuple[int, int]]:
-    """The first row that is wanted of each file, and the one behind the last."""
-    found: dict[str, tuple[int, int]] = {}
-    for one in wanted:
-        first, end = found.get(one.path, (one.first, 0))
-        found[one.path] = min(first, one.first), max(end, one.first + one.rows)
-    return found
+def _some(path: str, first: int, rows: int, names: list[str]) -> pl.DataFrame:
+    if path.endswith(LOOSE):
+        # mapped: no more of it is read than is picked out
+        return pl.scan_ipc(path).select(names).slice(first, rows).collect()
+    return pl.scan_parquet(path, glob=False).select(names).slice(first, rows).collect()
+
+
+def _picked(path: str, wanted: Sequence[Slice], names: list[str]) -> pl.DataFrame:
+    """Slices of one file, one behind the other; it is read from the first row that is wanted to the last."""
+    first, end = min(one.first for one in wanted), max(one.first + one.rows for one in wanted)
+    found = _some(path, first, end - first, names)
+    return _gathered(found, [(one.first - first, one.rows) for one in wanted])
+
+
+def _gathered(frame: pl.DataFrame, places: Sequence[tuple[int, int]]) -> pl.DataFrame:
+    """Rows of a frame, by the begins and lengths of pieces of it."""
+    ends = accumulate((rows for _, rows in places), initial=0)
+    if all(begin == end for (begin, _), end in zip(places, ends, strict=False)):
+        return frame
+    pieces = pl.DataFrame(places, schema={"begin": pl.Int64, "rows": pl.Int64}, orient="row")
+    at = pieces.select(at=pl.int_ranges("begin", pl.col("begin") + pl.col("rows"))).explode("at", empty_as_null=False)
+    return frame[at["at"]]
 
 
 def read(wanted: Sequence[Slice], columns: Sequence[str]) -> pl.DataFrame:
-    """Columns of slices, one behind the other."""
+    """Columns of slices, one behind the other; there is at least one."""
     names = list(columns)
-    if all(one.rows == one.of for one in wanted):
+    if all(one.rows == one.of and not one.path.endswith(LOOSE) for one in wanted):
         return pl.read_parquet([one.path for one in wanted], columns=names, glob=False)
-    # each file is read once, from the first row that is wanted to the last
-    extents = _extents(wanted)
-    frames = [
-        pl.scan_parquet(path, glob=False).select(names).slice(first, end - first).collect()
-        for path, (first, end) in extents.items()
-    ]
-    found = pl.concat(frames) if len(frames) > 1 else frames[0]
+    by_path: dict[str, list[Slice]] = {}
+    for one in wanted:
+        by_path.setdefault(one.path, []).append(one)
+    found = pl.concat([_picked(path, some, names) for path, some in by_path.items()])
     begins, before = {}, 0
-    for (path, (first, _)), frame in zip(extents.items(), frames, strict=True):
-        begins[path] = before - first
-        before += len(frame)
-    places = [(begins[one.path] + one.first, one.rows) for one in wanted]
-    if _is_in_order(places, len(found)):
-        return found
-    return found[
-        pl.DataFrame(places, schema={"begin": pl.Int64, "rows": pl.Int64}, orient="row")
-        .select(at=pl.int_ranges("begin", pl.col("begin") + pl.col("rows")))
-        .explode("at", empty_as_null=False)["at"]
-    ]
-
-
-def _is_in_order(places: Sequence[tuple[int, int]], rows: int) -> bool:
-    """Whether slices, each with its begin, follow one another without a gap."""
-    end = 0
-    for begin, size in places:
-        if begin != end:
-            return False
-        end += size
-    return end == rows
+    for path, some in by_path.items():
+        begins[path] = before
+        before += sum(one.rows for one in some)
+    places = []
+    for one in wanted:
+        places.append((begins[one.path], one.rows))
+        begins[one.path] += one.rows
+    return _gathered(found, places)

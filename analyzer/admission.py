@@ -160,18 +160,31 @@ def admitted(
     """
     identities, known = [], []
     broken: list[Source] = []
+    empty: list[Source] = []
+
+    def enter(
+        source: Source, account: Account, release: Mapping[str, object], found: Counted, ms: float | None
+    ) -> None:
+        identities.append(source.identity)
+        if not _admit(commit, source, account, release, found, ms):
+            entry = commit.sources.get(source.identity)
+            same = source.beginning_of.name if source.beginning_of else source.input.name
+            known.append((source.input.name, entry["row"]["name"] if entry else same))
+            if source.tally.problem:
+                broken.append(source)
+
     for some, found in rounds:
         accounts, whole = found.accounts(), found.whole_seconds()
         releases = estimate([found.marks], {one.name: one.dialect.name for one in some if not one.is_known})
         for source in some:
-            identities.append(source.identity)
+            if source.identity == NOTHING:
+                # which of them the dataset has is told when all that have lines by now are in it
+                empty.append(source)
+                continue
             account, release = accounts.get(source.name, Account()), releases.get(source.name, {})
-            if not _admit(commit, source, account, release, found, _resolution(source, whole)):
-                entry = commit.sources.get(source.identity)
-                same = source.beginning_of.name if source.beginning_of else source.input.name
-                known.append((source.input.name, entry["row"]["name"] if entry else same))
-                if source.tally.problem:
-                    broken.append(source)
+            enter(source, account, release, found, _resolution(source, whole))
+    for source in sorted(empty, key=lambda one: one.input.name):
+        enter(source, Account(), {}, nothing(), _resolution(source, ()))
     for source in broken:
         own, tally = commit.sources.get(source.tally.identity), source.tally
         if own is None or own["row"]["problem"] != tally.problem or not is_own(own, source):

@@ -193,10 +193,17 @@ def _damaged(out: Path, problem: Exception) -> DatasetError:
 
 @contextmanager
 def opened(path: str | os.PathLike[str], tables: Iterable[str] = tuple(TABLES)) -> Iterator[Dataset]:
-    """`open` a dataset to read it: what is found damaged then is told in the same way."""
+    """`open` a dataset to read it: what is found damaged then is told in the same way.
+
+    Raises:
+        BusyError: it was written while it was read, and files of it went.
+    """
+    dataset = open(path, tables)
     try:
-        yield open(path, tables)
+        yield dataset
     except (OSError, pl.exceptions.PolarsError) as problem:
+        if isinstance(problem, FileNotFoundError) and read_manifest(Path(path)).snapshot != dataset.snapshot:
+            raise BusyError(f"{path} was written while it was read", "try again") from problem
         raise _damaged(Path(path), problem) from problem
 
 

@@ -8,6 +8,7 @@ whatever order they come, and one more changes none but the file that it falls i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,6 +16,7 @@ from hashlib import sha256
 import polars as pl
 
 from analyzer.catalogue import EVENTS
+from analyzer.errors import DatasetError
 from analyzer.events import rotation
 from analyzer.tables import slices
 from analyzer.tables.dataset import Commit, Staged, members
@@ -75,6 +77,7 @@ class _Read:
     #: how it was read: with its bytes, that is what its events say
     reading: str
     resolution_ms: float | None
+    events: int
     #: files of its own
     files: tuple[str, ...]
 
@@ -87,6 +90,7 @@ def _read(entry: Entry) -> _Read:
         row["name"],
         f"{row['dialect']} {row.get('zone')}",
         row["resolution_ms"],
+        row["events"],
         tuple(file for _, file in sorted(entry["parts"].items(), key=lambda one: int(one[0]))),
     )
 
@@ -155,7 +159,11 @@ def _digest(*said: object) -> int:
 
 
 def stored(commit: Commit) -> list[Part]:
-    """Put the events of small sources together, and tell where all are, in the order in which they were written."""
+    """Put the events of small sources together, and tell where all are, in the order in which they were written.
+
+    Raises:
+        DatasetError: events of a source that was read are not there.
+    """
     known = {identity: _read(entry) for identity, entry in commit.sources.items()}
     _share(commit, known)
     now, files, small = commit.places(), commit.files, commit.members
@@ -175,4 +183,13 @@ def stored(commit: Commit) -> list[Part]:
             rows = files[file]["rows"]
             digest = _digest(files[file]["sha256"], one.resolution_ms)
             found.append(Part(Slice(now[file], 0, rows, rows), digest, identity, scope))
+    there: Counter[str] = Counter()
+    for part in found:
+        there[part.identity] += part.rows
+    for identity, one in known.items():
+        if there[identity] != one.events:
+            raise DatasetError(
+                f"{commit.out} is damaged ({there[identity]:,} of {one.events:,} events of {one.name} are there)",
+                "ingest its logs into a new folder",
+            )
     return found

@@ -217,7 +217,8 @@ def recognise(
         for was in source.before
         if not source.is_known and known[was]["row"]["name"] == source.name
     }
-    outgrown: set[str] = set()
+    # what is still there as it was is nobody's beginning
+    outgrown = {source.before[-1] for source in sources if source.is_known and source.before}
     anew: dict[str, Source] = {}
     for source in sources:
         one = source.input

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": {"accounts", "dialects", "inputs", "lines", "refusals", "tables", "tally"},
     "admission": {"accounts", "catalogue", "errors", "reductions", "refusals", "sources", "tables", "tally"},
     "catalogue": {"events", "grammar", "reductions", "tables"},
-    "parts": {"catalogue", "events", "tables"},
+    "parts": {"catalogue", "errors", "events", "tables"},
     "stored": {"addresses", "catalogue", "events", "parts", "reductions", "refusals", "tables"},
     "pipeline": {
         "accounts",

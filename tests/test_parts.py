@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 import analyzer
 from analyzer import parts
+from analyzer.api import opened
 from analyzer.catalogue import EVENTS
-from analyzer.errors import DatasetError
+from analyzer.errors import BusyError, DatasetError
 from analyzer.pipeline import ingest
 from analyzer.tables import slices
 from analyzer.tables.dataset import MANIFEST, STATE, Commit, Manifest, read_manifest
@@ -190,6 +192,66 @@ def test_however_many_sources_are_read_at_a_time(tmp_path: Path, monkeypatch: py
     again = ingest([str(tmp_path / "logs")], tmp_path / "one-by-one")
     assert (dict(again.known), again.sources.equals(done.sources)) == (dict(done.known), True)
     assert files(tmp_path / "one-by-one") == files(tmp_path / "at-once")
+
+
+def test_a_name_of_a_dataset_is_no_pattern(tmp_path: Path) -> None:
+    ingest(write(tmp_path / "logs", range(2)), tmp_path / "me[t]rics")
+    assert len(pl.read_parquet(tmp_path / "me[t]rics" / "conversations", glob=False)) == 2
+
+
+@pytest.mark.parametrize("grows", ["a", "c"])
+def test_of_two_empty_logs_one_gets_lines(grows: str, tmp_path: Path) -> None:
+    logs = [str(tmp_path / "a.log"), str(tmp_path / "c.log")]
+    for log in logs:
+        Path(log).touch()
+    ingest(logs, tmp_path / "out")
+    (tmp_path / f"{grows}.log").write_text(LINE.format(0, 0, 0, "New", 1))
+    ingest(logs, tmp_path / "out")
+    assert sorted(pl.read_parquet(tmp_path / "out" / "sources")["name"]) == ["a.log", "c.log"]
+    assert not ingest(logs, tmp_path / "out").changed
+
+
+def test_what_a_log_still_is_another_one_does_not_outgrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among very many that begin alike, copies are not looked for."""
+    monkeypatch.setattr("analyzer.sources.MOST_ALIKE", 1)
+    logs = [tmp_path / "a.log", tmp_path / "b.log"]
+    begun = LINE.format(0, 0, 0, "New", 1)
+    logs[0].write_text(begun)
+    ingest([str(logs[0])], tmp_path / "out")
+    logs[1].write_text(begun)
+    logs[0].write_text(begun + LINE.format(0, 0, 1, "Connected", 1))
+    ingest([*map(str, logs)], tmp_path / "out")
+    assert sorted(pl.read_parquet(tmp_path / "out" / "sources")["events"]) == [1, 2]
+    assert not ingest([*map(str, logs)], tmp_path / "out").changed
+
+
+def test_files_that_go_while_they_are_read_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analyzer.api.MOST_HELD", 0)
+    logs, out = write(tmp_path / "logs", range(4)), tmp_path / "out"
+    ingest(logs[:3], out)
+
+    def read(meanwhile: Callable[[], object]) -> None:
+        with opened(out) as dataset:
+            meanwhile()
+            dataset.events.collect()
+
+    with pytest.raises(BusyError, match="while it was read"):
+        read(lambda: ingest(logs, out))
+    with pytest.raises(DatasetError, match="is damaged"):
+        read(next((out / "events").iterdir()).unlink)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_manifest_that_lost_members_is_damaged(kept: int, tmp_path: Path) -> None:
+    logs, out = write(tmp_path / "logs", range(3)), tmp_path / "out"
+    ingest(logs[:2], out)
+    path = out / STATE / MANIFEST
+    manifest = json.loads(path.read_text())
+    (shared_file,) = (entry for name, entry in manifest["files"].items() if name.startswith("events/"))
+    shared_file["members"] = shared_file["members"][:kept]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match="is damaged"):
+        ingest(logs, out)
 
 
 def test_logs_without_times_share_files(tmp_path: Path) -> None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import TypeAlias
 
 import polars as pl
 
 from analyzer.accounts import Account, Counted, nothing
-from analyzer.catalogue import EVENTS
 from analyzer.errors import AccountingError
 from analyzer.reductions.accounting import SOURCES
 from analyzer.reductions.refusals import unaccounted
 from analyzer.reductions.releases import estimate
 from analyzer.refusals import Refusals
 from analyzer.sources import Checkpoint, Source, is_in, is_own
-from analyzer.tables import slices
-from analyzer.tables.dataset import Commit
+from analyzer.tables.dataset import Commit, Staged
 from analyzer.tables.entries import Entry
 from analyzer.tables.slices import Slice
 from analyzer.tally import NOTHING, STEM_CHARS, Tally
 
+#: what is known of the release that wrote a log
+_Release: TypeAlias = Mapping[str, object]
 #: events of sources of no more bytes share files (`parts.py`)
 SMALL_BYTES = 1 << 16
 
@@ -66,18 +67,18 @@ def _resolution(source: Source, whole_seconds: Collection[str]) -> float | None:
 
 def _shared(commit: Commit, source: Source) -> Slice | None:
     """The events of a source that is so small that they share a file; what decides that is its bytes alone."""
-    whole = source.start is None and source.reached is None and source.parts.keys() == {0}
-    if not whole or source.tally.bytes > SMALL_BYTES:
-        return None
-    only = source.parts[0]
-    return only if isinstance(only, Slice) else commit.rows_of(only)
+    only = source.parts.get(0)
+    if only is None or isinstance(only, Slice):
+        return only
+    whole = source.start is None and source.reached is None and len(source.parts) == 1
+    return commit.rows_of(only) if whole and source.tally.bytes <= SMALL_BYTES else None
 
 
 def _admit(
     commit: Commit,
     source: Source,
     account: Account,
-    release: Mapping[str, object],
+    release: _Release,
     found: Counted,
     resolution_ms: float | None,
 ) -> bool:
@@ -109,10 +110,8 @@ def _admit(
     first = source.start.parts if source.start else 0
     parts = {number: place for number, place in latest["parts"].items() if int(number) < first} if latest else {}
     shared = _shared(commit, source)
-    for number, rows in sorted(source.parts.items() if shared is None else ()):
-        staged = (
-            commit.stage_frame(EVENTS, slices.read([rows], EVENTS.schema.names())) if isinstance(rows, Slice) else rows
-        )
+    own = [] if shared else [(number, one) for number, one in source.parts.items() if isinstance(one, Staged)]
+    for number, staged in sorted(own, key=lambda one: one[0]):
         # the same part has the same name for good, and one that has grown another: no file is ever written twice
         parts[str(number)] = commit.place(staged, f"{stem}-{number:05}-{staged.sha256[:12]}")
     _forget(commit, (identity, *source.before), kept=parts.values())
@@ -151,6 +150,25 @@ def _admit(
     return True
 
 
+def _each(
+    rounds: Iterable[tuple[Sequence[Source], Counted]],
+) -> Iterator[tuple[Source, Account, _Release, Counted, float | None]]:
+    """Each source with what was found in it; those without a line come last."""
+    empty: list[Source] = []
+    for some, found in rounds:
+        accounts, whole = found.accounts(), found.whole_seconds()
+        releases = estimate([found.marks], {one.name: one.dialect.name for one in some if not one.is_known})
+        for source in some:
+            if source.identity == NOTHING:
+                empty.append(source)
+            else:
+                account, release = accounts.get(source.name, Account()), releases.get(source.name, {})
+                yield source, account, release, found, _resolution(source, whole)
+    # which of them the dataset has is known when all that have lines by now are in it
+    for source in sorted(empty, key=lambda one: one.input.name):
+        yield source, Account(), {}, nothing(), _resolution(source, ())
+
+
 def admitted(
     commit: Commit, rounds: Iterable[tuple[Sequence[Source], Counted]]
 ) -> tuple[list[str], tuple[tuple[str, str], ...]]:
@@ -160,31 +178,14 @@ def admitted(
     """
     identities, known = [], []
     broken: list[Source] = []
-    empty: list[Source] = []
-
-    def enter(
-        source: Source, account: Account, release: Mapping[str, object], found: Counted, ms: float | None
-    ) -> None:
+    for source, account, release, found, resolution_ms in _each(rounds):
         identities.append(source.identity)
-        if not _admit(commit, source, account, release, found, ms):
+        if not _admit(commit, source, account, release, found, resolution_ms):
             entry = commit.sources.get(source.identity)
             same = source.beginning_of.name if source.beginning_of else source.input.name
             known.append((source.input.name, entry["row"]["name"] if entry else same))
             if source.tally.problem:
                 broken.append(source)
-
-    for some, found in rounds:
-        accounts, whole = found.accounts(), found.whole_seconds()
-        releases = estimate([found.marks], {one.name: one.dialect.name for one in some if not one.is_known})
-        for source in some:
-            if source.identity == NOTHING:
-                # which of them the dataset has is told when all that have lines by now are in it
-                empty.append(source)
-                continue
-            account, release = accounts.get(source.name, Account()), releases.get(source.name, {})
-            enter(source, account, release, found, _resolution(source, whole))
-    for source in sorted(empty, key=lambda one: one.input.name):
-        enter(source, Account(), {}, nothing(), _resolution(source, ()))
     for source in broken:
         own, tally = commit.sources.get(source.tally.identity), source.tally
         if own is None or own["row"]["problem"] != tally.problem or not is_own(own, source):

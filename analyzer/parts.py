@@ -74,8 +74,6 @@ class _Read:
     first_ts: str | None
     last_ts: str | None
     name: str
-    #: how it was read: with its bytes, that is what its events say
-    reading: str
     resolution_ms: float | None
     events: int
     #: files of its own
@@ -88,16 +86,15 @@ def _read(entry: Entry) -> _Read:
         row["first_ts"],
         row["last_ts"],
         row["name"],
-        f"{row['dialect']} {row.get('zone')}",
         row["resolution_ms"],
         row["events"],
         tuple(file for _, file in sorted(entry["parts"].items(), key=lambda one: int(one[0]))),
     )
 
 
-def cut(sources: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+def cut(sources: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
     """Cut a sequence of identities, each with its rows, where they say so."""
-    some: list[tuple[str, int]] = []
+    some: list[str] = []
     taken = 0
     for identity, rows in sources:
         weight = rows + SOURCE_ROWS
@@ -106,31 +103,31 @@ def cut(sources: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
         if some and (borders or taken + weight > MOST * SHARED_ROWS):
             yield some
             some, taken = [], 0
-        some.append((identity, rows))
+        some.append(identity)
         taken += weight
     if some:
         yield some
 
 
-def _copied(places: Sequence[Slice]) -> Iterator[Sequence[Slice]]:
-    """Put slices together, to be copied at a time."""
-    some: list[Slice] = []
-    rows = 0
-    for place in places:
-        if some and rows + place.rows > COPIED_ROWS:
-            yield some
-            some, rows = [], 0
-        some.append(place)
-        rows += place.rows
-    yield some
+def _said(events: pl.DataFrame, places: Sequence[Slice]) -> list[int]:
+    """What the events of each of some slices say, as a number: equal while they do, whatever else their logs hold."""
+    # each event says which line it is of, so that the order is no matter
+    sizes = pl.DataFrame({"rows": [place.rows for place in places]}).with_row_index("of")
+    of = sizes.select(pl.col("of").repeat_by("rows").explode(empty_as_null=False))["of"]
+    return (
+        pl.DataFrame({"of": of, "hash": events.hash_rows()}).group_by("of", maintain_order=True).sum()["hash"].to_list()
+    )
 
 
-def _share(commit: Commit, known: Mapping[str, _Read]) -> None:
-    """Write the files that small sources share, but for those that are as they were."""
+def _share(commit: Commit, known: Mapping[str, _Read]) -> dict[str, tuple[Slice, int]]:
+    """Write the files that small sources share, but for those that are as they were.
+
+    Out: where the events of each of these sources are, and what they say.
+    """
     places = {one: place for one, place in commit.members.items() if one in known}
     order = sorted(places, key=lambda one: (known[one].first_ts or "", known[one].last_ts or "", one))
     before = {
-        tuple(identity for identity, _ in entry["members"]): relative
+        tuple(identity for identity, *_ in entry["members"]): relative
         for relative, entry in commit.before.files.items()
         if "members" in entry
     }
@@ -138,20 +135,34 @@ def _share(commit: Commit, known: Mapping[str, _Read]) -> None:
         commit.remove(relative)
     shared: list[str] = []
     for some in cut((identity, places[identity].rows) for identity in order):
-        rows = [places[identity] for identity, _ in some]
-        relative = before.get(tuple(identity for identity, _ in some), "")
+        rows = [places[identity] for identity in some]
+        relative = before.get(tuple(some), "")
         # one of them may have been read anew
         if relative and {place.path for place in rows} == {str(commit.out / relative)}:
             commit.files[relative] = commit.before.files[relative]
         else:
-            frames = (slices.read(few, EVENTS.schema.names()) for few in _copied(rows))
-            staged = commit.stage_frames(EVENTS, frames)
-            relative = commit.place(staged, f"shared-{staged.sha256[:16]}", some)
+            said: list[int] = []
+            staged = commit.stage_frames(EVENTS, _copied(rows, said))
+            told = [(identity, place.rows, one) for identity, place, one in zip(some, rows, said, strict=True)]
+            relative = commit.place(staged, f"shared-{staged.sha256[:16]}", told)
         shared.append(relative)
+    commit.clear_aside()
     now = commit.places()
-    commit.members = {
-        identity: rows for relative in shared for identity, rows in members(now[relative], commit.files[relative])
+    found = {
+        identity: (rows, said)
+        for relative in shared
+        for identity, rows, said in members(now[relative], commit.files[relative])
     }
+    commit.members = {identity: rows for identity, (rows, _) in found.items()}
+    return found
+
+
+def _copied(places: Sequence[Slice], said: list[int]) -> Iterator[pl.DataFrame]:
+    """Rows of slices, some at a time; what each says is added to what was `said`."""
+    for some in slices.groups(places, lambda place: place.rows, COPIED_ROWS):
+        events = slices.read(some, EVENTS.schema.names())
+        said += _said(events, some)
+        yield events
 
 
 def _digest(*said: object) -> int:
@@ -165,8 +176,8 @@ def stored(commit: Commit) -> list[Part]:
         DatasetError: events of a source that was read are not there.
     """
     known = {identity: _read(entry) for identity, entry in commit.sources.items()}
-    _share(commit, known)
-    now, files, small = commit.places(), commit.files, commit.members
+    small = _share(commit, known)
+    now, files = commit.places(), commit.files
     order = rotation.placed(
         rotation.Part(identity, one.name, one.first_ts, one.last_ts)
         for identity, one in known.items()
@@ -177,8 +188,8 @@ def stored(commit: Commit) -> list[Part]:
         identity, one = source.identity, known[source.identity]
         # events say something else where their times are finer
         if identity in small:
-            digest = _digest(identity, one.name, one.reading, one.resolution_ms)
-            found.append(Part(small[identity], digest, identity, scope))
+            place, said = small[identity]
+            found.append(Part(place, _digest(said, one.resolution_ms), identity, scope))
         for file in one.files:
             rows = files[file]["rows"]
             digest = _digest(files[file]["sha256"], one.resolution_ms)

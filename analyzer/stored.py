@@ -43,16 +43,7 @@ GROUP_PARTS = 200
 
 def _groups(parts: Sequence[Part], numbers: Iterable[int]) -> Iterator[Sequence[int]]:
     """Put small parts together, by their numbers: to read many at once takes a fraction of the time."""
-    group: list[int] = []
-    rows = 0
-    for number in numbers:
-        rows += parts[number].rows
-        if group and (rows > GROUP_ROWS or len(group) == GROUP_PARTS):
-            yield group
-            group, rows = [], parts[number].rows
-        group.append(number)
-    if group:
-        yield group
+    return slices.groups(numbers, lambda number: parts[number].rows, GROUP_ROWS, GROUP_PARTS)
 
 
 def _read(parts: Sequence[Part], group: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:

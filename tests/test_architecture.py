@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reductions": {"addresses", "events", "grammar", "refusals", "tables"},
     "accounts": {"grammar", "reductions"},
     "sources": {"accounts", "dialects", "inputs", "lines", "refusals", "tables", "tally"},
-    "admission": {"accounts", "catalogue", "errors", "reductions", "refusals", "sources", "tables", "tally"},
+    "admission": {"accounts", "errors", "reductions", "refusals", "sources", "tables", "tally"},
     "catalogue": {"events", "grammar", "reductions", "tables"},
     "parts": {"catalogue", "errors", "events", "tables"},
     "stored": {"addresses", "catalogue", "events", "parts", "reductions", "refusals", "tables"},

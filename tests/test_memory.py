@@ -65,33 +65,34 @@ def reconnected(folder: Path) -> None:
             )
 
 
+def line(ms: int, said: str) -> str:
+    """A line of the library, so long after midnight."""
+    s = ms // 1000
+    return f"2026-11-22 {s // 3600:02}:{s // 60 % 60:02}:{s % 60:02},{ms % 1000:03} DEBUG keeper_pam_webrtc_rs.{said}\n"
+
+
+def registered(named: str, tube: str) -> str:
+    """What ties a conversation to a tube."""
+    return f"metrics.collector: Registered connection for metrics tracking (conversation_id: {named}, tube_id: {tube})"
+
+
 def counters(folder: Path) -> None:
     """One conversation that counts its bytes for hours: every line is an event of it, and says something new."""
-    said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.metrics.collector: {}\n"
+    said = "metrics.collector: Recording transport-level data activity (conversation_id: c-1"
     with (folder / "app.log").open("w") as stream:
-        stream.write(
-            said.format(0, 0, 0, 0, "Registered connection for metrics tracking (conversation_id: c-1, tube_id: t-1)")
-        )
+        stream.write(line(0, registered("c-1", "t-1")))
         for number in range(700_000):
-            s, ms = divmod(number * 40, 1000)
-            counted = f"(conversation_id: c-1, bytes_sent: {6531 + 2 * number}, bytes_received: {6584 + 3 * number})"
-            text = f"Recording transport-level data activity {counted}"
-            stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
+            counted = f"bytes_sent: {6531 + 2 * number}, bytes_received: {6584 + 3 * number}"
+            stream.write(line(number * 40, f"{said}, {counted})"))
 
 
 def tied(folder: Path, pair: Callable[[int], tuple[str, str]], lines: int) -> None:
     """A log that ties conversations to tubes, by their number."""
-    said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.{}\n"
     with (folder / "app.log").open("w") as stream:
         for number in range(lines):
             named, tube = pair(number)
-            s, ms = divmod(number * 40, 1000)
-            ids = f"(conversation_id: {named}, tube_id: {tube})"
-            for text in (
-                f"metrics.collector: Registered connection for metrics tracking {ids}",
-                f"tube: Connection state changed (tube_id: {tube}, state: Connected)",
-            ):
-                stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
+            stream.write(line(number * 40, registered(named, tube)))
+            stream.write(line(number * 40, f"tube: Connection state changed (tube_id: {tube}, state: Connected)"))
 
 
 def tubes(folder: Path) -> None:
@@ -106,21 +107,16 @@ def sharing(folder: Path) -> None:
 
 def described(folder: Path, conversations: int, each: int) -> None:
     """Nothing but descriptions of sessions, of as many candidates as are read of one."""
-    said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.{}\n"
     with (folder / "app.log").open("w", newline="") as stream:
         for number in range(conversations * each):
-            s, ms = divmod(number * 100, 1000)
             named, tube = (f"{one}-{number % conversations}" for one in "ct")
             lines = "".join(
                 f"a=candidate:{number * 250 + one:032} 1 udp 2130706431 10.0.0.{one} {1024 + number} typ host\r\n"
                 for one in range(250)
             )
-            ids = f"(conversation_id: {named}, tube_id: {tube})"
-            for text in (
-                f"metrics.collector: Registered connection for metrics tracking {ids}",
-                f"webrtc_core: Initial offer SDP (tube_id: {tube}, sdp: v=0\r\ns=-\r\n{lines}a=end-of-candidates\r\n)",
-            ):
-                stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, text))
+            sdp = f"v=0\r\ns=-\r\n{lines}a=end-of-candidates\r\n"
+            stream.write(line(number * 100, registered(named, tube)))
+            stream.write(line(number * 100, f"webrtc_core: Initial offer SDP (tube_id: {tube}, sdp: {sdp})"))
 
 
 def descriptions(folder: Path) -> None:
@@ -135,15 +131,13 @@ def lone_descriptions(folder: Path) -> None:
 
 def states(folder: Path) -> None:
     """Ten logs of one conversation that changes its state all the time."""
-    said = "2026-11-22 {:02}:{:02}:{:02},{:03} DEBUG keeper_pam_webrtc_rs.tube: ICE connection state changed {} {}\n"
+    place = "(crates/keeper-pam-webrtc-rs/src/tube.rs:390)"
     for log in range(10):
         with (folder / f"{log}.log").open("w") as stream:
             for number in range(280_000):
-                s, ms = divmod(number * 40 + log, 1000)
                 state = ("Connected", "Disconnected")[number % 2]
                 told = f"(tube_id: t-{log}, conversation_id: c-1, state: {state})"
-                place = "(crates/keeper-pam-webrtc-rs/src/tube.rs:390)"
-                stream.write(said.format(s // 3600, s // 60 % 60, s % 60, ms, told, place))
+                stream.write(line(number * 40 + log, f"tube: ICE connection state changed {told} {place}"))
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,9 @@ SOURCES = st.lists(
 @given(SOURCES)
 def test_a_cut_loses_nothing_and_bounds_files(sources: list[tuple[str, int]]) -> None:
     found = list(parts.cut(sources))
-    assert [one for some in found for one in some] == sources
-    most = parts.MOST * parts.SHARED_ROWS
-    assert all(len(some) == 1 or sum(rows for _, rows in some) <= most for some in found)
+    assert [one for some in found for one in some] == [identity for identity, _ in sources]
+    most, rows = parts.MOST * parts.SHARED_ROWS, dict(sources)
+    assert all(len(some) == 1 or sum(rows[one] for one in some) <= most for some in found)
 
 
 def test_one_more_source_changes_the_file_that_it_falls_into() -> None:
@@ -85,7 +85,7 @@ def test_one_more_source_changes_the_file_that_it_falls_into() -> None:
 def test_a_crowd_that_never_cuts_is_cut() -> None:
     sources = [(f"ffffffff{number:056x}", 40) for number in range(5000)]
     found = list(parts.cut(sources))
-    assert max(sum(rows for _, rows in some) for some in found) <= parts.MOST * parts.SHARED_ROWS
+    assert max(40 * len(some) for some in found) <= parts.MOST * parts.SHARED_ROWS
     assert len(found) > 5
 
 
@@ -241,6 +241,34 @@ def test_files_that_go_while_they_are_read_are_no_damage(tmp_path: Path, monkeyp
         read(next((out / "events").iterdir()).unlink)
 
 
+@pytest.mark.usefixtures("few_rows")
+@pytest.mark.parametrize("said", ["no log of the library", "a line of the library that no rule knows"])
+def test_lines_that_make_no_event_rebuild_nothing(said: str, tmp_path: Path) -> None:
+    logs, out = write(tmp_path / "logs", range(20)), tmp_path / "out"
+    ingest(logs, out)
+    target = "keeper_pam_webrtc_rs.tube" if "rule" in said else "root"
+    with Path(logs[7]).open("a") as log:
+        log.write(f"2026-11-22 23:00:00,000 INFO {target}: {said}\n")
+    done = ingest(logs, out)
+    assert (done.changed, done.added, done.rebuilt) == (True, 1, 0)
+    ingest(logs, tmp_path / "once")
+    assert files(out) == files(tmp_path / "once")
+
+
+@pytest.mark.parametrize("members", [[], [["x"]], None, 7])
+def test_members_that_are_none_are_damage(members: object, tmp_path: Path) -> None:
+    logs, out = write(tmp_path / "logs", range(3)), tmp_path / "out"
+    ingest(logs, out)
+    path = out / STATE / MANIFEST
+    manifest = json.loads(path.read_text())
+    for name, entry in manifest["files"].items():
+        if name.startswith("events/"):
+            entry["members"] = members
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match="who shares it is not told"):
+        ingest(logs, out)
+
+
 @pytest.mark.parametrize("kept", [0, 1])
 def test_a_manifest_that_lost_members_is_damaged(kept: int, tmp_path: Path) -> None:
     logs, out = write(tmp_path / "logs", range(3)), tmp_path / "out"
@@ -248,7 +276,9 @@ def test_a_manifest_that_lost_members_is_damaged(kept: int, tmp_path: Path) -> N
     path = out / STATE / MANIFEST
     manifest = json.loads(path.read_text())
     (shared_file,) = (entry for name, entry in manifest["files"].items() if name.startswith("events/"))
+    # as if the file had no more rows
     shared_file["members"] = shared_file["members"][:kept]
+    shared_file["rows"] = sum(rows for _, rows, _ in shared_file["members"])
     path.write_text(json.dumps(manifest))
     with pytest.raises(DatasetError, match="is damaged"):
         ingest(logs, out)
@@ -276,7 +306,7 @@ def test_a_dataset_of_before_is_read_and_goes_on(tmp_path: Path) -> None:
     entry = manifest["files"].pop(relative)
     events = pl.read_parquet(out / relative)
     first = 0
-    for identity, rows in entry["members"]:
+    for identity, rows, _ in entry["members"]:
         commit = Commit(out, Manifest())
         commit.stage.mkdir(exist_ok=True)
         staged = commit.stage_frame(EVENTS, events[first : first + rows])

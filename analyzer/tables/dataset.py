@@ -52,7 +52,7 @@ class Manifest:
     """What the dataset holds: each live file with its digest and rows, and a record per source."""
 
     snapshot: int = 0
-    #: relative path → {"sha256": …, "rows": …, "table": …}, and who shares it: {"members": [[…, rows], …]}
+    #: relative path → {"sha256": …, "rows": …, "table": …}, and "members": [[name, rows, said], …] of a shared one
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: identity → what is known of the source
     sources: Entries = field(default_factory=Entries)
@@ -112,10 +112,23 @@ class Staged:
     rows: int
 
 
-def members(path: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, Slice]]:
-    """What shares a file with others, and its rows there; nothing, if the file is of one alone."""
-    shared = entry.get("members", ())
-    yield from zip((name for name, _ in shared), apart(path, (rows for _, rows in shared), entry["rows"]), strict=True)
+def members(path: str, entry: Mapping[str, Any]) -> list[tuple[str, Slice, int]]:
+    """What shares a file with others, its rows there, and what they say; nothing, if the file is of one alone.
+
+    Raises:
+        DatasetError: they are not all that is in it.
+    """
+    if "members" not in entry:
+        return []
+    problem = DatasetError(f"{path} is damaged (who shares it is not told)", "ingest its logs into a new folder")
+    try:
+        names, sizes, said = zip(*entry["members"], strict=True)
+        whole = sum(sizes) == entry["rows"]
+    except (ValueError, TypeError):
+        raise problem from None
+    if not whole:
+        raise problem
+    return list(zip(names, apart(path, sizes, entry["rows"]), said, strict=True))
 
 
 def _relative(table: str, name: str) -> str:
@@ -155,7 +168,7 @@ class Commit:
         self.members: dict[str, Slice] = {
             name: rows
             for relative, entry in manifest.files.items()
-            for name, rows in members(str(out / relative), entry)
+            for name, rows, _ in members(str(out / relative), entry)
         }
         self._staged: dict[str, str] = {}
         self._numbers = itertools.count()
@@ -181,14 +194,19 @@ class Commit:
             table.spelled(frame).write_ipc(stream)
         return apart(str(path), sizes, len(frame))
 
+    def clear_aside(self) -> None:
+        """Remove what was laid aside: it has been written to others."""
+        for path in self.stage.glob(f"*{LOOSE}"):
+            path.unlink()
+
     def rows_of(self, staged: Staged) -> Slice:
         """All rows of a staged file."""
         return Slice(str(self.stage / staged.file), 0, staged.rows, staged.rows)
 
-    def place(self, staged: Staged, name: str, members: Sequence[tuple[str, int]] = ()) -> str:
+    def place(self, staged: Staged, name: str, members: Sequence[tuple[str, int, int]] = ()) -> str:
         """Give a staged file its name in the commit, and tell where that is. A live file of the same bytes stays.
 
-        Its `members` share it, each with its rows, in order.
+        Its `members` share it, in order: of each its name, how many rows it has, and a number for what they say.
         """
         relative = _relative(staged.table, name)
         known = self.before.files.get(relative)

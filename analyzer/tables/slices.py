@@ -5,11 +5,15 @@ Files are Parquet, but for those that are read only until a commit: of these any
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import inf
+from typing import TypeVar
 
 import polars as pl
+
+T = TypeVar("T")
 
 #: how names of files that are no Parquet end
 LOOSE = ".arrow"
@@ -38,6 +42,20 @@ def apart(path: str, sizes: Iterable[int], of: int) -> list[Slice]:
     return found
 
 
+def groups(items: Iterable[T], rows: Callable[[T], int], most_rows: int, most: float = inf) -> Iterator[list[T]]:
+    """Put together what is to be read at once: so many `rows`, unless one alone has more, and so many items."""
+    some: list[T] = []
+    taken = 0
+    for item in items:
+        taken += rows(item)
+        if some and (taken > most_rows or len(some) == most):
+            yield some
+            some, taken = [], rows(item)
+        some.append(item)
+    if some:
+        yield some
+
+
 def _some(path: str, first: int, rows: int, names: list[str]) -> pl.DataFrame:
     if path.endswith(LOOSE):
         # mapped: no more of it is read than is picked out
@@ -54,8 +72,8 @@ def _picked(path: str, wanted: Sequence[Slice], names: list[str]) -> pl.DataFram
 
 def _gathered(frame: pl.DataFrame, places: Sequence[tuple[int, int]]) -> pl.DataFrame:
     """Rows of a frame, by the begins and lengths of pieces of it."""
-    ends = accumulate((rows for _, rows in places), initial=0)
-    if all(begin == end for (begin, _), end in zip(places, ends, strict=False)):
+    ends = list(accumulate((rows for _, rows in places), initial=0))
+    if [begin for begin, _ in places] == ends[:-1] and ends[-1] == len(frame):
         return frame
     pieces = pl.DataFrame(places, schema={"begin": pl.Int64, "rows": pl.Int64}, orient="row")
     at = pieces.select(at=pl.int_ranges("begin", pl.col("begin") + pl.col("rows"))).explode("at", empty_as_null=False)

@@ -21,6 +21,7 @@ from analyzer.reductions.artefacts import (
     FLIGHT_REPEATED,
     HELD_UP,
     NOMINATION_WAIT,
+    OTHER_SERVER,
     REQUEST_REPEATED,
     SIX_SECOND_SLEEP,
     TWO_SRFLX,
@@ -45,6 +46,7 @@ REFUSED = {
     HELD_UP: ("end_to_end", "dtls_flights", "client"),
     EPOCH_VALUES: ("gathering", "reported", "gateway"),
     FIRST_CANDIDATE_CLOCK: ("gathering", "reported", "client"),
+    OTHER_SERVER: ("krelay_to_gateway", "host_to_srflx", "gateway"),
 }
 
 

@@ -71,8 +71,13 @@ def _least(measurements: pl.DataFrame) -> pl.DataFrame:
     return whole.group_by("conversation_id", "tube_id", "generation").agg(least_ms=pl.col("high_ms").min())
 
 
-def refused(measurements: pl.DataFrame, legs: pl.DataFrame) -> pl.DataFrame | None:
-    """Estimates with those refused that others of their path rule out; None where none is. `legs`: see `limits`."""
+def refused(facts: Facts, measurements: pl.DataFrame, legs: pl.DataFrame) -> pl.DataFrame | None:
+    """Estimates of legs with those refused that others of their path rule out; None where none is.
+
+    `legs` is what `connection_legs.gathered` gives.
+    """
+    # where relays differ, or rounds, only estimates of one tube are held against one another
+    legs = legs.join(relays(facts, measurements), on="conversation_id")
     whole = pl.col("leg") == END_TO_END
     of_tube = ["conversation_id", "tube_id", "generation"]
     held = (

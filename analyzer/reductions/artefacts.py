@@ -115,6 +115,15 @@ FIRST_CANDIDATE_CLOCK = Artefact(
     ("captured/1.6.2/D-relay-client",),
     refuses="it counts from the first candidate",
 )
+OTHER_SERVER = Artefact(
+    "other_server",
+    "STUN may be asked elsewhere than TURN, and either side may have a relay of its own: what answers first is another"
+    " server than the relay of the path.",
+    "Refused: reflexive candidates of a tube whose STUN server is not its TURN server; allocations on a relay that is not"
+    " the one of the path, unless the log proves that it was that one which answered. Their bounds do not stand.",
+    ("cases/two_relays",),
+    refuses="it is of another server than the relay of the path",
+)
 
 ARTEFACTS = (
     SIX_SECOND_SLEEP,
@@ -128,4 +137,5 @@ ARTEFACTS = (
     HELD_UP,
     EPOCH_VALUES,
     FIRST_CANDIDATE_CLOCK,
+    OTHER_SERVER,
 )

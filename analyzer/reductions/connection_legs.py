@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions import agreement
+from analyzer.reductions import agreement, servers
 from analyzer.reductions.durations import of_conversations
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.leg_measurements import with_choice
@@ -195,16 +195,15 @@ def gathered(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -
 
 
 def agreeing(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The estimates, those refused that other legs of their path rule out, and everything legs are put together from."""
+    """The estimates, those refused that their path rules out, and everything legs are put together from."""
     legs = gathered(facts, selected, measurements)
     is_leg = pl.col("leg").is_in(LEGS)
-    # where relays differ, or rounds, only estimates of one tube are held against one another
-    alone = legs.join(agreement.relays(facts, measurements), on="conversation_id")
-    told = agreement.refused(measurements.filter(is_leg), alone)
-    if told is not None:
-        chosen = with_choice(told.drop("chosen", "chosen_for_tube"))
-        measurements = pl.concat([chosen, measurements.filter(~is_leg)], how="diagonal_relaxed")
-        legs = gathered(facts, selected, measurements)
+    for rule in (servers.refused, agreement.refused):
+        told = rule(facts, measurements.filter(is_leg), legs)
+        if told is not None:
+            chosen = with_choice(told.drop("chosen", "chosen_for_tube"))
+            measurements = pl.concat([chosen, measurements.filter(~is_leg)], how="diagonal_relaxed")
+            legs = gathered(facts, selected, measurements)
     return measurements.drop("standing", "may_wait"), legs
 
 

@@ -53,10 +53,34 @@ def test_a_summary_says_which_side_never_was_connected(tmp_path: Path) -> None:
 
 def test_why_it_never_connected_is_told_at_the_top_and_in_the_list(tmp_path: Path) -> None:
     dataset = read(CAPTURED / "1.0.0" / "E-bad-turn-password", tmp_path / "m")
-    said = shown(dataset).split("\n")[2]
-    assert said == "  why      client: no candidate of its own, krelay.test:3478 refused, 401 Unauthenticated"
+    said = shown(dataset).split("\n")[2:4]
+    assert said == [
+        "  why      client: no candidate of its own, krelay.test:3478 refused, 401 Unauthenticated",
+        "           no pair of candidates connected",
+    ]
     listed = conversations.render(conversations.gather(dataset), tmp_path).split("\n")[1]
     assert listed.endswith("TURN refused, 401")
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ("state: Complete)", "its checks never began"),
+        ("ICE connection state changed", "no pair of candidates connected"),
+        ("Pre-connected state change: Connecting", "no pair of candidates connected"),
+        ("state: Connected)", "ICE connected, the DTLS handshake did not end"),
+    ],
+)
+def test_a_set_up_says_how_far_it_came(last: str, said: str, tmp_path: Path) -> None:
+    log = lines("2.2.9/D-relay-client", "client")
+    end = next(at for at, line in enumerate(log) if last in line)
+    over = [
+        line
+        for line in log
+        if "Spawned task closing tube" in line or "closed successfully" in line or "state: Closed)" in line
+    ]
+    (tmp_path / "client.log").write_text("".join(log[: end + 1] + over))
+    assert f"\n  why      {said}\n" in shown(read(tmp_path, tmp_path / "m"))
 
 
 # -- bounds of legs ----------------------------------------------------------------------------------------------------

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 
 from analyzer.views.conversation import Conversation, Row
 from analyzer.views.text import Cell, Paint, grid, shown, span
+from analyzer.views.timeline import SETUP
 
 #: so many failures of one tube are named
 NAMED = 4
 #: outcomes of attempts in other words than the table's
 ANSWERS = {"unknown": "not granted", "timed_out": "not answered"}
+#: what it means that a set-up came no further than to a milestone
+STOPPED = {
+    "gathering complete": "its checks never began",
+    "ICE checking": "no pair of candidates connected",
+    "ICE connected": "ICE connected, the DTLS handshake did not end",
+}
 #: outcomes of conversations that never came to be
 NEVER = ("failed", "never_connected")
 
@@ -29,8 +36,22 @@ def _said(row: Row) -> list[Cell | str]:
     return [shown(asked), [(shown(f"{answer}{after}"), "red")]]
 
 
+def _side(tube: Row) -> str:
+    return tube["side"] or "side unknown"
+
+
+def _stopped(one: Conversation) -> list[str]:
+    """How far its set-ups came, where that is one of `STOPPED`: by side, unless they all came as far."""
+    came = {}
+    for tube in one.tubes:
+        reached = [step.name for step in one.milestones[tube["tube_id"]] if step.name in SETUP]
+        came[_side(tube)] = STOPPED.get(reached[-1], "") if reached else ""
+    words = set(came.values())
+    return [*words - {""}] if len(words) == 1 else [f"{side}: {told}" for side, told in came.items() if told]
+
+
 def in_vain(one: Conversation) -> list[str]:
-    """What stood in the way of a conversation that never connected, as far as its logs tell, by side."""
+    """What stood in the way of a conversation that never connected, as far as its logs tell, and how far it came."""
     if one.row["outcome"] not in NEVER:
         return []
     told = []
@@ -40,8 +61,8 @@ def in_vain(one: Conversation) -> list[str]:
         # an allocation is asked for again and again, with the same answer
         found += dict.fromkeys(f"{asked} {answer}" for asked, answer in map(_words, failed))
         if found:
-            told.append(f"{tube['side'] or 'side unknown'}: {', '.join(found[:NAMED])}")
-    return told
+            told.append(f"{_side(tube)}: {', '.join(found[:NAMED])}")
+    return told + _stopped(one)
 
 
 def render_attempts(one: Conversation, tubes: Sequence[Row], paint: Paint) -> list[str]:
@@ -49,7 +70,7 @@ def render_attempts(one: Conversation, tubes: Sequence[Row], paint: Paint) -> li
     cells: list[list[Cell | str]] = []
     for tube in tubes:
         failed = [row for row in one.attempts if row["tube_id"] == tube["tube_id"] and row["outcome"] != "granted"]
-        cells += [[tube["side"] or "side unknown", *_said(row)] for row in failed[:NAMED]]
+        cells += [[_side(tube), *_said(row)] for row in failed[:NAMED]]
         if len(failed) > NAMED:
             cells.append(["", "", f"and {len(failed) - NAMED} more"])
     return ["", paint("TURN, in vain", "bold"), *grid(cells, paint)] if cells else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -18,7 +17,6 @@ from analyzer.reductions.artefacts import HELD_UP, REQUEST_REPEATED
 from analyzer.reductions.leg_names import CLIENT, END_TO_END, GATEWAY
 from tests.datasets import summaries
 from tests.strategies import ROOT
-from tests.test_cut_logs import lines
 
 CASES = ROOT / "fixtures" / "cases"
 LOSSY = CASES / "lossy"
@@ -94,56 +92,6 @@ def test_a_leg_is_at_most_what_the_others_leave(
 
 
 # -- two relays --------------------------------------------------------------------------------------------------------
-
-#: pings to the near relay and to the far one
-NEAR, FAR = {CLIENT: 28.5, GATEWAY: 70.5}, {CLIENT: 144.5, GATEWAY: 186.5}
-#: of each session the relay that each leg leads to: that of the path, else the side's own
-LEADS_TO = {
-    "ZpoO2A": {CLIENT: NEAR, GATEWAY: FAR},
-    "dTFg_T": {CLIENT: FAR, GATEWAY: FAR},
-    "IYXRhK": {CLIENT: NEAR, GATEWAY: NEAR},
-    "WmydPn": {CLIENT: NEAR, GATEWAY: FAR},
-    "Zq0vZn": {CLIENT: FAR, GATEWAY: NEAR},
-    "Dzr1yn": {CLIENT: FAR, GATEWAY: FAR},
-}
-
-
-def _legs(out: Path) -> dict[str, dict[str, Any]]:
-    return {row["conversation_id"][:6]: row for row in pl.read_parquet(out / "connection_legs").to_dicts()}
-
-
-def test_a_leg_leads_to_the_relay_of_the_path_whoever_answered_first(tmp_path: Path) -> None:
-    ingest([str(CASES / "two_relays")], tmp_path / "m")
-    legs = _legs(tmp_path / "m")
-    assert set(legs) == set(LEADS_TO)
-    for name, relays in LEADS_TO.items():
-        for leg, pings in relays.items():
-            low, value, high = (legs[name][f"{leg}_{end}_ms"] for end in ("low", "latency", "high"))
-            assert value == pytest.approx(pings[leg], abs=4), (name, leg)
-            assert low < pings[leg] < high, (name, leg)
-
-
-@pytest.mark.parametrize(
-    ("session", "server", "method"),
-    [
-        # a third server answered: what is left of end to end
-        ("IYXRhK", "stun:elsewhere.test:3478", "difference"),
-        # the relay of the path is named, in whatever case
-        ("IYXRhK", "stun:KRelay.test:3478", "host_to_srflx"),
-        # one server for both: what it answered first counts
-        ("dTFg_T", "stun:krelay2.test:3478", "gathering_srflx"),
-        # a log that tells no STUN server proves nothing of it
-        ("dTFg_T", "", "gathering_srflx"),
-    ],
-)
-def test_servers_are_compared_as_the_log_names_them(session: str, server: str, method: str, tmp_path: Path) -> None:
-    for side in ("client", "gateway"):
-        log = lines("../cases/two_relays", side)
-        asked = [line for line in log if "Added STUN server" in line and session in line]
-        log = [re.sub(r"stun:[^ )]+", server, line) if line in asked else line for line in log]
-        (tmp_path / f"{side}.log").write_text("".join(line for line in log if server or line not in asked))
-    ingest([str(tmp_path / "client.log"), str(tmp_path / "gateway.log")], tmp_path / "m")
-    assert _legs(tmp_path / "m")[session][f"{GATEWAY}_method"] == method
 
 
 def test_a_summary_says_where_the_two_legs_do_not_meet(tmp_path: Path) -> None:

@@ -124,16 +124,7 @@ def test_without_the_tubes_own_count_that_of_its_channels_is_taken(given: Given)
     mute = facts.tubes.with_columns(
         pl.lit(None, pl.Int64).alias(f"transport_bytes_{way}") for way in ("sent", "received")
     )
-    info = Facts(
-        facts.streams,
-        facts.candidates,
-        facts.generations,
-        mute,
-        facts.changes,
-        facts.outages,
-        facts.closings,
-        facts.ends,
-    )
+    info = replace(facts, tubes=mute)
     assert told((info, selected, channels, relay), lambda sessions: sessions) == DIRECTLY
     # a channel nobody counted may have carried anything
     uncounted = channels.with_columns(bytes_sent=pl.lit(None, pl.Int64))

@@ -15,6 +15,7 @@ from analyzer.reductions.facts import Facts
 from analyzer.reductions.leg_names import CLIENT, END_TO_END, GATEWAY
 from analyzer.reductions.query import collected
 
+#: of both sides' allocations that were granted
 _ALLOCATIONS = ("gathering_relay", "host_to_relay", "turn_transaction")
 #: what a relay needs to forward a packet, both ways
 FORWARDED_MS = 1.0

@@ -119,10 +119,10 @@ OTHER_SERVER = Artefact(
     "other_server",
     "STUN may be asked elsewhere than TURN, and either side may have a relay of its own: what answers first is another"
     " server than the relay of the path.",
-    "Refused: reflexive candidates of a tube whose STUN server is not its TURN server; allocations on a relay that is not"
-    " the one of the path, unless the log proves that it was that one which answered. Their bounds do not stand.",
+    "Refused: reflexive candidates of a tube whose STUN server is not its TURN server, and all that a tube timed whose"
+    " relay is not the one of the path, unless it was that one which answered. Their bounds do not stand.",
     ("cases/two_relays",),
-    refuses="it is of another server than the relay of the path",
+    refuses="it may be of another server than the relay of the path",
 )
 
 ARTEFACTS = (

@@ -9,7 +9,8 @@ from analyzer.reductions.durations import of_conversations
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.leg_measurements import with_choice
 from analyzer.reductions.leg_names import BEYOND, CLIENT, DATA_CHANNEL, END_TO_END, GATEWAY, ICE, LEGS
-from analyzer.reductions.relay_bytes import METHOD, METHODS
+from analyzer.reductions.relay_bytes import METHOD
+from analyzer.reductions.selected_pair import METHODS
 from analyzer.tables.declare import Column, Metric, Table
 
 _client, _gateway, _whole = pl.col(f"{CLIENT}_direct"), pl.col(f"{GATEWAY}_direct"), pl.col(f"{END_TO_END}_direct")

@@ -80,6 +80,8 @@ class Facts:
     generations: pl.DataFrame
     #: one row per tube
     tubes: pl.DataFrame
+    #: one row per server that a tube was given: tube_id, turn (else STUN), host_port as configured, its host, transport
+    servers: pl.DataFrame
     #: one row per change of state of a tube's machines
     changes: pl.DataFrame
     #: one row per span in which a tube's path was down
@@ -117,11 +119,10 @@ def sides(events: Frame) -> Frame:
 
 def _candidate_times(candidates: pl.LazyFrame) -> pl.LazyFrame:
     local = (pl.col("direction") == "local") & (_KIND == "candidate_gathered")
-    kinds = {"host", "srflx", "prflx", "relay"}
     return candidates.group_by(PEER).agg(
         *(
             pl.col("ts").filter(local, pl.col("candidate_type") == kind).min().alias(f"{kind}_at")
-            for kind in sorted(kinds)
+            for kind in ("host", "srflx", "relay")
         ),
         *(
             pl.col("origin").filter(local, pl.col("candidate_type") == kind).first().alias(f"{kind}_origin")
@@ -135,7 +136,6 @@ def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame
     complete = pl.col("state").str.to_lowercase() == "complete"
     completed = (_KIND == "gathering_completed") | ((_KIND == "gathering_state_changed") & complete)
     facts = events.group_by(PEER).agg(
-        source=pl.col("source").first(),
         started_at=first("gathering_started"),
         started_origin=origin_of("gathering_started"),
         # by the system's clock, and told with the line
@@ -153,11 +153,6 @@ def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame
         gathered=(completed | (_KIND == "gathering_reported")).any(),
         held_back_at=first("gathering_held_back"),
         delay_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
-        reported_total=pl.col("total_candidates").max(),
-        reported_duration_ms=pl.col("duration_ms")
-        .filter(_KIND == "gathering_completed_reported", pl.col("duration_ms").is_between(0, 600_000, closed="right"))
-        .first(),
-        allocation_failures=(_KIND == "allocation_failed").sum(),
         refused_at=first("allocation_failed", pl.col("error_code").is_not_null()),
         refused_origin=origin_of("allocation_failed", pl.col("error_code").is_not_null()),
         turn_requested_at=first("turn_requested", pl.col("transaction") == 1),
@@ -197,11 +192,9 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
         .agg(
             source=pl.col("source").first(),
             begins_at=pl.col("ts").min(),
-            ends_at=pl.col("ts").max(),
             **set_back(),
             scope=pl.col("scope").first(),
             generations=pl.col("generation").max(),
-            gathered=(_KIND.is_in(["gathering_completed", "gathering_reported"]) | ((_KIND == "gathering_state_changed") & (state == "complete"))).any(),
             ending_told=(_KIND == "gathering_reported").any(),
             located=pl.col("location").is_not_null().any(),
             trickle=pl.col("trickle_ice").drop_nulls().first(),
@@ -219,9 +212,6 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             credential_fetch_ms=pl.col("duration_ms").filter(_KIND == "credentials_fetched").first(),
             credentials_requested_at=first("credentials_requested"),
             credentials_fetched_at=first("credentials_fetched"),
-            credential_fetch_origin=origin_of("credentials_fetched"),
-            credentials_fetched=(_KIND == "credentials_fetched").sum(),
-            credentials_failed=(_KIND == "credentials_failed").sum(),
             turn_configured=_KIND.is_in(["credentials_fetched", "credentials_given"]).any(),
             reported_local_type=pl.col("reported_local_type").drop_nulls().last(),
             reported_remote_type=pl.col("reported_remote_type").drop_nulls().last(),
@@ -229,19 +219,15 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             reported_rtt_origin=pl.col("origin").filter(_KIND.is_in(["pair_reported", "rtt_reported"]), pl.col("reported_rtt_ms") > 0).last(),
             stun_times=pl.col("reported_rtt_ms").filter(_KIND == "stun_response_recorded"),
             stun_origin=pl.col("origin").filter(_KIND == "stun_response_recorded").last(),
-            allocation_ms=pl.col("duration_ms").filter(_KIND == "turn_allocation_recorded").last(),
-            allocations_recorded=(_KIND == "turn_allocation_recorded").sum(),
-            allocations_succeeded=((_KIND == "turn_allocation_recorded") & pl.col("success")).sum(),
             transport_bytes_sent=pl.col("bytes_sent").filter(_KIND == "transport_bytes_counted").max(),
             transport_bytes_received=pl.col("bytes_received").filter(_KIND == "transport_bytes_counted").max(),
             selected_local=pl.col("local_candidate").filter(_KIND == "pair_selected").last(),
             selected_remote=pl.col("remote_candidate").filter(_KIND == "pair_selected").last(),
-            selected_origin=pl.col("origin").filter(_KIND == "pair_selected").last(),
         )
     )  # fmt: skip
     counted = candidates.group_by("tube_id").agg(
         local_seen=local.any(),
-        **{f"{kind}_count": (local & (pl.col("candidate_type") == kind)).sum() for kind in ("host", "srflx", "prflx", "relay")},
+        **{f"{kind}_count": (local & (pl.col("candidate_type") == kind)).sum() for kind in ("host", "srflx", "relay")},
         local_count=local.sum(),
         local_types=pl.col("candidate_type").filter(local).unique().sort(),
         remote_types=pl.col("candidate_type").filter(~local).unique().sort(),
@@ -263,6 +249,28 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             channel_open_at=pl.coalesce("channel_open_at", "channel_received_at"),
             channel_open_origin=pl.coalesce("channel_open_origin", "channel_received_origin"),
         )
+    )
+
+
+def _servers(events: pl.LazyFrame) -> pl.LazyFrame:
+    """The STUN and TURN servers that tubes were given, by their URLs (RFC 7064, RFC 7065)."""
+    url = pl.col("server")
+    scheme, host_port = (url.str.extract(r"^(?i:(stun|turn)(s?)):([^?]+)", group) for group in (1, 3))
+    over_tls = url.str.contains("^(?i:turns|stuns):")
+    return (
+        events.filter(_KIND.is_in(["server_added", "credentials_given"]), pl.col("tube_id").is_not_null())
+        .select(
+            "tube_id",
+            turn=scheme.str.to_lowercase() == "turn",
+            host_port=host_port,
+            host=host_port.str.to_lowercase().str.extract(r"^(\[[^\]]*\]|[^:]+)", 1),
+            transport=pl.coalesce(
+                url.str.extract(r"[?&]transport=([a-z]+)", 1),
+                pl.when(over_tls).then(pl.lit("tcp")).otherwise(pl.lit("udp")),
+            ),
+        )
+        .drop_nulls("host")
+        .unique(maintain_order=True)
     )
 
 
@@ -328,4 +336,7 @@ def gather(streams: Streams, resolution: pl.DataFrame) -> Facts:
     )
     own = own_ends(streams, tubes)
     closed = closings(streams.links, tubes, own)
-    return Facts(streams, candidates, collected(generations), tubes, changes, outages, closed, own.filter("shared"))
+    servers = collected(_servers(events))
+    return Facts(
+        streams, candidates, collected(generations), tubes, servers, changes, outages, closed, own.filter("shared")
+    )

@@ -156,8 +156,20 @@ ESTIMATORS: tuple[Estimator, ...] = (
     ),
 )  # fmt: skip
 
-#: estimates whose spans hold whatever held up the first candidates
-_HOLDS_DELAYS = ("gathering_srflx", "gathering_relay", "host_to_srflx", "host_to_relay")
+_TO_RELAY = tuple(one for one in ESTIMATORS if one.leg is None)
+#: methods that time the first reflexive candidate, which any server may have given
+TIME_REFLEXIVE = tuple(one.method for one in _TO_RELAY if one.end == "srflx_at")
+#: all whose value depends on it, or may
+HOLD_REFLEXIVE = (*TIME_REFLEXIVE, *(one.method for one in _TO_RELAY if one.start == "srflx_at"), "reported")
+#: methods that time what a relay answered to a request for an allocation
+BY_ALLOCATION = (
+    *(one.method for one in _TO_RELAY if one.method not in HOLD_REFLEXIVE),
+    *relay_legs.METHODS.values(),
+)
+#: spans that end with a candidate hold whatever held up the first ones
+_HOLDS_DELAYS = tuple(
+    one.method for one in _TO_RELAY if one.end in ("srflx_at", "relay_at") and one.start != "srflx_at"
+)
 
 #: of each check on the selected pair; a check goes the whole way
 CHECK = Estimator(
@@ -272,7 +284,7 @@ def _with_waits(placed: pl.DataFrame) -> pl.DataFrame:
     A reflexive candidate that took as long as half an allocation shows that there was no wait in that.
     """
     own = ["conversation_id", "tube_id", "generation", "leg"]
-    asked_once = pl.col("method").is_in(["gathering_srflx", "host_to_srflx"]) & pl.col("refused_reason").is_null()
+    asked_once = pl.col("method").is_in(TIME_REFLEXIVE) & pl.col("refused_reason").is_null()
     reflexive = pl.col("value_ms").filter(asked_once).min().over(own)
     shown = (reflexive > pl.col("value_ms") - _NO_WAIT_MS).fill_null(False)
     may_wait = (pl.col("wait_ms") > 0).fill_null(False) & ~shown
@@ -316,6 +328,6 @@ def measure(facts: Facts, relay: pl.DataFrame | None = None) -> pl.DataFrame:
         ],
         how="diagonal_relaxed",
     )
-    seen = [] if relay is None else [relay_legs.estimates(facts, relay, OWN_LEG)]
+    seen = [] if relay is None else [relay_legs.estimates(facts, relay)]
     placed = _with_shared_delays(_with_waits(resolved(links.join(of_tubes, on="tube_id", how="inner"))))
     return with_choice(pl.concat([placed, _backends(facts), *seen], how="diagonal_relaxed"))

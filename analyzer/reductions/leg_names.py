@@ -8,12 +8,6 @@ BEYOND = ("gateway_to_guacd", "gateway_to_target")
 LEGS = (CLIENT, GATEWAY, END_TO_END, *BEYOND)
 #: leg that a side's own traffic with the relay measures
 OWN_LEG = {"client": CLIENT, "gateway": GATEWAY}
-#: methods that time what a relay answered to a request for an allocation, and those that hold a reflexive candidate, which
-#: any server may give; the first two of these hold nothing else
-BY_ALLOCATION = (
-    "turn_transaction", "gathering_relay", "gathering_allocation_error", "host_to_relay", "host_to_allocation_error",
-)  # fmt: skip
-BY_REFLEXIVE = ("gathering_srflx", "host_to_srflx", "gathering_relay_minus_srflx", "reported")
 
 STUN_RESPONSE, TURN_ALLOCATION, CREDENTIAL_FETCH = "stun_response", "turn_allocation", "credential_fetch"
 GATHERING, ICE, DATA_CHANNEL = "gathering", "ice_connection_establishment", "data_channel_establishment"

@@ -158,7 +158,6 @@ def _dated(spans: pl.DataFrame) -> pl.DataFrame:
         return pl.when(timed).then(pl.col("down_at") - pl.duration(microseconds=ms * 1000))
 
     return spans.with_columns(
-        waited_ms=waited,
         # sooner than the agent can tell: not its verdict
         early=(since_up < quiet - SLACK_MS).fill_null(False) & (pl.col("down_state") == "disconnected"),
         lost_at=back(waited),

@@ -15,7 +15,8 @@ from analyzer.reductions.facts import Facts, elapsed_ms, known_ms
 from analyzer.tables.declare import ID
 
 WAITS_MS = (0.0, 500.0, 1000.0, 2000.0)
-RELAY_WAIT_MS = WAITS_MS[-1]
+#: a relay candidate that is first heard of by its checks counts as peer-reflexive
+PEER_REFLEXIVE_WAIT_MS, RELAY_WAIT_MS = WAITS_MS[2:]
 #: the agent looks at its pairs every 200 ms
 TICK_MS = 200.0
 #: forwarding of the two lines, and a first remote candidate that comes a little after the start

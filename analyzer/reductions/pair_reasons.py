@@ -6,6 +6,7 @@ import polars as pl
 
 from analyzer.addresses import is_ipv6
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.nomination import PEER_REFLEXIVE_WAIT_MS, RELAY_WAIT_MS
 from analyzer.reductions.seen_candidates import PEER
 
 # what stands before the colon says it in short
@@ -90,9 +91,10 @@ def reasons(facts: Facts, pairs: pl.DataFrame, selected: pl.DataFrame, waits: pl
     reflexive = (pl.col("local_type") == "srflx") & pl.col("base_is_host").fill_null(False)
     # a remote relay candidate that is heard of by its checks first counts as peer-reflexive, which waits 1 s
     relay = pl.any_horizontal(
-        (pl.col("local_type") == "relay") & (pl.col("side") == "client") & (pl.col("waited_ms") < 2000),
-        (pl.col("remote_type") == "relay") & (pl.col("side") == "gateway") & (pl.col("waited_ms") < 2000),
-        ((pl.col("local_type") == "relay") | (pl.col("remote_type") == "relay")) & (pl.col("waited_ms") < 1000),
+        (pl.col("local_type") == "relay") & (pl.col("side") == "client") & (pl.col("waited_ms") < RELAY_WAIT_MS),
+        (pl.col("remote_type") == "relay") & (pl.col("side") == "gateway") & (pl.col("waited_ms") < RELAY_WAIT_MS),
+        ((pl.col("local_type") == "relay") | (pl.col("remote_type") == "relay"))
+        & (pl.col("waited_ms") < PEER_REFLEXIVE_WAIT_MS),
     ).fill_null(False)
     proofs = (
         (_differ("component"), COMPONENTS),

@@ -16,8 +16,6 @@ from analyzer.reductions.facts import Facts
 from analyzer.tables.declare import ID
 
 METHOD = "relay_bytes"
-#: ways to know, the surest first
-METHODS = ("ice_agent", "candidates", "nomination_wait", METHOD, "reported")
 #: a transfer below this may be no more than what unused allocations carry; for each allocation again
 SUBSTANCE_BYTES = 64 * 1024
 #: a tenth may be lost before the relay, or not be counted yet when the last line was written

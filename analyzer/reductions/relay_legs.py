@@ -12,6 +12,7 @@ import polars as pl
 
 from analyzer.reductions.artefacts import WHOLE_SECOND_TIMES
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.leg_names import OWN_LEG
 from analyzer.reductions.peers import OTHER_SIDE
 from analyzer.tables.declare import ID
 
@@ -27,10 +28,10 @@ TICK_MS = 2000.0
 PLAUSIBLE_MS = 5000.0
 
 
-def estimates(facts: Facts, sessions: pl.DataFrame, own_leg: dict[str, str]) -> pl.DataFrame:
+def estimates(facts: Facts, sessions: pl.DataFrame) -> pl.DataFrame:
     """One row per joined session that was challenged and answered, for every conversation of its tube.
 
-    `own_leg` is the leg to the relay by side. Columns as in leg_measurements, and `standing`.
+    Columns as in leg_measurements, and `standing`.
     """
     links = facts.streams.links.select("conversation_id", "tube_id")
     mine = sessions.filter(pl.col("asked_us").is_not_null()).with_columns(pl.col("tube_id").cast(ID))
@@ -49,7 +50,7 @@ def estimates(facts: Facts, sessions: pl.DataFrame, own_leg: dict[str, str]) -> 
         "side",
         tube_id=pl.when(~remote).then("tube_id"),
         generation=pl.when(~remote).then("generation"),
-        leg=pl.col("side").replace_strict(own_leg, default=None, return_dtype=pl.String),
+        leg=pl.col("side").replace_strict(OWN_LEG, default=None, return_dtype=pl.String),
         method=pl.col("answered_kind").cast(pl.String).replace_strict(METHODS, return_dtype=pl.String),
         value_ms=pl.when(fine).then(span),
         bias_ms=pl.when(fine).then(pl.lit(0.0)),

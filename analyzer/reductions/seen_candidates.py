@@ -9,7 +9,7 @@ from analyzer.events.candidate import parse_candidates
 from analyzer.reductions.query import collected
 
 PEER = ["tube_id", "generation"]
-#: kinds of events that tell of a candidate
+#: kinds of events that tell of a candidate, the fullest first: a poorer one counts only where no fuller one was seen
 CANDIDATE_KINDS = (
     "candidate_gathered",
     "remote_candidate_added",
@@ -61,20 +61,10 @@ def _described_rows(events: pl.DataFrame) -> pl.DataFrame:
     return collected(described)
 
 
-#: ways a candidate can be seen, the fullest first: a poorer one counts only where no fuller one was seen
-_FULLNESS = (
-    "candidate_gathered",
-    "remote_candidate_added",
-    "session_described",
-    "candidate_described",
-    "remote_candidate_numbered",
-)
-
-
 def candidate_rows(events: pl.DataFrame) -> pl.DataFrame:
     """One row per distinct candidate of a tube, generation and direction, from the fullest lines there are."""
     rows = pl.concat([_attribute_rows(events), _described_rows(events)], how="diagonal_relaxed").lazy()
-    rank = _KIND.replace_strict({kind: rank for rank, kind in enumerate(_FULLNESS)}, return_dtype=pl.Int64)
+    rank = _KIND.replace_strict({kind: rank for rank, kind in enumerate(CANDIDATE_KINDS)}, return_dtype=pl.Int64)
     fullest = rows.with_columns(rank=rank).filter(
         pl.col("tube_id").is_not_null(), pl.col("rank") == pl.col("rank").min().over(*PEER, "direction")
     )

@@ -11,18 +11,14 @@ import polars as pl
 
 from analyzer.events.candidate import parse_pair_candidate
 from analyzer.reductions.facts import Facts
-from analyzer.reductions.nomination import check_spans
+from analyzer.reductions.nomination import PEER_REFLEXIVE_WAIT_MS, RELAY_WAIT_MS, check_spans
 from analyzer.reductions.peers import met
 from analyzer.reductions.query import collected
 
 #: a wait below this nominated a host pair: the next wait of the agent is 500 ms
 HOST_WAIT_MS = 450.0
-#: a relay candidate that is first heard of by its checks counts as peer-reflexive
-PEER_REFLEXIVE_WAIT_MS = 1000.0
-#: from this wait on, one end of the pair is a relay candidate
-RELAY_WAIT_MS = 2000.0
-
-METHODS = ("ice_agent", "candidates", "nomination_wait", "reported")
+#: ways to know whether the path takes the relay, the surest first; relay_bytes: `relay_bytes.settle`
+METHODS = ("ice_agent", "candidates", "nomination_wait", "relay_bytes", "reported")
 
 
 def _only(types: str, name: str) -> pl.Expr:
@@ -97,6 +93,7 @@ def resolve(facts: Facts, fits: pl.DataFrame, offsets: pl.DataFrame) -> pl.DataF
     quick = (pl.col("wait_ms") < HOST_WAIT_MS) | (pl.col("fits_ms") == 0)
     # shorter than a relay candidate waits, even one that is first heard of by its checks
     brief = pl.col("fits_ms") < PEER_REFLEXIVE_WAIT_MS
+    # one end of the pair is a relay candidate
     slow = pl.col("wait_ms") >= RELAY_WAIT_MS
     hosts_both = _has("local_types", "host") & _has("remote_types", "host")
     local_type = (

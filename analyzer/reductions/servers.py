@@ -1,9 +1,12 @@
 """Which server an estimate of a leg to the relay asked, and whether that is the relay the leg leads to.
 
-A side asks each server it was given, STUN or TURN, for a reflexive candidate, and the first answer makes the first one;
-only a TURN server gives an allocation. The two sides may have been given different ones. A leg leads to the relay of the
+A side asks every server it was given, STUN or TURN, for a reflexive candidate, and the first answer makes the first one;
+only a TURN server grants an allocation. The two sides may have been given different ones. A leg leads to the relay of the
 path, which is the other side's where that side's relay candidate was selected and none of one's own; else to the relay
 of one's own. What another server answered is no measure for it, and bounds nothing of it.
+
+Servers are told apart by the addresses of their relay candidates and by the names they were given under: one in common
+makes them one. A name and an address cannot be compared; what is not told apart is taken for one server.
 """
 
 from __future__ import annotations
@@ -12,76 +15,92 @@ import polars as pl
 
 from analyzer.reductions.artefacts import OTHER_SERVER
 from analyzer.reductions.facts import Facts
-from analyzer.reductions.leg_names import BY_ALLOCATION, BY_REFLEXIVE, CLIENT, GATEWAY
+from analyzer.reductions.leg_measurements import BY_ALLOCATION, HOLD_REFLEXIVE, TIME_REFLEXIVE
+from analyzer.reductions.leg_names import CLIENT, GATEWAY
 from analyzer.reductions.peers import OTHER_SIDE
-from analyzer.reductions.query import collected
 
-_HOST = r"^(?i:stuns?|turns?):(\[[^\]]*\]|[^:?]+)"
 _METHOD = pl.col("method")
 _OF_RELAY = pl.col("leg").is_in([CLIENT, GATEWAY])
-#: a reflexive candidate that came first, before any other server's could
-_TIMED = BY_REFLEXIVE[:2]
 
 
-def _hosts(facts: Facts) -> pl.DataFrame:
-    """Hosts that each tube was given: `tube_id`, `stun_hosts` and `turn_hosts`, in lower case."""
-    url = pl.col("server").str.to_lowercase()
-    told = facts.streams.events.lazy().filter(url.str.contains(_HOST), pl.col("tube_id").is_not_null())
-    named = told.select("tube_id", turn=url.str.starts_with("turn"), host=url.str.extract(_HOST, 1))
-    turn, host = pl.col("turn"), pl.col("host")
-    return collected(
-        named.group_by("tube_id").agg(
-            stun_hosts=host.filter(~turn).unique().sort(), turn_hosts=host.filter(turn).unique().sort()
+def _union(*lists: str) -> pl.Expr:
+    return pl.concat_list(pl.col(name).fill_null([]) for name in lists).list.unique()
+
+
+def _of_tubes(facts: Facts) -> pl.DataFrame:
+    """`tube_id`, the hosts it was given, and the addresses of relay candidates, its own and those it was told of."""
+    host, turn = pl.col("host"), pl.col("turn")
+    given = facts.servers.group_by("tube_id").agg(
+        stun_hosts=host.filter(~turn).unique(), turn_hosts=host.filter(turn).unique()
+    )
+    address, local = pl.col("address").drop_nulls(), pl.col("direction") == "local"
+    seen = facts.candidates.filter(pl.col("candidate_type") == "relay").group_by("tube_id")
+    relays = seen.agg(relays=address.filter(local).unique(), told_relays=address.filter(~local).unique())
+    tubes = facts.tubes.select("tube_id", "side").drop_nulls("side")
+    return tubes.join(given, on="tube_id", how="left").join(relays, on="tube_id", how="left")
+
+
+def _ends(facts: Facts, legs: pl.DataFrame) -> pl.DataFrame:
+    """The tubes of each conversation, with what is known of the other side's servers, and which end of the path is a relay."""
+    ends = facts.streams.links.select("conversation_id", "tube_id").join(_of_tubes(facts), on="tube_id")
+    others = (
+        ends.group_by("conversation_id", "side")
+        .agg(
+            other_hosts=pl.col("turn_hosts").explode(empty_as_null=False).drop_nulls().unique(),
+            of_other=pl.col("relays").explode(empty_as_null=False).drop_nulls().unique(),
+        )
+        .with_columns(pl.col("side").replace_strict(OTHER_SIDE, return_dtype=pl.String))
+    )
+    is_client = pl.col("side") == "client"
+    path = legs.select("conversation_id", "client_end", "gateway_end")
+    return (
+        ends.join(others, on=["conversation_id", "side"], how="left")
+        .join(path, on="conversation_id", how="left")
+        .with_columns(
+            own_end=pl.when(is_client).then("client_end").otherwise("gateway_end"),
+            other_end=pl.when(is_client).then("gateway_end").otherwise("client_end"),
+            # without the other side's log its candidates are those this side was told of
+            other_relays=_union("of_other", "told_relays"),
+            own_hosts=pl.when(_some("turn_hosts")).then("turn_hosts").otherwise("stun_hosts"),
+            # given under other names than the relay
+            foreign_hosts=pl.col("stun_hosts").list.set_difference("turn_hosts"),
         )
     )
 
 
-def _ends(facts: Facts, legs: pl.DataFrame) -> pl.DataFrame:
-    """The tubes of each conversation with a side: what it was given, the addresses of its relay, and those of the other."""
-    own = facts.candidates.filter(pl.col("direction") == "local", pl.col("candidate_type") == "relay")
-    relays = own.group_by("tube_id").agg(relays=pl.col("address").drop_nulls().unique().sort())
-    ends = (
-        facts.streams.links.select("conversation_id", "tube_id")
-        .join(facts.tubes.select("tube_id", "side").drop_nulls("side"), on="tube_id")
-        .join(_hosts(facts), on="tube_id", how="left")
-        .join(relays, on="tube_id", how="left")
-        .join(legs.select("conversation_id", "client_end", "gateway_end"), on="conversation_id", how="left")
-    )
-    other = ends.group_by("conversation_id", "side").agg(
-        other_hosts=pl.col("turn_hosts").explode(empty_as_null=False).drop_nulls().unique().sort(),
-        other_relays=pl.col("relays").explode(empty_as_null=False).drop_nulls().unique().sort(),
-    )
-    other = other.with_columns(pl.col("side").replace_strict(OTHER_SIDE, return_dtype=pl.String))
-    return ends.join(other, on=["conversation_id", "side"], how="left")
+def _some(names: str, least: int = 1) -> pl.Expr:
+    return (pl.col(names).list.len() >= least).fill_null(False)
 
 
-def _some(names: str) -> pl.Expr:
-    return pl.col(names).list.len().fill_null(0) > 0
+def _common(one: str, other: str) -> pl.Expr:
+    return (pl.col(one).list.set_intersection(other).list.len() > 0).fill_null(False)
 
 
 def _apart(one: str, other: str) -> pl.Expr:
-    """Whether two lists both hold something, and nothing in common."""
-    return _some(one) & _some(other) & (pl.col(one).list.set_intersection(other).list.len() == 0).fill_null(False)
+    """Whether of two lists that have nothing in common some are of one sort, names or addresses of a family."""
+    text = pl.element()
+    sort = pl.when(text.str.contains(":")).then(6).when(text.str.contains(r"^[0-9.]+$")).then(4).otherwise(0)
+    one_sort, other_sort = (pl.col(names).list.eval(sort) for names in (one, other))
+    return ~_common(one, other) & (one_sort.list.set_intersection(other_sort).list.len() > 0).fill_null(False)
 
 
 def _given(facts: Facts, legs: pl.DataFrame) -> pl.DataFrame:
     """What each tube's estimates may have asked that is not the relay of its path.
 
     `conversation_id`, `tube_id`; `elsewhere`: that relay is the other side's, and another one than its own; `several`:
-    not all servers it asked for a reflexive candidate are its relay; `met`: the STUN server is the other side's relay.
+    it asked others than its relay for a reflexive candidate, and `relayed` by two; `met`: the STUN server is the other
+    side's relay.
     """
-    is_client = pl.col("side") == "client"
-    own_end = pl.when(is_client).then("client_end").otherwise("gateway_end")
-    other_end = pl.when(is_client).then("gateway_end").otherwise("client_end")
-    foreign = (pl.col("stun_hosts").list.set_difference("turn_hosts").list.len() > 0).fill_null(False)
+    one = _common("relays", "other_relays") | _common("own_hosts", "other_hosts")
+    apart = _apart("relays", "other_relays") | _apart("own_hosts", "other_hosts")
+    relayed = _some("turn_hosts", 2) & _some("relays", 2)
     return _ends(facts, legs).select(
         "conversation_id",
         "tube_id",
-        elsewhere=(other_end == "relay").fill_null(False)
-        & (own_end != "relay").fill_null(False)
-        & _apart("relays", "other_relays"),
-        several=_some("turn_hosts") & foreign,
-        met=foreign & (pl.col("stun_hosts") == pl.col("other_hosts")).fill_null(False),
+        elsewhere=((pl.col("other_end") == "relay") & (pl.col("own_end") != "relay")).fill_null(False) & ~one & apart,
+        several=_some("turn_hosts", 2) | _apart("foreign_hosts", "turn_hosts"),
+        relayed=relayed,
+        met=_some("foreign_hosts") & (pl.col("stun_hosts").list.set_difference("other_hosts").list.len() == 0),
     )
 
 
@@ -89,14 +108,14 @@ def _nearer(measurements: pl.DataFrame) -> pl.DataFrame:
     """Generations of tubes whose first reflexive candidate came sooner than the relay can have answered."""
     sound = measurements.filter(_OF_RELAY, pl.col("refused_reason").is_null())
     bounds = sound.group_by("conversation_id", "tube_id", "generation").agg(
-        at_most=pl.col("high_ms").filter(_METHOD.is_in(_TIMED)).min(),
+        at_most=pl.col("high_ms").filter(_METHOD.is_in(TIME_REFLEXIVE)).min(),
         at_least=pl.col("low_ms").filter(_METHOD.is_in(BY_ALLOCATION)).max(),
     )
     return bounds.select("conversation_id", "tube_id", "generation", nearer=pl.col("at_most") < pl.col("at_least"))
 
 
 def refused(facts: Facts, measurements: pl.DataFrame, legs: pl.DataFrame) -> pl.DataFrame | None:
-    """Estimates of legs with those refused that are of another server; None where none is.
+    """Estimates of legs with those refused that may be of another server; None where none is.
 
     `legs` is what `connection_legs.gathered` gives.
     """
@@ -107,12 +126,11 @@ def refused(facts: Facts, measurements: pl.DataFrame, legs: pl.DataFrame) -> pl.
         _nearer(measurements), on=["conversation_id", "tube_id", "generation"], how="left", maintain_order="left"
     )
     # of the servers that are asked the STUN server is the other side's relay, and it was the one that answered
-    through = pl.col("elsewhere") & pl.col("met") & pl.col("nearer").fill_null(False) & _METHOD.is_in(_TIMED)
-    other = _OF_RELAY & (
-        (pl.col("elsewhere") & _METHOD.is_in(BY_ALLOCATION)) | (_METHOD.is_in(BY_REFLEXIVE) & ~through)
-    )
-    wrong = pl.col("elsewhere").is_not_null() & other
+    through = pl.col("elsewhere", "met", "nearer").fill_null(False)
+    reflexive = _METHOD.is_in(HOLD_REFLEXIVE) & ~(pl.all_horizontal(through) & _METHOD.is_in(TIME_REFLEXIVE))
+    allocated = _METHOD.is_in(BY_ALLOCATION) & (pl.col("elsewhere") | pl.col("relayed"))
+    other = pl.col("elsewhere").is_not_null() & _OF_RELAY & (reflexive | allocated)
     return known.with_columns(
-        pl.when(~wrong).then(pl.col("low_ms", "high_ms")),
-        refused_reason=pl.coalesce("refused_reason", pl.when(wrong).then(pl.lit(OTHER_SERVER.reason))),
-    ).drop("elsewhere", "several", "met", "nearer")
+        pl.when(~other).then(pl.col("low_ms", "high_ms")),
+        refused_reason=pl.coalesce("refused_reason", pl.when(other).then(pl.lit(OTHER_SERVER.reason))),
+    ).drop("elsewhere", "several", "relayed", "met", "nearer")

@@ -184,17 +184,10 @@ def _printed(facts: Facts) -> pl.DataFrame:
     )
 
 
-def _servers(facts: Facts) -> pl.DataFrame:
+def _sole(facts: Facts) -> pl.DataFrame:
     """The relay of each tube that has just one, with the transport its URL asks for."""
-    url = pl.col("server")
-    is_turn = ((_KIND == "credentials_given") | (_KIND == "server_added")) & url.str.contains("^turns?:")
-    asked = pl.coalesce(
-        url.str.extract(r"[?&]transport=([a-z]+)", 1),
-        pl.when(url.str.starts_with("turns:")).then(pl.lit("tcp")).otherwise(pl.lit("udp")),
-    )
-    told = facts.streams.events.lazy().filter(is_turn, pl.col("tube_id").is_not_null())
-    named = collected(told.select("tube_id", sole=url.str.extract(_HOST_PORT, 1), transport=asked))
-    return named.unique().filter(pl.len().over("tube_id") == 1)
+    relays = facts.servers.filter("turn").select("tube_id", "transport", sole="host_port").unique()
+    return relays.filter(pl.len().over("tube_id") == 1)
 
 
 def attempts(facts: Facts) -> pl.DataFrame:
@@ -208,7 +201,7 @@ def attempts(facts: Facts) -> pl.DataFrame:
     span = known_ms("asked_at", "ended_at")
     return (
         rows.join(facts.tubes.select("tube_id", "side", *CLOCK), on="tube_id", how="left", maintain_order="left")
-        .join(_servers(facts), on="tube_id", how="left", maintain_order="left")
+        .join(_sole(facts), on="tube_id", how="left", maintain_order="left")
         .with_columns(
             server=pl.when(pl.col("step") == ALLOCATION).then(
                 pl.coalesce(pl.col("server").str.extract(_HOST_PORT, 1), "sole")

@@ -14,7 +14,6 @@ NAMED = 4
 ANSWERS = {"unknown": "not granted", "timed_out": "not answered"}
 #: what it means that a set-up came no further than to a milestone
 STOPPED = {
-    "gathering complete": "its checks never began",
     "ICE checking": "no pair of candidates connected",
     "ICE connected": "ICE connected, the DTLS handshake did not end",
 }
@@ -42,12 +41,15 @@ def _side(tube: Row) -> str:
 
 def _stopped(one: Conversation) -> list[str]:
     """How far its set-ups came, where that is one of `STOPPED`: by side, unless they all came as far."""
-    came = {}
+    came: dict[str, list[str]] = {}
     for tube in one.tubes:
         reached = [step.name for step in one.milestones[tube["tube_id"]] if step.name in SETUP]
-        came[_side(tube)] = STOPPED.get(reached[-1], "") if reached else ""
-    words = set(came.values())
-    return [*words - {""}] if len(words) == 1 else [f"{side}: {told}" for side, told in came.items() if told]
+        came.setdefault(_side(tube), []).append(STOPPED.get(reached[-1], "") if reached else "")
+    words = {word for told in came.values() for word in told}
+    if len(words) == 1:
+        return [*words - {""}]
+    told = {side: [word for word in dict.fromkeys(words) if word] for side, words in came.items()}
+    return [f"{side}: {', '.join(words)}" for side, words in told.items() if words]
 
 
 def in_vain(one: Conversation) -> list[str]:

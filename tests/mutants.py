@@ -33,6 +33,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "tests/test_samples.py", "tests/test_life.py", "tests/test_ends.py", "tests/test_sides.py",
         "tests/test_setup_phases.py", "tests/test_durations.py", "tests/test_turn_attempts.py",
         "tests/test_candidate_pairs.py", "tests/test_clocks.py", "tests/test_relay_bytes.py", "tests/test_artefacts.py",
+        "tests/test_agreement.py", "tests/test_servers.py", "tests/test_told.py", "tests/test_association.py",
         "tests/test_checks.py", "tests/test_releases.py", "tests/test_accounting.py", "tests/test_captures.py",
         "tests/test_relay.py", "tests/test_views.py", "tests/test_reductions.py", "tests/test_growth.py",
     ),

@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import polars as pl
 
-from analyzer.accounts import Account, Counted, nothing
+from analyzer.accounting.accounts import Account, Counted, nothing
+from analyzer.accounting.ledger import SOURCES
+from analyzer.accounting.refusals import unaccounted
+from analyzer.accounting.releases import estimate
 from analyzer.errors import AccountingError
-from analyzer.reductions.accounting import SOURCES
-from analyzer.reductions.refusals import unaccounted
-from analyzer.reductions.releases import estimate
 from analyzer.refusals import Refusals
 from analyzer.sources import Checkpoint, Source, is_in, is_own
 from analyzer.tables.dataset import Commit, Staged

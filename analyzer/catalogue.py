@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.accounting.ledger import COVERAGE, SOURCES, UNMATCHED
+from analyzer.accounting.refusals import REFUSALS
 from analyzer.events.envelope import ENVELOPE, FIELD, typed_columns
 from analyzer.grammar.text import SHARED, notes_of
-from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.candidate_pairs import CANDIDATE_PAIRS
 from analyzer.reductions.candidates import CANDIDATES
 from analyzer.reductions.channels import CHANNELS
@@ -17,7 +18,6 @@ from analyzer.reductions.generations import GENERATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
 from analyzer.reductions.leg_measurements import LEG_MEASUREMENTS
 from analyzer.reductions.links import LINKS
-from analyzer.reductions.refusals import REFUSALS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
 from analyzer.reductions.reported import REPORTED
 from analyzer.reductions.samples import SAMPLES

@@ -19,7 +19,16 @@ from typing import TypeAlias
 import polars as pl
 import pyarrow as pa
 
-from analyzer.accounts import Counted, added, counted, located, settled
+from analyzer.accounting.accounts import Counted, added, counted, located, settled
+from analyzer.accounting.ledger import COVERAGE, SOURCES, UNMATCHED
+from analyzer.accounting.refusals import REFUSALS
+from analyzer.accounting.source_tables import (
+    coverage_table,
+    refusals_table,
+    resolutions,
+    sources_table,
+    unmatched_table,
+)
 from analyzer.addresses import Policy
 from analyzer.admission import SMALL_BYTES, admitted
 from analyzer.catalogue import EVENTS
@@ -34,18 +43,9 @@ from analyzer.lines import BLOCK_BYTES, Trail, read, small, together
 from analyzer.parts import Part, stage, stored
 from analyzer.records import Border, split, split_small
 from analyzer.reductions import WEIGHT, Plan, Sources, planned, reduce, relay, relay_sessions, unchanged
-from analyzer.reductions.accounting import COVERAGE, SOURCES, UNMATCHED
 from analyzer.reductions.conversations import CONVERSATIONS
 from analyzer.reductions.ice_stats import ICE_STATS
-from analyzer.reductions.refusals import REFUSALS
 from analyzer.reductions.relay_sessions import RELAY_SESSIONS
-from analyzer.reductions.source_tables import (
-    coverage_table,
-    refusals_table,
-    resolutions,
-    sources_table,
-    unmatched_table,
-)
 from analyzer.reductions.unchanged import FINGERPRINTS
 from analyzer.sources import Source, recognise
 from analyzer.stored import beyond, contents, duplicates, endpoints, held, outline, whole

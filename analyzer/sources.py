@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, count
 
-from analyzer.accounts import Counted, restored
+from analyzer.accounting.accounts import Counted, restored
 from analyzer.dialects import UTC, Dialect
 from analyzer.inputs import Input
 from analyzer.lines import Place, begin_of, recognised, whole

@@ -2,9 +2,9 @@
 
     python -m tests.mutants [--sample N] [--seed S] [--jobs J] [PART…]
 
-A fault is one operator, bound, method or join turned into its neighbour, in the reductions or the redactor. Each of a
-sample is put into a copy of the checkout, and the tests of that part run until one fails. Prints the faults that no
-test noticed, and the share that was noticed; fails below `WANTED`.
+A fault is one operator, bound, method or join turned into its neighbour, in the accounting, the reductions or the
+redactor. Each of a sample is put into a copy of the checkout, and the tests of that part run until one fails. Prints
+the faults that no test noticed, and the share that was noticed; fails below `WANTED`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ PARTS: dict[str, tuple[str, ...]] = {
         "tests/test_agreement.py", "tests/test_servers.py", "tests/test_told.py", "tests/test_association.py",
         "tests/test_checks.py", "tests/test_releases.py", "tests/test_accounting.py", "tests/test_captures.py",
         "tests/test_relay.py", "tests/test_views.py", "tests/test_reductions.py", "tests/test_growth.py",
+    ),
+    "accounting": (
+        "tests/test_accounting.py", "tests/test_releases.py", "tests/test_coverage.py", "tests/test_bounds.py",
+        "tests/test_captures.py",
     ),
     "redact": ("tests/test_redact.py", "tests/test_canaries.py", "tests/test_addresses.py"),
 }  # fmt: skip

@@ -24,6 +24,8 @@ from random import Random
 import polars as pl
 
 from analyzer import records
+from analyzer.accounting.ledger import shapes
+from analyzer.accounting.releases import worded
 from analyzer.dialects import forced
 from analyzer.events.plan import extract, sift
 from analyzer.events.targets import logger
@@ -33,8 +35,6 @@ from analyzer.grammar.pattern import Capture, EventKind, Literal, Pairs, Sequenc
 from analyzer.grammar.regex import message_regex, segment_regex, test_regex
 from analyzer.grammar.terminal import automaton, example
 from analyzer.lines import MAX_LINE_CHARS
-from analyzer.reductions.accounting import shapes
-from analyzer.reductions.releases import worded
 
 EXPONENTS = range(8, 15)
 #: growth that is called linear: noise of a clock, and tables that are built lazily

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analyzer
+from analyzer.accounting import ledger
+from analyzer.accounting.ledger import FURTHER, added, added_shapes
 from analyzer.pipeline import ingest
-from analyzer.reductions import accounting
-from analyzer.reductions.accounting import FURTHER, added, added_shapes
 
 MOST = 3
 NAMES = ("a", "b", "cc", "dd", "eee", "fff", "gggg", FURTHER)
@@ -27,7 +27,7 @@ def tallies(rows: Sequence[tuple[str, int, str, int]]) -> pl.DataFrame:
         rows, schema={"source": pl.String, "part": pl.Int64, "target": pl.String, "records": pl.Int64}, orient="row"
     )
     none = pl.lit(None, pl.Datetime("us", "UTC"))
-    fates = {name: "records" if name == "unmatched" else pl.lit(0, pl.Int64) for name in accounting.FATES}
+    fates = {name: "records" if name == "unmatched" else pl.lit(0, pl.Int64) for name in ledger.FATES}
     return named.with_columns(**fates, first_ts=none, last_ts=none, levels=pl.lit(["DEBUG"], pl.List(pl.String)))
 
 
@@ -40,8 +40,8 @@ def shapes(rows: Sequence[tuple[str, int, str, int]]) -> pl.DataFrame:
 @given(ROWS, st.integers(0, 20))
 def test_counts_of_a_portion_and_of_all_are_the_same(rows: list[tuple[str, int, str, int]], cut: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(accounting, "MOST_LOGGERS", MOST)
-        patched.setattr(accounting, "MOST_SHAPES", MOST)
+        patched.setattr(ledger, "MOST_LOGGERS", MOST)
+        patched.setattr(ledger, "MOST_SHAPES", MOST)
         for made, add, name in (
             (tallies, lambda f, *by: added(f, *by, "target"), "target"),
             (shapes, added_shapes, "skeleton"),
@@ -73,9 +73,9 @@ def test_a_flood_of_names_and_shapes_is_accounted_for(tmp_path: Path) -> None:
     assert source["records"] == source["unmatched"] == 20_000
     dataset = analyzer.open(out)
     coverage = dataset.coverage.collect()
-    assert len(coverage) == accounting.MOST_LOGGERS + 1
+    assert len(coverage) == ledger.MOST_LOGGERS + 1
     assert coverage["records"].sum() == 20_000
-    assert coverage.filter(pl.col("target") == FURTHER)["records"].item() == 10_000 - accounting.MOST_LOGGERS + 1
+    assert coverage.filter(pl.col("target") == FURTHER)["records"].item() == 10_000 - ledger.MOST_LOGGERS + 1
     unmatched = dataset.unmatched.collect()
-    assert len(unmatched) == accounting.MOST_SHAPES + 1
+    assert len(unmatched) == ledger.MOST_SHAPES + 1
     assert unmatched["count"].sum() == 20_000

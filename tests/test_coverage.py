@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import analyzer
 from analyzer import pipeline
+from analyzer.accounting.shapes import SKELETON_CHARS, skeleton
 from analyzer.errors import DatasetError
 from analyzer.grammar import shipped
 from analyzer.grammar.draft import draft
@@ -22,7 +23,6 @@ from analyzer.grammar.pattern import EventKind, captures
 from analyzer.grammar.regex import message_regex
 from analyzer.grammar.source import parse
 from analyzer.pipeline import ingest
-from analyzer.reductions.shapes import SKELETON_CHARS, skeleton
 from analyzer.tables import dataset as stored
 from analyzer.views import coverage
 from tests.datasets import ACTS, CAPTURED, SEED_LINES, seed_dataset

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 import analyzer
+from analyzer.accounting.secrets import holds
 from analyzer.pipeline import ingest
 from analyzer.redact import redact
 from analyzer.redact.messages import masked
-from analyzer.reductions.secrets import holds
 from tests import canaries
 from tests.test_redact import copied
 

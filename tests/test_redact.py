@@ -18,13 +18,13 @@ import pytest
 from typer.testing import CliRunner
 
 import analyzer
+from analyzer.accounting.secrets import SECRETS
+from analyzer.accounting.shapes import skeleton
 from analyzer.cli import app
 from analyzer.errors import InputError, OutputError, UsageError
 from analyzer.pipeline import ingest
 from analyzer.redact import copies, redact
 from analyzer.redact.copies import MARK
-from analyzer.reductions.secrets import SECRETS
-from analyzer.reductions.shapes import skeleton
 from tests import canaries
 from tests.datasets import CAPTURED
 from tests.test_cli import run

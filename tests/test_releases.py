@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from analyzer.accounting.release_marks import LOCATED_IN, LOCATIONS, PUBLISHED, WORDED_IN, WORDINGS
+from analyzer.accounting.releases import estimate, order, spans, worded
 from analyzer.events.recognise import sift
 from analyzer.grammar import shipped
 from analyzer.pipeline import ingest
-from analyzer.reductions.release_marks import LOCATED_IN, LOCATIONS, PUBLISHED, WORDED_IN, WORDINGS
-from analyzer.reductions.releases import estimate, order, spans, worded
 from tests import truth
 from tests.datasets import CAPTURED, SEED_LINES
 from tests.truth import Capture

@@ -12,6 +12,9 @@ from functools import cache
 
 import polars as pl
 
+from analyzer.accounting.release_marks import WORDINGS
+from analyzer.accounting.secrets import holds
+from analyzer.accounting.shapes import skeleton
 from analyzer.events.plan import EVENT, NOISE, sift, without_suffix
 from analyzer.events.recognise import recognise
 from analyzer.events.targets import stem
@@ -31,9 +34,6 @@ from analyzer.grammar.pattern import (
 )
 from analyzer.grammar.regex import DELIMITERS, TAIL, escape, message_regex, prefix_regex
 from analyzer.grammar.secret import KEY, MASK, NAMED, denied, known_key, without_credentials
-from analyzer.reductions.release_marks import WORDINGS
-from analyzer.reductions.secrets import holds
-from analyzer.reductions.shapes import skeleton
 
 #: what a rule matches without a name stays where it cannot be a secret: numbers, and names of few and known words
 _HARMLESS = frozenset({"INT", "LIST", "NAME", "FAMILY", "LOCAL"})

@@ -7,14 +7,14 @@ from typing import Any
 
 import polars as pl
 
+from analyzer.accounting.ledger import FURTHER
+from analyzer.accounting.shapes import SKELETON_CHARS
 from analyzer.api import Dataset
 from analyzer.errors import DatasetError
 from analyzer.events.targets import stem
 from analyzer.grammar import known
 from analyzer.grammar.draft import draft
 from analyzer.grammar.text import stems
-from analyzer.reductions.accounting import FURTHER
-from analyzer.reductions.shapes import SKELETON_CHARS
 from analyzer.views.text import Cell, Paint, counted, grid, number, paragraph, plain, shown
 
 COUNTS = ("records", "events", "noise", "unmatched")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from analyzer.accounting.shapes import skeleton
 from analyzer.addresses import Policy, hidden_value
 from analyzer.grammar.extensions import kept_value
 from analyzer.grammar.pattern import Capture, Column, EventKind, Literal, Pairs, Sequence, paths, tail
@@ -14,7 +15,6 @@ from analyzer.grammar.regex import DELIMITERS, TAIL, message_regex
 from analyzer.grammar.secret import KEY, NAMED, known_key
 from analyzer.grammar.secret import MASK as VALUE
 from analyzer.grammar.types import TYPES
-from analyzer.reductions.shapes import skeleton
 
 MASK = "…"
 #: how the group of a column begins

@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from analyzer.accounting.release_marks import LOCATED_IN
+from analyzer.accounting.releases import order
 from analyzer.pipeline import ingest
-from analyzer.reductions.release_marks import LOCATED_IN
-from analyzer.reductions.releases import order
 from tests.producer.environment import Unavailable, installed, session
 
 pytestmark = pytest.mark.producer

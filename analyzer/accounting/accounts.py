@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
+from analyzer.accounting import ledger, releases
+from analyzer.accounting.ledger import merge_coverage, merge_tallies
+from analyzer.accounting.secrets import SECRETS, held
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions import accounting, releases
-from analyzer.reductions.accounting import merge_coverage, merge_tallies
-from analyzer.reductions.secrets import SECRETS, held
 
 _PLACE = ("source", "part")
 _COUNT = pl.Int64()
@@ -40,7 +40,7 @@ class Account:
     """What the dataset keeps of the counts of one source, as plain values: frames of few rows are large."""
 
     #: counts, times and levels, as in the table of sources
-    totals: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(("records", *accounting.FATES), 0))
+    totals: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(("records", *ledger.FATES), 0))
     #: kinds of secrets that it holds, as there
     secrets: Sequence[Mapping[str, Any]] = ()
     #: counts by target, as in the table of coverage: all but the source
@@ -80,8 +80,8 @@ class Counted:
         """The same with one row for what was counted several times."""
         lines = (pl.col("line").min(),)
         found = (
-            accounting.added(self.tallies, *_PLACE, "target"),
-            accounting.added_shapes(self.shapes, *_PLACE),
+            ledger.added(self.tallies, *_PLACE, "target"),
+            ledger.added_shapes(self.shapes, *_PLACE),
             self.marks.group_by(*_PLACE, "mark").agg(pl.col("records").sum()),
             self.secrets.group_by(*_PLACE, "secret").agg(pl.col("records").sum(), *lines),
         )
@@ -92,7 +92,7 @@ class Counted:
 
         The first and the last time of each target stand for all of them: no sum of parts has others.
         """
-        ends = accounting.added(self.tallies, "source", "target")
+        ends = ledger.added(self.tallies, "source", "target")
         times = pl.concat([ends.select("source", ts=name) for name in ("first_ts", "last_ts")]).drop_nulls().unique()
         several = ends.group_by("source").agg(pl.col("records").sum()).filter(pl.col("records") >= SEVERAL_RECORDS)
         cut = times.group_by("source").agg((pl.col("ts").dt.microsecond() == 0).all()).filter("ts")
@@ -123,7 +123,7 @@ class Counted:
 
     def _unmatched(self, *by: str) -> pl.DataFrame:
         """Shapes of what is unmatched: `target`, `skeleton`, `count`, `line` of the first."""
-        return accounting.added_shapes(self.shapes, *by).sort("target", "skeleton")
+        return ledger.added_shapes(self.shapes, *by).sort("target", "skeleton")
 
     def _held(self, *by: str) -> pl.DataFrame:
         order = pl.col("secret").replace_strict({name: place for place, name in enumerate(SECRETS)})
@@ -131,7 +131,7 @@ class Counted:
 
     def stored(self) -> dict[str, Any]:
         """The same as JSON, the parts taken together, without the name of the source."""
-        tallies = accounting.added(self.tallies, "target")
+        tallies = ledger.added(self.tallies, "target")
         marks = self.marks.group_by("mark").agg(pl.col("records").sum())
         named = {
             "tallies": tallies.sort("target"),
@@ -153,7 +153,7 @@ class Counted:
 def nothing() -> Counted:
     """No counts."""
     place = {"source": pl.String(), "part": _COUNT}
-    fates = {"records": _COUNT, **dict.fromkeys(accounting.FATES, _COUNT)}
+    fates = {"records": _COUNT, **dict.fromkeys(ledger.FATES, _COUNT)}
     times = {"first_ts": TIMESTAMP, "last_ts": TIMESTAMP, "levels": pl.List(pl.String())}
     return Counted(
         pl.DataFrame(schema={**place, "target": pl.String(), **fates, **times}),
@@ -185,8 +185,8 @@ def counted(fates: pl.DataFrame, marks: Iterable[pl.DataFrame] = ()) -> Counted:
     """Count what became of the records of a batch (`plan.fates`), beside the `marks` found in it."""
     by_part, none = _by_part(fates), nothing()
     found = (
-        [accounting.tally(accounting.alike(by_part, "source", "target", "fate"), "source")],
-        [accounting.shapes(by_part, "source")],
+        [ledger.tally(ledger.alike(by_part, "source", "target", "fate"), "source")],
+        [ledger.shapes(by_part, "source")],
         marks,
         (),
     )
@@ -201,9 +201,9 @@ def settled(sifted: pl.DataFrame, one: tuple[str, int] | None = None) -> Counted
     """
     by, rows = ((), sifted) if one else (("source",), _by_part(sifted))
     # all that is told of a record but its shape and its secrets is told by its first words
-    alike = accounting.alike(rows, *by, "target", "words", "fate")
+    alike = ledger.alike(rows, *by, "target", "words", "fate")
     known = alike.filter(pl.col("fate").is_not_null())
-    found = accounting.tally(known, *by), accounting.shapes(rows, *by), releases.worded(alike), held(rows, *by)
+    found = ledger.tally(known, *by), ledger.shapes(rows, *by), releases.worded(alike), held(rows, *by)
     if one is None:
         return Counted(*(_placed(some, like) for some, like in zip(found, nothing().frames(), strict=True)))
     place = {"source": pl.lit(one[0]), "part": pl.lit(one[1], _COUNT)}

@@ -8,8 +8,8 @@ from itertools import islice
 
 import polars as pl
 
-from analyzer.reductions.accounting import COVERAGE, SOURCES, merge_shapes
-from analyzer.reductions.refusals import refused
+from analyzer.accounting.ledger import COVERAGE, SOURCES, merge_shapes
+from analyzer.accounting.refusals import refused
 from analyzer.tables.entries import Entry
 
 #: so many sources, or rows of them, are looked at as plain values at once

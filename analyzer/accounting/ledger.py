@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from analyzer.accounting.releases import COLUMNS as RELEASE
+from analyzer.accounting.secrets import HELD
+from analyzer.accounting.shapes import skeleton
 from analyzer.events.targets import stem
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.releases import COLUMNS as RELEASE
-from analyzer.reductions.secrets import HELD
-from analyzer.reductions.shapes import skeleton
 from analyzer.tables.declare import Column, Table
 
 #: so many loggers and shapes of one input are told apart; no release has a tenth of them

@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 
 import polars as pl
 
-from analyzer.reductions.release_marks import (
+from analyzer.accounting.release_marks import (
     DIALECTS,
     FOLDERS,
     LOCATED_IN,

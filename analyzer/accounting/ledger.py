@@ -9,7 +9,7 @@ import polars as pl
 from analyzer.accounting.releases import COLUMNS as RELEASE
 from analyzer.accounting.secrets import HELD
 from analyzer.accounting.shapes import skeleton
-from analyzer.events.targets import stem
+from analyzer.events.targets import LIBRARY, stem
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.tables.declare import Column, Table
 
@@ -111,7 +111,7 @@ COVERAGE = Table(
     # two inputs may share a name
     sort=("source", "target", "records", "events", "noise"),
 )
-_OWN = pl.col("target").str.starts_with("keeper_pam_webrtc_rs")
+_OWN = pl.col("target").str.starts_with(LIBRARY)
 
 
 def _within(rows: pl.DataFrame, most: int, by: Sequence[str], *names: str) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from analyzer.accounting.release_marks import (
     PUBLISHED,
     WORDINGS,
 )
+from analyzer.events.targets import LIBRARY
 from analyzer.tables.declare import Column
 
 #: so many different marks, none against another, are strong evidence
@@ -74,7 +75,7 @@ def spans() -> Mapping[str, Span]:
     return found | {_BARE: (None, NO_LOCATIONS_UNTIL)} | DIALECTS
 
 
-_OWN = pl.col("target").str.starts_with("keeper_pam_webrtc_rs")
+_OWN = pl.col("target").str.starts_with(LIBRARY)
 _SCHEMA = {"source": pl.String(), "mark": pl.String(), "records": pl.Int64()}
 
 

@@ -40,7 +40,8 @@ def relays(facts: Facts, measurements: pl.DataFrame) -> pl.DataFrame:
     return found.filter(pl.col("address") == 1).drop("address").join(bounds, on="conversation_id", how="left")
 
 
-def _bound(leg: str, end: str) -> pl.Expr:
+def bound(leg: str, end: str) -> pl.Expr:
+    """The bound of a leg as `connection_legs.gathered` gives it, `low` or `high`."""
     return pl.col(f"{leg}_{end}_direct")
 
 
@@ -52,11 +53,11 @@ def limits(legs: pl.DataFrame) -> pl.DataFrame:
     relayed = legs.filter("uses_relay")
     # between two relays there may be a way of its own
     single, two = pl.col("path_is_single_relay"), (pl.col("client_end") == "relay") & (pl.col("gateway_end") == "relay")
-    whole = pl.when(single | two, pl.col(f"{END_TO_END}_direct").is_not_null()).then(_bound(END_TO_END, "high"))
+    whole = pl.when(single | two, pl.col(f"{END_TO_END}_direct").is_not_null()).then(bound(END_TO_END, "high"))
     together = pl.col(f"{CLIENT}_asked") + pl.col(f"{GATEWAY}_asked") + FORWARDED_MS
     ways = (
-        (CLIENT, whole - _bound(GATEWAY, "low").fill_null(0.0)),
-        (GATEWAY, whole - _bound(CLIENT, "low").fill_null(0.0)),
+        (CLIENT, whole - bound(GATEWAY, "low").fill_null(0.0)),
+        (GATEWAY, whole - bound(CLIENT, "low").fill_null(0.0)),
         (END_TO_END, pl.when(single, "both").then(together)),
     )
     return pl.concat(

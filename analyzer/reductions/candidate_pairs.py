@@ -10,6 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.reductions.facts import Facts
+from analyzer.reductions.leg_names import END_TO_END
 from analyzer.reductions.pair_reasons import LEFT_OUT, NEVER_ARRIVED, reasons, states
 from analyzer.reductions.peers import met
 from analyzer.reductions.query import collected
@@ -204,7 +205,7 @@ def reduce(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame, wai
     pairs = pl.concat(
         [rows.lazy().select(shown), unnamed, _left_out(listed.lazy()), _never_arrived(facts)], how="diagonal_relaxed"
     ).join(told.select(*PEER, method="selected_pair_method"), on=PEER, how="left")
-    best = measurements.lazy().filter("chosen_for_tube", pl.col("leg") == "end_to_end")
+    best = measurements.lazy().filter("chosen_for_tube", pl.col("leg") == END_TO_END)
     rtt = best.select("conversation_id", "tube_id", rtt_ms="value_ms")
     placed = facts.streams.links.lazy().select("conversation_id", "tube_id").join(pairs, on="tube_id")
     chosen = pl.col("nominated").fill_null(False)

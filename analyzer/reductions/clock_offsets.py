@@ -20,7 +20,7 @@ WRITTEN_MS = 5.0
 #: epoch times in milliseconds that lines print; anything less is a duration
 _EPOCH_MS = (1e12, 1e13)
 _KEY = ["transport", "address", "port", "candidate_type"]
-_PAIR = ["conversation_id", "client_tube_id", "gateway_tube_id"]
+PAIR = ["conversation_id", "client_tube_id", "gateway_tube_id"]
 _KIND = pl.col("kind")
 
 CLOCK_OFFSETS = Table(
@@ -98,7 +98,7 @@ def _exchanged(facts: Facts) -> pl.DataFrame:
 
 
 def _met(facts: Facts, tubes: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
-    """Tubes of two sides and two logs of one conversation that met (`_PAIR`): by their candidates, or as the only ones."""
+    """Tubes of two sides and two logs of one conversation that met (`PAIR`): by their candidates, or as the only ones."""
     ends = facts.streams.links.select("conversation_id", "tube_id").join(
         tubes.select("tube_id", "side", "scope"), on="tube_id"
     )
@@ -120,7 +120,7 @@ def _met(facts: Facts, tubes: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataF
     few = within(client, gateway, ["conversation_id"])
     both = client.join(few, on="conversation_id", how="semi").join(gateway, on="conversation_id").filter(apart)
     sole = both.filter(pl.len().over("conversation_id") == 1)
-    return pl.concat([met.select(_PAIR), sole.select(_PAIR)]).unique()
+    return pl.concat([met.select(PAIR), sole.select(PAIR)]).unique()
 
 
 def _pairs(facts: Facts, tubes: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
@@ -158,7 +158,7 @@ def _bounds(pairs: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
         took = elapsed_ms("sent_at", "received_at") + pl.col(f"{receiver}_resolution_ms") + pl.col(f"{sender}_late_ms")
         found += [
             rows.select(
-                *_PAIR, "method", "sent_origin", "received_origin",
+                *PAIR, "method", "sent_origin", "received_origin",
                 bound=pl.lit(bound), value_ms=(took if bound == "high" else -took).round(3),
             )
             for rows in (candidates, described)
@@ -174,18 +174,18 @@ def reduce(facts: Facts) -> pl.DataFrame:
     exchanged = _exchanged(facts)
     pairs = _pairs(facts, _tubes(facts), exchanged)
     bounds = _bounds(pairs, exchanged)
-    told = bounds.group_by(_PAIR).agg(evidence=pl.len())
+    told = bounds.group_by(PAIR).agg(evidence=pl.len())
     for bound, tightest in (("low", True), ("high", False)):
         best = (
             bounds.filter(pl.col("bound") == bound)
             .sort("value_ms", "method", "sent_origin", "received_origin", descending=[tightest, False, False, False])
-            .unique(_PAIR, keep="first", maintain_order=True)
+            .unique(PAIR, keep="first", maintain_order=True)
         )
         names = {"value_ms": f"{bound}_ms", "method": f"{bound}_method",
                  **{f"{way}_origin": f"{bound}_{way}_origin" for way in ("sent", "received")}}  # fmt: skip
-        told = told.join(best.select(*_PAIR, *names).rename(names), on=_PAIR, how="left")
+        told = told.join(best.select(*PAIR, *names).rename(names), on=PAIR, how="left")
     contradict = (pl.col("low_ms") > pl.col("high_ms")).fill_null(False)
-    rows = pairs.select(*_PAIR, "client_ahead_ms", "gateway_ahead_ms").join(told, on=_PAIR, how="left")
+    rows = pairs.select(*PAIR, "client_ahead_ms", "gateway_ahead_ms").join(told, on=PAIR, how="left")
     return CLOCK_OFFSETS.conform(
         rows.with_columns(
             evidence=pl.col("evidence").fill_null(0),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from analyzer.reductions.clock_offsets import PAIR
 from analyzer.reductions.facts import Facts, elapsed_ms
 from analyzer.tables.declare import ID
-
-_PAIR = ["conversation_id", "client_tube_id", "gateway_tube_id"]
 
 
 def in_one_log(ends: pl.DataFrame) -> pl.DataFrame:
@@ -21,7 +20,7 @@ def in_one_log(ends: pl.DataFrame) -> pl.DataFrame:
         .select("conversation_id", "scope", pl.col("tube_id").alias(f"{side}_tube_id"))
         for side in ("client", "gateway")
     ]
-    return sole[0].join(sole[1], on=["conversation_id", "scope"]).select(*_PAIR, low_ms=0.0, high_ms=0.0)
+    return sole[0].join(sole[1], on=["conversation_id", "scope"]).select(*PAIR, low_ms=0.0, high_ms=0.0)
 
 
 def closed_first(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
@@ -38,7 +37,7 @@ def closed_first(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
         )
         for side in ("client", "gateway")
     }
-    two_logs = offsets.filter(pl.col("refused_reason").is_null()).select(pl.col(_PAIR).cast(ID), "low_ms", "high_ms")
+    two_logs = offsets.filter(pl.col("refused_reason").is_null()).select(pl.col(PAIR).cast(ID), "low_ms", "high_ms")
     pairs = (
         pl.concat([two_logs, in_one_log(facts.closings)])
         .join(ends["client"], on=["conversation_id", "client_tube_id"])
@@ -48,7 +47,7 @@ def closed_first(facts: Facts, offsets: pl.DataFrame) -> pl.DataFrame:
     # a printed time stands for all that share its last digit
     unit = pl.max_horizontal("client_resolution_ms", "gateway_resolution_ms")
     return (
-        pairs.sort("client_closed_at", *_PAIR)
+        pairs.sort("client_closed_at", *PAIR)
         .group_by("conversation_id", maintain_order=True)
         .agg(
             closed_first=pl.when(later > pl.col("high_ms") + unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.reductions import agreement, servers
+from analyzer.reductions.agreement import bound
 from analyzer.reductions.durations import of_conversations
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.leg_measurements import with_choice
@@ -36,8 +37,8 @@ def _within(leg: str, derived: pl.Expr, bounds: tuple[pl.Expr, pl.Expr]) -> tupl
     """Bounds of a leg: those of the estimate shown or of what it is derived from, else all that the log tells of it."""
     derive = pl.col(f"{leg}_direct").is_null() & derived.is_not_null()
     low, high = (
-        pl.when(derive).then(bound).otherwise(pl.col(f"{leg}_{end}_direct"))
-        for bound, end in zip(bounds, ("low", "high"), strict=True)
+        pl.when(derive).then(derived_bound).otherwise(bound(leg, end))
+        for derived_bound, end in zip(bounds, ("low", "high"), strict=True)
     )
     return (
         Metric(f"{leg}_low_ms", pl.Float64(), "Lower bound of it; also where nothing but bounds is known.",
@@ -46,16 +47,12 @@ def _within(leg: str, derived: pl.Expr, bounds: tuple[pl.Expr, pl.Expr]) -> tupl
     )  # fmt: skip
 
 
-def _bound(leg: str, end: str) -> pl.Expr:
-    return pl.col(f"{leg}_{end}_direct")
-
-
 def _rest_within(other: str) -> tuple[pl.Expr, pl.Expr]:
-    return _bound(END_TO_END, "low") - _bound(other, "high"), _bound(END_TO_END, "high") - _bound(other, "low")
+    return bound(END_TO_END, "low") - bound(other, "high"), bound(END_TO_END, "high") - bound(other, "low")
 
 
 def _sum_within() -> tuple[pl.Expr, pl.Expr]:
-    return _bound(CLIENT, "low") + _bound(GATEWAY, "low"), _bound(CLIENT, "high") + _bound(GATEWAY, "high")
+    return bound(CLIENT, "low") + bound(GATEWAY, "low"), bound(CLIENT, "high") + bound(GATEWAY, "high")
 
 
 CONNECTION_LEGS = Table(

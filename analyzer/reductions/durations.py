@@ -17,7 +17,8 @@ import polars as pl
 from analyzer.reductions import leg_measurements
 from analyzer.reductions.artefacts import EPOCH_VALUES, FIRST_CANDIDATE_CLOCK, SIX_SECOND_SLEEP
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, PLAUSIBLE_MS, SETUP_MS, Estimator, estimates
-from analyzer.reductions.facts import EPOCH_MS, Facts, elapsed_ms
+from analyzer.reductions.facts import EPOCH_MS, LONGEST_MS, Facts, elapsed_ms
+from analyzer.reductions.held_back import SOON_MS
 from analyzer.reductions.leg_measurements import ESTIMATORS, HELD_UNSEEN, PRINTED_MS
 from analyzer.reductions.leg_names import (
     CREDENTIAL_FETCH,
@@ -31,8 +32,6 @@ from analyzer.reductions.leg_names import (
 from analyzer.reductions.query import collected
 from analyzer.reductions.seen_candidates import PEER
 
-#: a longer duration belongs to something else
-LONGEST_MS = 600_000.0
 #: the TURN client sends a request seven times and gives up after 7.8 s; an allocation takes two
 ALLOCATION_MS = 2 * 7800.0
 #: what is printed of a duration comes behind what is timed, and of several the first
@@ -48,7 +47,7 @@ _SHARED = {
 # behind the sleep every state that had come was told at once
 _TOLD_AFTER_SLEEP = (
     SIX_SECOND_SLEEP.reason,
-    pl.col("held_back_at").is_not_null() & (elapsed_ms("held_back_at", "ice_connected_at") > -50),
+    pl.col("held_back_at").is_not_null() & (elapsed_ms("held_back_at", "ice_connected_at") > -SOON_MS),
 )
 
 

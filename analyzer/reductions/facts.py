@@ -12,6 +12,7 @@ from typing import TypeVar
 import polars as pl
 
 from analyzer.events.correlate import Streams
+from analyzer.events.windows import ENDINGS
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions import life
 from analyzer.reductions.own_ends import closings, own_ends
@@ -25,6 +26,8 @@ Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 CLOCK = ("sub_second", "resolution_ms", "again_from", "again_to")
 #: epoch ms are larger, ms since a connection was made smaller
 EPOCH_MS = 1e11
+#: a longer duration belongs to something else
+LONGEST_MS = 600_000.0
 #: the columns of events that reductions read
 COLUMNS = (
     "kind", "ts", "source", "origin", "location", "tube_id", "conversation_id", "channel_label",
@@ -40,6 +43,10 @@ _KIND = pl.col("kind")
 #: a line that tells a data channel open
 OPENED = _KIND.is_in(["channel_opened", "channel_seen_open"]) | (
     (_KIND == "channel_state_changed") & (pl.col("state").str.to_lowercase() == "open")
+)
+#: a line that tells the end of gathering
+COMPLETED = (_KIND == "gathering_completed") | (
+    (_KIND == "gathering_state_changed") & (pl.col("state").str.to_lowercase() == "complete")
 )
 
 
@@ -133,8 +140,6 @@ def _candidate_times(candidates: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame:
-    complete = pl.col("state").str.to_lowercase() == "complete"
-    completed = (_KIND == "gathering_completed") | ((_KIND == "gathering_state_changed") & complete)
     facts = events.group_by(PEER).agg(
         started_at=first("gathering_started"),
         started_origin=origin_of("gathering_started"),
@@ -148,9 +153,9 @@ def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame
         .dt.replace_time_zone("UTC")
         .cast(TIMESTAMP),
         first_candidate_at=first("first_candidate_gathered"),
-        completed_at=pl.col("ts").filter(completed).min(),
-        completed_origin=pl.coalesce(pl.col("origin").filter(completed).first(), origin_of("gathering_reported")),
-        gathered=(completed | (_KIND == "gathering_reported")).any(),
+        completed_at=pl.col("ts").filter(COMPLETED).min(),
+        completed_origin=pl.coalesce(pl.col("origin").filter(COMPLETED).first(), origin_of("gathering_reported")),
+        gathered=(COMPLETED | (_KIND == "gathering_reported")).any(),
         held_back_at=first("gathering_held_back"),
         delay_ms=pl.col("delay_ms").filter(_KIND == "gathering_held_back").first(),
         refused_at=first("allocation_failed", pl.col("error_code").is_not_null()),
@@ -185,7 +190,8 @@ def _generations(events: pl.LazyFrame, candidates: pl.LazyFrame) -> pl.LazyFrame
 
 
 def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFrame) -> pl.LazyFrame:
-    state = pl.col("state").str.to_lowercase()
+    ends = _KIND.is_in(ENDINGS)
+    shut = _KIND.is_in(["ice_state_changed", "peer_state_changed"]) & (pl.col("state").str.to_lowercase() == "closed")
     local = pl.col("direction") == "local"
     facts = (
         events.group_by("tube_id")
@@ -201,8 +207,8 @@ def _tubes(events: pl.LazyFrame, candidates: pl.LazyFrame, resolution: pl.LazyFr
             turn_only=pl.col("turn_only").drop_nulls().first(),
             reported_total=pl.col("total_candidates").max(),
             connected_at=entered("peer_state_changed", "connected"),
-            closed_at=pl.coalesce(pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).min(), pl.col("ts").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").min()),
-            closed_origin=pl.coalesce(pl.col("origin").filter(_KIND.is_in(["tube_closing", "tube_closed", "tube_removed"])).first(), pl.col("origin").filter(_KIND.is_in(["ice_state_changed", "peer_state_changed"]), state == "closed").first()),
+            closed_at=pl.coalesce(pl.col("ts").filter(ends).min(), pl.col("ts").filter(shut).min()),
+            closed_origin=pl.coalesce(pl.col("origin").filter(ends).first(), pl.col("origin").filter(shut).first()),
             gone_seq=pl.col("seq").filter(_KIND.is_in(["tube_closed", "tube_removed"])).max(),
             gone_at=pl.coalesce(pl.col("ts").filter(_KIND == "tube_closed").min(), pl.col("ts").filter(_KIND.is_in(["tube_closing", "tube_removed"])).max()),
             channel_received_at=first("channel_received"),

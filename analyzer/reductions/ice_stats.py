@@ -10,7 +10,7 @@ import polars as pl
 
 from analyzer.events.links import LINK_DOC
 from analyzer.reductions.durations import of_tubes
-from analyzer.reductions.facts import Facts, known_ms
+from analyzer.reductions.facts import LONGEST_MS, Facts, known_ms
 from analyzer.reductions.leg_names import END_TO_END, ICE
 from analyzer.reductions.turn_attempts import ALLOCATION
 from analyzer.tables.declare import Column, Metric, Table
@@ -82,7 +82,7 @@ ICE_STATS = Table(
 
 def _sound(name: str, start: str, end: str) -> pl.Expr:
     span = known_ms(start, end)
-    return pl.when(span >= 0, span < 600_000).then(span).alias(name)
+    return pl.when(span >= 0, span < LONGEST_MS).then(span).alias(name)
 
 
 def _first_candidate(facts: Facts) -> pl.DataFrame:

@@ -38,6 +38,7 @@ from analyzer.reductions.checks import transactions
 from analyzer.reductions.dtls_repeats import AGAIN_MS, SCTP_AGAIN_MS, resolved
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, SETUP_MS, Estimator, estimates
 from analyzer.reductions.facts import Facts, elapsed_ms
+from analyzer.reductions.held_back import SLEEP_MS, SOON_MS
 from analyzer.reductions.leg_names import BEYOND, DURATIONS, END_TO_END, LEGS, METHODS, OWN_LEG
 from analyzer.reductions.query import collected
 from analyzer.tables.declare import ID, Column, Table
@@ -46,11 +47,15 @@ from analyzer.tables.declare import ID, Column, Table
 SYN_REPEATED_MS = 1000.0
 #: the library prints the time of a connect in whole milliseconds
 PRINTED_MS = 1.0
+#: behind the sleep what was held back is let go one after the other
+LET_GO_MS = 500.0
 
 
 def _held_back(told_at: str) -> tuple[str, pl.Expr]:
     """Releases 1.0 to 1.2 sleep in the callback that ends gathering: states of that time are told when it is over."""
-    asleep = elapsed_ms("held_back_at", told_at).is_between(-50, pl.col("delay_ms").fill_null(6000) + 500)
+    asleep = elapsed_ms("held_back_at", told_at).is_between(
+        -SOON_MS, pl.col("delay_ms").fill_null(SLEEP_MS) + LET_GO_MS
+    )
     return SIX_SECOND_SLEEP.reason, pl.col("held_back_at").is_not_null() & asleep
 
 

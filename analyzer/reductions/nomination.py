@@ -12,6 +12,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.reductions.facts import Facts, elapsed_ms, known_ms
+from analyzer.reductions.leg_names import END_TO_END
 from analyzer.tables.declare import ID
 
 WAITS_MS = (0.0, 500.0, 1000.0, 2000.0)
@@ -68,7 +69,7 @@ def fitting_waits(facts: Facts, measurements: pl.DataFrame, offsets: pl.DataFram
     Its peer waits as long; with several tubes of one side in turn, which of them met is not told.
     """
     links = facts.streams.links.select("conversation_id", "tube_id")
-    round_trips = measurements.filter("chosen", pl.col("leg") == "end_to_end").select(
+    round_trips = measurements.filter("chosen", pl.col("leg") == END_TO_END).select(
         "conversation_id", round_trip="value_ms"
     )
     known = (

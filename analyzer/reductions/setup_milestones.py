@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.events.links import CONTROL, canonical
-from analyzer.reductions.facts import CLOCK, OPENED, Facts
+from analyzer.reductions.facts import CLOCK, LONGEST_MS, OPENED, Facts
 
 PHASES: tuple[tuple[str, str], ...] = (
     ("preparation", "first line of the tube → credentials requested, else peer connection requested"),
@@ -68,7 +68,7 @@ def _tube_marks(events: pl.LazyFrame) -> pl.LazyFrame:
             .min(),
             fetch_told=pl.col("duration_ms").filter(credentials & before).count() > 0,
             gathering_ms=pl.col("duration_ms")
-            .filter(reported, pl.col("duration_ms").is_between(0, 600_000, closed="right"))
+            .filter(reported, pl.col("duration_ms").is_between(0, LONGEST_MS, closed="right"))
             .first(),
             held_at=pl.col("ts").filter(held).first(),
             held_for_ms=pl.col("delay_ms").filter(held).first(),

@@ -13,14 +13,10 @@ import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
 from analyzer.reductions.facts import CLOCK, Facts, known_ms
+from analyzer.reductions.held_back import SLEEP_MS, SOON_MS
 from analyzer.reductions.query import collected
 from analyzer.reductions.setup_milestones import NAMES, PAIR, PHASES, phase_ends
 from analyzer.tables.declare import Column, Table
-
-#: releases 1.0 to 1.2 sleep so long where they do not say for how long
-HELD_BACK_MS = 6000.0
-#: how soon after the sleep what it held back is told
-RELEASE_MS = 50.0
 
 SETUP_PHASES = Table(
     "setup_phases",
@@ -120,8 +116,8 @@ def reduce(facts: Facts, waits: pl.DataFrame) -> pl.DataFrame:
     own = pl.when("told").then(
         pl.coalesce(printed, pl.when(fine).then(known_ms("started_at", "own_at")).otherwise(whole))
     )
-    released = pl.col("held_at") + pl.duration(milliseconds=pl.col("held_for_ms").fill_null(HELD_BACK_MS))
-    soon = pl.duration(milliseconds=RELEASE_MS)
+    released = pl.col("held_at") + pl.duration(milliseconds=pl.col("held_for_ms").fill_null(SLEEP_MS))
+    soon = pl.duration(milliseconds=SOON_MS)
     in_sleep = pl.min_horizontal("ended_at", released) - pl.max_horizontal("started_at", "held_at")
     end_late = pl.col("ended_at").is_between(released - soon, released + soon) & (in_sleep > pl.duration())
     # the answerer's handshake began before its start was told

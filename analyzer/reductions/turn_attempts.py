@@ -11,7 +11,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.grammar.types import TIMESTAMP
-from analyzer.reductions.facts import CLOCK, Facts, elapsed_ms, known_ms
+from analyzer.reductions.facts import CLOCK, LONGEST_MS, Facts, elapsed_ms, known_ms
 from analyzer.reductions.query import collected
 from analyzer.reductions.seen_candidates import PEER
 from analyzer.tables.declare import Column, Table
@@ -207,7 +207,7 @@ def attempts(facts: Facts) -> pl.DataFrame:
                 pl.coalesce(pl.col("server").str.extract(_HOST_PORT, 1), "sole")
             ),
             transport=pl.when(pl.col("step") == ALLOCATION).then("transport"),
-            duration_ms=pl.coalesce("printed_ms", pl.when(span >= 0, span < 600_000).then(span)),
+            duration_ms=pl.coalesce("printed_ms", pl.when(span >= 0, span < LONGEST_MS).then(span)),
             counted=standing == standing.min().over("tube_id"),
         )
         .drop("sole", *CLOCK, "printed_ms", "ended_at")

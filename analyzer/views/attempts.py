@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analyzer.views.conversation import Conversation, Row
-from analyzer.views.text import Cell, Paint, grid, shown, span
+from analyzer.views.text import Cell, Paint, grid, shown, side_of, span
 from analyzer.views.timeline import SETUP
 
 #: so many failures of one tube are named
@@ -35,16 +35,12 @@ def _said(row: Row) -> list[Cell | str]:
     return [shown(asked), [(shown(f"{answer}{after}"), "red")]]
 
 
-def _side(tube: Row) -> str:
-    return tube["side"] or "side unknown"
-
-
 def _stopped(one: Conversation) -> list[str]:
     """How far its set-ups came, where that is one of `STOPPED`: by side, unless they all came as far."""
     came: dict[str, list[str]] = {}
     for tube in one.tubes:
         reached = [step.name for step in one.milestones[tube["tube_id"]] if step.name in SETUP]
-        came.setdefault(_side(tube), []).append(STOPPED.get(reached[-1], "") if reached else "")
+        came.setdefault(side_of(tube), []).append(STOPPED.get(reached[-1], "") if reached else "")
     words = {word for told in came.values() for word in told}
     if len(words) == 1:
         return [*words - {""}]
@@ -63,7 +59,7 @@ def in_vain(one: Conversation) -> list[str]:
         # an allocation is asked for again and again, with the same answer
         found += dict.fromkeys(f"{asked} {answer}" for asked, answer in map(_words, failed))
         if found:
-            told.append(f"{_side(tube)}: {', '.join(found[:NAMED])}")
+            told.append(f"{side_of(tube)}: {', '.join(found[:NAMED])}")
     return told + _stopped(one)
 
 
@@ -72,7 +68,7 @@ def render_attempts(one: Conversation, tubes: Sequence[Row], paint: Paint) -> li
     cells: list[list[Cell | str]] = []
     for tube in tubes:
         failed = [row for row in one.attempts if row["tube_id"] == tube["tube_id"] and row["outcome"] != "granted"]
-        cells += [[_side(tube), *_said(row)] for row in failed[:NAMED]]
+        cells += [[side_of(tube), *_said(row)] for row in failed[:NAMED]]
         if len(failed) > NAMED:
             cells.append(["", "", f"and {len(failed) - NAMED} more"])
     return ["", paint("TURN, in vain", "bold"), *grid(cells, paint)] if cells else []

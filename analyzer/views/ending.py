@@ -7,7 +7,19 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, TypeAlias
 
-from analyzer.views.text import NOTHING, Cell, Paint, counted, first_and_last, grid, milliseconds, moment, shown, span
+from analyzer.views.text import (
+    NOTHING,
+    Cell,
+    Paint,
+    counted,
+    first_and_last,
+    grid,
+    milliseconds,
+    moment,
+    shown,
+    side_of,
+    span,
+)
 
 Row: TypeAlias = dict[str, Any]
 #: kinds of lines that say why a conversation broke off
@@ -113,7 +125,7 @@ def render(
     many = len({link["side"] for link in links}) < len(links)
     for link in links[:SHOWN] if told else []:
         tried = [row for row in generations if row["tube_id"] == link["tube_id"] and row["attempt"] > 1]
-        name = (link["side"] or "side unknown") + (f" {link['tube_id'][:8]}" if many else "")
+        name = side_of(link) + (f" {link['tube_id'][:8]}" if many else "")
         for place, step in enumerate(_steps(link, tried)):
             rows.append([[(shown("" if place else name), "bold")], step])
     lines = ["", paint("How it went on", "bold"), *grid(rows, paint)] if rows else []

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from analyzer.views.conversation import Conversation, Row
-from analyzer.views.text import Cell, Paint, grid, shown
+from analyzer.views.text import Cell, Paint, grid, shown, side_of
 
 #: so many pairs that were not selected are named
 LOSERS = 2
@@ -39,7 +39,7 @@ def _tube(tube: Row, rows: Sequence[Row]) -> list[list[Cell | str]]:
     cells += [[[(shown(_short(row)), "dim")], _pair(row)] for row in named]
     rest = Counter(_short(row) for row in rows if not row["nominated"] and row not in named)
     cells += [[[(shown(reason), "dim")], f"{count:,} more"] for reason, count in rest.items()]
-    head = [(tube["side"] or "side unknown", "bold")]
+    head = [(side_of(tube), "bold")]
     return [[head if not place else "", *row] for place, row in enumerate(cells)]
 
 
@@ -49,9 +49,7 @@ def render_pairs(one: Conversation, tubes: Sequence[Row], paint: Paint) -> list[
     for tube in tubes:
         mine = [row for row in one.pairs if row["tube_id"] == tube["tube_id"]]
         if not mine and tube["total_candidates"] == 0:
-            cells.append(
-                [[(tube["side"] or "side unknown", "bold")], [("no pair: no local candidate was gathered", "red")]]
-            )
+            cells.append([[(side_of(tube), "bold")], [("no pair: no local candidate was gathered", "red")]])
             continue
         numbers = [row["generation"] for row in mine if row["nominated"]] or [row["generation"] for row in mine]
         cells += _tube(tube, [row for row in mine if row["generation"] == max(numbers, default=0)])

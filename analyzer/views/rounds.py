@@ -10,7 +10,7 @@ from analyzer.views.attempts import render_attempts
 from analyzer.views.conversation import Conversation, Row
 from analyzer.views.ice_stats import STATISTICS
 from analyzer.views.pairs import render_pairs
-from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, moment, number, shown, span
+from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, moment, number, shown, side_of, span
 from analyzer.views.timeline import Milestone
 from analyzer.views.waterfall import render_waterfall
 
@@ -41,7 +41,7 @@ def rounds(one: Conversation) -> list[list[Row]]:
 
 
 def _heads(tubes: Sequence[Row]) -> list[Cell | str]:
-    return [[(tube["side"] or "side unknown", "bold")] for tube in tubes]
+    return [[(side_of(tube), "bold")] for tube in tubes]
 
 
 def _statistics(tubes: Sequence[Row], paint: Paint) -> list[str]:
@@ -107,7 +107,7 @@ def _step(step: Milestone | None, start: datetime | None, coarse: set[str]) -> s
 def _tubes(tubes: Sequence[Row], paint: Paint) -> list[str]:
     lines = []
     for tube in tubes:
-        text = f"{tube['side'] or 'side unknown'}: tube {tube['tube_id']}, link_method {tube['link_method']}"
+        text = f"{side_of(tube)}: tube {tube['tube_id']}, link_method {tube['link_method']}"
         again = f", {tube['generations']} ICE generations" if (tube["generations"] or 1) > 1 else ""
         lines.append(f"  {paint(shown(text + again), 'dim')}")
     return ["", *lines]

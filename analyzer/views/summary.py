@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analyzer.reductions import leg_names
 from analyzer.reductions.channels import FRESH_MS
 from analyzer.views import clocks, ending, legs, relay
 from analyzer.views.attempts import in_vain
@@ -25,7 +26,7 @@ from analyzer.views.text import (
     span,
 )
 
-LEGS = ("client_to_krelay", "krelay_to_gateway", "end_to_end")
+LEGS = (leg_names.CLIENT, leg_names.GATEWAY, leg_names.END_TO_END)
 BACKENDS = tuple(legs.BACKENDS.values())
 WAYS = ("sent", "received")
 #: so many conversations of one tube are named

@@ -115,6 +115,11 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def side_of(row: Mapping[str, Any]) -> str:
+    """The side of a row, in a word."""
+    return row["side"] or "side unknown"
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """Write a count with its noun: `1 line`, `2 lines`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

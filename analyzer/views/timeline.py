@@ -13,11 +13,10 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from analyzer.events.links import CONTROL, canonical
+from analyzer.reductions.held_back import SLEEP_MS, SOON_MS
 
 Row: TypeAlias = Mapping[str, Any]
 _STATES = ("ice_state_changed", "peer_state_changed")
-#: for how long releases 1.0 to 1.2 hold callbacks back where the line does not say, and how soon they are told then
-DELAY_MS, LET_GO = 6000, timedelta(milliseconds=50)
 _CHANNEL_OPEN, _RECEIVED = ("channel_opened", "channel_seen_open", "channel_state_changed"), "channel_received"
 
 
@@ -133,11 +132,11 @@ def _is_held_back(row: Row, events: Iterable[Row]) -> bool:
     if row["kind"] not in _STATES or row["ts"] is None:
         return False
     spans = (
-        (one["ts"], timedelta(milliseconds=one["delay_ms"] or DELAY_MS))
+        (one["ts"], timedelta(milliseconds=one["delay_ms"] or SLEEP_MS))
         for one in events
         if one["kind"] == "gathering_held_back" and one["ts"]
     )
-    return any(begin <= row["ts"] <= begin + held + LET_GO for begin, held in spans)
+    return any(begin <= row["ts"] <= begin + held + timedelta(milliseconds=SOON_MS) for begin, held in spans)
 
 
 def closing(link: Row) -> list[Milestone]:

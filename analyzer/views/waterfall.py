@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analyzer.views.conversation import Conversation, Row
-from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, number, shown, span
+from analyzer.views.text import NOTHING, Cell, Paint, grid, milliseconds, number, shown, side_of, span
 
 #: columns of the widest bar; with names and numbers it fits a terminal of 80
 BAR = 44
@@ -67,7 +67,7 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
 def _tube(tube: Row, rows: Sequence[Row], coarse: bool, longest: int, paint: Paint) -> list[str]:
     done = [row for row in rows if row["duration_ms"] is not None and row["offset_ms"] is not None]
     whole = max((row["offset_ms"] + row["duration_ms"] for row in done), default=0.0)
-    title = paint(tube["side"] or "side unknown", "bold")
+    title = paint(side_of(tube), "bold")
     if done:
         end = "" if rows[-1]["state"] == "done" else f", up to {_name(done[-1]['phase'])}"
         title += f": {span(whole)}{end}"

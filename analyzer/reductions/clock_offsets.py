@@ -9,6 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.events.crowds import within
+from analyzer.reductions.artefacts import CLOCK_SET_BACK
 from analyzer.reductions.facts import Facts, elapsed_ms
 from analyzer.reductions.query import collected
 from analyzer.tables.declare import Column, Table
@@ -184,13 +185,21 @@ def reduce(facts: Facts) -> pl.DataFrame:
         names = {"value_ms": f"{bound}_ms", "method": f"{bound}_method",
                  **{f"{way}_origin": f"{bound}_{way}_origin" for way in ("sent", "received")}}  # fmt: skip
         told = told.join(best.select(*PAIR, *names).rename(names), on=PAIR, how="left")
+    # two clocks have one distance only while neither is set
+    back = facts.tubes.filter(pl.col("again_from").is_not_null())["tube_id"].cast(pl.String).implode()
+    set_back = pl.any_horizontal(
+        pl.col(f"{side}_tube_id").cast(pl.String).is_in(back) for side in ("client", "gateway")
+    )
     contradict = (pl.col("low_ms") > pl.col("high_ms")).fill_null(False)
     rows = pairs.select(*PAIR, "client_ahead_ms", "gateway_ahead_ms").join(told, on=PAIR, how="left")
     return CLOCK_OFFSETS.conform(
         rows.with_columns(
             evidence=pl.col("evidence").fill_null(0),
-            refused_reason=pl.when(contradict).then(pl.lit("the bounds contradict each other")),
-            low_ms=pl.when(~contradict).then("low_ms"),
-            high_ms=pl.when(~contradict).then("high_ms"),
+            refused_reason=pl.when(set_back)
+            .then(pl.lit(CLOCK_SET_BACK.reason))
+            .when(contradict)
+            .then(pl.lit("the bounds contradict each other")),
+            low_ms=pl.when(~contradict & ~set_back).then("low_ms"),
+            high_ms=pl.when(~contradict & ~set_back).then("high_ms"),
         )
     )

@@ -15,11 +15,11 @@ from dataclasses import replace
 import polars as pl
 
 from analyzer.reductions import leg_measurements
-from analyzer.reductions.artefacts import EPOCH_VALUES, FIRST_CANDIDATE_CLOCK, SIX_SECOND_SLEEP
+from analyzer.reductions.artefacts import EPOCH_VALUES, FIRST_CANDIDATE_CLOCK, MAY_BE_HELD, SIX_SECOND_SLEEP
 from analyzer.reductions.estimators import FIRST_USE_MS, LAG_MS, PLAUSIBLE_MS, SETUP_MS, Estimator, estimates
 from analyzer.reductions.facts import EPOCH_MS, LONGEST_MS, Facts, elapsed_ms
 from analyzer.reductions.held_back import SOON_MS
-from analyzer.reductions.leg_measurements import ESTIMATORS, HELD_UNSEEN, PRINTED_MS
+from analyzer.reductions.leg_measurements import ESTIMATORS, HELD_UNSEEN, PRINTED_MS, held_back
 from analyzer.reductions.leg_names import (
     CREDENTIAL_FETCH,
     DATA_CHANNEL,
@@ -76,7 +76,13 @@ DURATION_ESTIMATORS = (
     _states(ICE, "checking_at", "ice_connected_at", "ice_connected_origin", 1, _TOLD_AFTER_SLEEP, HELD_UNSEEN),
 )  # fmt: skip
 #: over tubes
-OF_TUBES = (_states(DATA_CHANNEL, "connected_at", "channel_open_at", "channel_open_origin", 1),)
+OF_TUBES = (
+    _states(
+        DATA_CHANNEL, "connected_at", "channel_open_at", "channel_open_origin", 1,
+        # what is told later than the end of the sleep happened then
+        held_back("connected_at", SOON_MS), (MAY_BE_HELD, pl.col("may_be_held")),
+    ),
+)  # fmt: skip
 _KIND = pl.col("kind")
 _VALUE = pl.col("value_ms")
 
@@ -199,7 +205,8 @@ def _chosen(placed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _durations(facts: Facts) -> pl.DataFrame:
-    tubes = facts.tubes.with_columns(generation=pl.lit(None, pl.Int64))
+    first = facts.generations.filter(pl.col("generation") == 1).select("tube_id", "held_back_at", "delay_ms")
+    tubes = facts.tubes.join(first, on="tube_id", how="left").with_columns(generation=pl.lit(None, pl.Int64))
     timed = [estimates(facts.generations, *DURATION_ESTIMATORS), estimates(tubes, *OF_TUBES)]
     printed = pl.concat([_gathering_reported(facts), _fetches(facts), _recorded(facts)], how="diagonal_relaxed")
     sides = facts.tubes.select("tube_id", "side", "begins_at")

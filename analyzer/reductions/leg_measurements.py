@@ -51,10 +51,10 @@ PRINTED_MS = 1.0
 LET_GO_MS = 500.0
 
 
-def _held_back(told_at: str) -> tuple[str, pl.Expr]:
+def held_back(told_at: str, behind_ms: float = LET_GO_MS) -> tuple[str, pl.Expr]:
     """Releases 1.0 to 1.2 sleep in the callback that ends gathering: states of that time are told when it is over."""
     asleep = elapsed_ms("held_back_at", told_at).is_between(
-        -SOON_MS, pl.col("delay_ms").fill_null(SLEEP_MS) + LET_GO_MS
+        -SOON_MS, pl.col("delay_ms").fill_null(SLEEP_MS) + behind_ms
     )
     return SIX_SECOND_SLEEP.reason, pl.col("held_back_at").is_not_null() & asleep
 
@@ -64,7 +64,7 @@ def _cut(*begins: str) -> tuple[str, pl.Expr]:
     return "no line tells the beginning of the checks", pl.coalesce(begins).is_null()
 
 
-_HELD_BACK = _held_back("ice_connected_at")
+_HELD_BACK = held_back("ice_connected_at")
 
 # an offerer that did not check before the sleep has its answer only when it is over: what is told then happens then
 _HELD_IN_CHECKS = (_HELD_BACK[0], _HELD_BACK[1] & (pl.col("checking_at") < pl.col("held_back_at")))
@@ -105,7 +105,7 @@ _CUT = _cut("checking_at", "agent_checking_at")
 _ASSOCIATION: dict[str, Any] = {
     "again_ms": SCTP_AGAIN_MS,
     "unsound": (
-        _held_back("peer_connected_at"),
+        held_back("peer_connected_at"),
         HELD_UNSEEN,
         _cut("checking_at", "agent_checking_at", "connecting_at"),
         ("the association is older", pl.col("peer_connected_at") > pl.col("connected_at")),
@@ -138,7 +138,9 @@ ESTIMATORS: tuple[Estimator, ...] = (
         )
     ),
     # a late reflexive candidate makes this one too low, so it only counts where nothing else does
-    Estimator(MINUS, "srflx_at", "relay_at", 1, None, "relay_origin", 2, own_ms=0.5, waits_ms=_WAITS_MS),
+    Estimator(
+        MINUS, "srflx_at", "relay_at", 1, None, "relay_origin", 2, own_ms=0.5, sooner="started_at", waits_ms=_WAITS_MS
+    ),
     Estimator(
         "dtls_handshake", "ice_connected_at", "peer_connected_at", 2, END_TO_END, "peer_connected_origin", 1, "client",
         own_ms=2.5, again_ms=AGAIN_MS, unsound=(_HELD_IN_CHECKS, _CUT),

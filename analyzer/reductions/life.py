@@ -258,6 +258,9 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
     channel = _KIND == "channel_state_changed"
     gathers = (_KIND == "gathering_started") | ((_KIND == "gathering_state_changed") & (_STATE == "gathering"))
     begins = _STATE.filter(path).first().is_in(["new", "checking", "connecting"])
+    # ICE may connect and be lost again before the handshake ends: then nothing ever was connected
+    connecting = pl.col("seq").filter((_KIND == "peer_state_changed") & (_STATE == "connecting")).min()
+    connects = (connecting < pl.col("seq")).fill_null(False)
     # what a tube tells behind its close is no cause of it
     before_end = (pl.col("seq") <= pl.col("seq").filter(_KIND.is_in(ENDINGS)).min()).fill_null(True)
     facts = own.group_by("tube_id").agg(
@@ -269,12 +272,13 @@ def of_tubes(streams: Streams, found: pl.DataFrame, spans: pl.DataFrame) -> pl.D
         states_told=(path & pl.col("state").str.contains("^[A-Z]")).fill_null(False).any(),
         was_connected=(
             ((_KIND == "peer_state_changed") & (_STATE == "connected"))
-            | (path & (_STATE == "disconnected"))
+            | (path & (_STATE == "disconnected") & ~connects)
             | _KIND.is_in(["channel_opened", "channel_received", "channel_seen_open", "backend_connected"])
             | (channel & ((_STATE == "open") | (pl.col("previous_state").str.to_lowercase() == "open")))
             | (counted & ((pl.col("bytes_sent") > 0) | (pl.col("bytes_received") > 0)).fill_null(False))
         ).fill_null(False).any(),
-        was_failed=((path | (_KIND == "tube_closing")) & (_STATE == "failed")).fill_null(False).any(),
+        # a tube whose state makes it close
+        was_failed=(((path | (_KIND == "tube_closing")) & (_STATE == "failed")) | ((_KIND == "tube_closing") & (_STATE == "disconnected"))).fill_null(False).any(),
         closed_itself=((_KIND == "tube_closing") & _STATE.is_not_null() & before_end).any(),
         timed_out=((_KIND == "restart_timed_out") & before_end).any(),
         never_opened=(_KIND == "channel_never_opened").any(),

@@ -110,8 +110,11 @@ def _sides(sides: Sequence[str]) -> str:
 
 def _one_sided(one: Conversation) -> str:
     """Which side proves that it never was connected, where the other one was."""
-    without = sorted({link["side"] for link in one.links if link["connected"] is False and link["side"]})
-    return f"; the {' and the '.join(without)} never was" if without and one.row["connected"] else ""
+    told: dict[str, set[bool | None]] = {}
+    for link in one.links:
+        told.setdefault(link["side"] or "", set()).add(link["connected"])
+    without = [side for side in sorted(told) if side and told[side] == {False}]
+    return f"; the {without[0]} never was" if len(without) == 1 and one.row["connected"] else ""
 
 
 def _anew(one: Conversation) -> str:

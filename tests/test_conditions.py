@@ -1,0 +1,114 @@
+"""Real sessions under bad conditions, each with what is true of it: legs held against one another, outcomes, clocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import analyzer
+from analyzer.reductions.artefacts import CLOCK_SET_BACK, HELD_UP, SIX_SECOND_SLEEP
+from analyzer.reductions.leg_measurements import MINUS
+from analyzer.reductions.leg_names import CLIENT, DATA_CHANNEL, END_TO_END, GATEWAY
+from analyzer.views import conversation, summary
+from tests.datasets import summaries
+from tests.test_cut_logs import lines as lines_of
+from tests.test_cut_logs import only, tables
+from tests.test_told import CASES, read
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Any:
+    return lambda name: read(CASES / name, tmp_path / "m")
+
+
+def legs(dataset: analyzer.Dataset) -> dict[str, list[float]]:
+    row = only(dataset.connection_legs.collect())
+    ends = ("low", "latency", "high")
+    return {leg: [row[f"{leg}_{end}_ms"] for end in ends] for leg in (CLIENT, GATEWAY, END_TO_END)}
+
+
+# -- what never was connected ------------------------------------------------------------------------------------------
+
+
+def test_a_path_that_was_lost_before_the_handshake_ended_never_was_connected(case: Any) -> None:
+    dataset = case("dtls_blocked")
+    row = only(dataset.conversations.collect())
+    assert (row["connected"], row["outcome"]) == (False, "failed")
+    assert set(dataset.links.collect()["connected"]) == {False}
+    assert only(dataset.connection_legs.collect())["end_to_end_latency_ms"] is None
+    said = summary.render(conversation.gather(dataset, row["conversation_id"]))
+    assert "ICE connected, the DTLS handshake did not end\n" in said
+
+
+def test_a_path_that_is_lost_in_a_log_that_begins_late_was_connected() -> None:
+    # it tells of the loss, and not that it was connecting before
+    log = lines_of("../cases/dtls_blocked", "client")
+    begins = next(at for at, line in enumerate(log) if "state: Disconnected" in line)
+    assert only(tables(client=log[begins:])["conversations"])["connected"] is True
+
+
+def test_a_peer_that_says_goodbye_is_not_lost(case: Any) -> None:
+    dataset = case("gateway_closed_first")
+    row = only(dataset.conversations.collect())
+    assert (row["outcome"], row["close_reason"]) == ("connected_closed", "Normal")
+    reasons = dict(dataset.links.select("side", "close_reason").collect().rows())
+    assert reasons == {"client": "ConnectionLost", "gateway": "Normal"}
+
+
+def test_a_side_was_connected_if_a_round_of_it_was(case: Any) -> None:
+    dataset = case("failed_then_connected")
+    connected = dataset.links.select("side", "connected").collect()
+    assert connected.filter("connected").height == 4
+    assert connected.filter(~pl.col("connected"))["side"].sort().to_list() == ["client", "gateway"]
+    (said,) = summaries(dataset).values()
+    assert "never was" not in said
+
+
+# -- legs --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_leg_longer_than_end_to_end_is_none(case: Any) -> None:
+    dataset = case("relay_slow")
+    found = legs(dataset)
+    for leg, ping in {CLIENT: 28.4, GATEWAY: 70.4, END_TO_END: 98.4}.items():
+        low, value, high = found[leg]
+        assert value == pytest.approx(ping, abs=3)
+        assert low <= ping <= high
+    rows = dataset.leg_measurements.filter(pl.col("leg") == GATEWAY, pl.col("value_ms") > 500).collect()
+    assert set(rows["refused_reason"]) == {HELD_UP.reason}
+    # a late reflexive candidate makes it too low, and its upper bound knows
+    late = rows_of(dataset, MINUS).filter(pl.col("leg") == GATEWAY)
+    assert only(late)["high_ms"] >= 70.4
+
+
+def rows_of(dataset: analyzer.Dataset, method: str) -> pl.DataFrame:
+    return dataset.leg_measurements.filter(pl.col("method") == method).collect()
+
+
+def test_handshakes_of_both_sides_that_agree_were_not_held_up(case: Any) -> None:
+    dataset = case("network_slower")
+    assert legs(dataset)[END_TO_END][1] == pytest.approx(276, abs=4)
+    reasons = dataset.leg_measurements.filter(pl.col("leg") == END_TO_END).collect()["refused_reason"]
+    assert HELD_UP.reason not in set(reasons)
+
+
+# -- clocks and callbacks ----------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_was_set_back_has_no_distance_to_another(case: Any) -> None:
+    dataset = case("set_back_in_setup")
+    offset = only(dataset.clock_offsets.collect())
+    assert offset["refused_reason"] == CLOCK_SET_BACK.reason
+    assert (offset["low_ms"], offset["high_ms"]) == (None, None)
+    # by that clock the gateway would have closed first
+    assert only(dataset.conversations.collect())["closed_first"] is None
+
+
+def test_a_data_channel_is_not_timed_from_a_state_that_was_held_back(case: Any) -> None:
+    rows = case("far_away").leg_measurements.filter(pl.col("leg") == DATA_CHANNEL).collect()
+    # by packets it took 1.6 s
+    assert not rows["chosen"].any()
+    assert set(rows["refused_reason"]) == {SIX_SECOND_SLEEP.reason}

@@ -24,6 +24,7 @@ from analyzer.reductions.artefacts import (
     OTHER_SERVER,
     REQUEST_REPEATED,
     SIX_SECOND_SLEEP,
+    TOLD_LATE,
     TWO_SRFLX,
     WHOLE_SECOND_TIMES,
     Artefact,
@@ -36,8 +37,8 @@ from tests.test_cut_logs import lines, tables
 from tests.truth import ROOT, Capture
 
 Rebuild = Callable[[Any], Capture]
-#: those that make an estimate unsound, with an estimate that they refuse on their evidence: leg, method, side
-REFUSED = {
+#: those that make an estimate unsound, with an estimate that they refuse on their evidence: leg, method, side, or any
+REFUSED: dict[Artefact, tuple[str, str | None, str | None]] = {
     SIX_SECOND_SLEEP: ("end_to_end", "dtls_handshake", "gateway"),
     WHOLE_SECOND_TIMES: ("gathering", "state_change", "client"),
     CLOCK_SET_BACK: ("ice_connection_establishment", "state_change", "client"),
@@ -46,6 +47,7 @@ REFUSED = {
     HELD_UP: ("end_to_end", "dtls_flights", "client"),
     EPOCH_VALUES: ("gathering", "reported", "gateway"),
     FIRST_CANDIDATE_CLOCK: ("gathering", "reported", "client"),
+    TOLD_LATE: ("end_to_end", None, None),
     OTHER_SERVER: ("krelay_to_gateway", "host_to_srflx", "gateway"),
 }
 
@@ -77,7 +79,10 @@ def test_what_it_refuses_is_a_row_with_its_name(artefact: Artefact, shown: Calla
         rows = shown(name).tables["leg_measurements"]
         mine = rows.filter(pl.col("refused_reason") == artefact.reason)
         assert artefact.reason.startswith(f"{artefact.name}: ")
-        assert not mine.filter(pl.col("leg") == leg, pl.col("method") == method, pl.col("side") == side).is_empty()
+        shown_by = [
+            pl.col(name) == value for name, value in (("leg", leg), ("method", method), ("side", side)) if value
+        ]
+        assert not mine.filter(shown_by).is_empty()
         assert not mine["chosen"].any()
         assert not mine["chosen_for_tube"].any()
 

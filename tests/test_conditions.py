@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import analyzer
-from analyzer.reductions.artefacts import CLOCK_SET_BACK, HELD_UP, SIX_SECOND_SLEEP
+from analyzer.reductions.artefacts import CLOCK_SET_BACK, HELD_UP, SIX_SECOND_SLEEP, TOLD_LATE
 from analyzer.reductions.leg_measurements import MINUS
 from analyzer.reductions.leg_names import CLIENT, DATA_CHANNEL, END_TO_END, GATEWAY
 from analyzer.views import conversation, summary
@@ -93,6 +93,39 @@ def test_handshakes_of_both_sides_that_agree_were_not_held_up(case: Any) -> None
     assert legs(dataset)[END_TO_END][1] == pytest.approx(276, abs=4)
     reasons = dataset.leg_measurements.filter(pl.col("leg") == END_TO_END).collect()["refused_reason"]
     assert HELD_UP.reason not in set(reasons)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "true"), [("told_late", "sctp_association", 98.4), ("trace", "stun_transaction", 90.4)]
+)
+def test_a_span_whose_beginning_was_told_late_is_too_short(case: Any, name: str, method: str, true: float) -> None:
+    dataset = case(name)
+    values = dataset.connection_legs.collect()["end_to_end_latency_ms"].to_list()
+    assert min(values) == pytest.approx(true, abs=4)
+    refused = dataset.leg_measurements.filter(pl.col("refused_reason") == TOLD_LATE.reason).collect()
+    assert refused["method"].to_list() == [method]
+    assert refused["value_ms"].item() < true - 20
+
+
+def test_estimates_of_one_exchange_do_not_confirm_one_another(case: Any) -> None:
+    # both sides' associations took twice as long as the handshake
+    dataset = case("goodbye_unheard")
+    assert legs(dataset)[END_TO_END][1] == pytest.approx(112, abs=1)
+    values = rows_of(dataset, "sctp_association")["value_ms"].to_list()
+    assert len(values) == 2
+    assert min(values) > 200
+
+
+def test_the_round_trips_of_an_association_have_a_course(case: Any) -> None:
+    dataset = case("trace")
+    assert dataset.sources.collect()["unmatched"].sum() == 0
+    course = dataset.samples.filter(pl.col("metric") == "sctp_rtt").collect()
+    assert set(course["side"]) == {"client", "gateway"}
+    assert len(course) == 13
+    # on the direct path; the peer may keep its answer back by 200 ms
+    values = course["value"].to_list()
+    assert min(values) == pytest.approx(90.4, abs=1.6)
+    assert max(values) < 90.4 + 230
 
 
 # -- clocks and callbacks ----------------------------------------------------------------------------------------------

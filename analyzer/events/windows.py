@@ -24,7 +24,8 @@ GATHERING_KINDS = (
 )
 HANDSHAKE_KINDS = ("dtls_hello_received", "dtls_finished_queued")
 CHECK_KINDS = ("check_sent", "pair_nominated", "check_answered")
-AGENT_KINDS = ("agent_started", "agent_state_changed", "pair_selected", *CHECK_KINDS)
+ASSOCIATION_KINDS = ("sctp_rtt_measured",)
+AGENT_KINDS = ("agent_started", "agent_state_changed", "pair_selected", *CHECK_KINDS, *ASSOCIATION_KINDS)
 ANONYMOUS_KINDS = (*GATHERING_KINDS, *HANDSHAKE_KINDS, *AGENT_KINDS)
 GENERATION = "gathering_started"
 ENDINGS = ("tube_closing", "tube_closed", "tube_removed")

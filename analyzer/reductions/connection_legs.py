@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.reductions import agreement, servers
+from analyzer.reductions import agreement, servers, told_late
 from analyzer.reductions.agreement import bound
 from analyzer.reductions.durations import of_conversations
 from analyzer.reductions.facts import Facts
@@ -196,7 +196,7 @@ def agreeing(facts: Facts, selected: pl.DataFrame, measurements: pl.DataFrame) -
     """The estimates, those refused that their path rules out, and everything legs are put together from."""
     legs = gathered(facts, selected, measurements)
     is_leg = pl.col("leg").is_in(LEGS)
-    for rule in (servers.refused, agreement.refused):
+    for rule in (servers.refused, told_late.refused, agreement.refused):
         told = rule(facts, measurements.filter(is_leg), legs)
         if told is not None:
             chosen = with_choice(told.drop("chosen", "chosen_for_tube"))

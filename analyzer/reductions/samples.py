@@ -53,6 +53,7 @@ SERIES = (
     Series("channel_messages_received", "channel_stats_reported", "messages_received", COUNTER, "{message}", "messages received by a channel that its line names"),
     Series("buffered_bytes", "channel_closing", "buffered_bytes", GAUGE, "By", "bytes not yet acknowledged by the peer when the task of a channel ended"),
     Series("reported_rtt", "pair_reported", "reported_rtt_ms", GAUGE, "ms", "round trip as the library reports it; its 0.0 means that it never measured, and is no sample", zero_means_unknown=True),
+    Series("sctp_rtt", "sctp_rtt_measured", "reported_rtt_ms", GAUGE, "ms", "round trip of a chunk of data to its acknowledgement, end to end; the peer may keep that back, by 200 ms at most, so the lowest are the network's"),
     Series("bandwidth_estimate", "quality_adjusted", "bandwidth_mbps", GAUGE, "bit/s", "bandwidth the quality manager assumes, between its clamps of 64 kbit/s and half a Gbit/s; no measurement", _MEGA),
     Series("target_bitrate", "quality_adjusted", "bitrate_kbps", GAUGE, "bit/s", "bitrate the quality manager set", _KILO),
     Series("quality_score", "metrics_summarized", "quality_score", GAUGE, "1", "the library's own mark from 0 to 100; it is made from a round trip, jitter and loss that it does not measure"),

@@ -1,0 +1,70 @@
+"""End to end by several exchanges, held against one another: a beginning that was told late makes a span too short.
+
+Everything else makes an estimate too long, and the lowest is the best; but where a DTLS handshake, an SCTP association or
+a check agrees with another of them, one that is shorter than both can be is none of the network's. Estimates of one
+exchange share what held it up, and prove nothing to one another.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analyzer.reductions.artefacts import TOLD_LATE
+from analyzer.reductions.facts import Facts
+from analyzer.reductions.leg_names import END_TO_END
+from analyzer.reductions.query import collected
+
+#: of many checks so many of each tube, the lowest ones, are looked at
+MOST_CHECKS = 20
+_OWN = "conversation_id"
+
+
+def _exchange() -> pl.Expr:
+    """What an estimate timed: the sides' estimates of one exchange are of the same; each check is its own."""
+    method = pl.col("method")
+    check = pl.when(method == "stun_transaction").then(pl.col("origin").cast(pl.String))
+    return pl.coalesce(check, method.str.slice(0, 4))
+
+
+def _once(facts: Facts) -> pl.DataFrame:
+    """Conversations that were set up once: each round may have gone another way."""
+    ends = facts.streams.links.select(_OWN, "tube_id").join(facts.tubes.select("tube_id", "side"), on="tube_id")
+    return ends.group_by(_OWN).agg(again=pl.struct("side").is_duplicated().any()).filter(~pl.col("again"))
+
+
+def _least(measurements: pl.DataFrame) -> pl.DataFrame:
+    """The least that end to end can be, by estimates that others of another exchange confirm, of each conversation."""
+    sound = (
+        measurements.filter(
+            pl.col("leg") == END_TO_END, pl.col("refused_reason").is_null(), pl.col("low_ms").is_not_null()
+        )
+        .with_columns(exchange=_exchange())
+        .filter(pl.int_range(pl.len()).over("tube_id", "method", order_by="value_ms") < MOST_CHECKS)
+        .select(_OWN, "exchange", "low_ms", "high_ms")
+    )
+    # most agree all with each other
+    apart = pl.col("high_ms").min() < pl.col("low_ms").max()
+    told = sound.filter(apart.over(_OWN)).lazy()
+    pairs = told.join(told, on=_OWN, suffix="_other").filter(
+        pl.col("exchange") != pl.col("exchange_other"),
+        pl.col("low_ms") <= pl.col("high_ms_other"),
+        pl.col("low_ms_other") <= pl.col("high_ms"),
+    )
+    return collected(pairs.group_by(_OWN).agg(least_ms=pl.col("low_ms").min()))
+
+
+def refused(facts: Facts, measurements: pl.DataFrame, legs: pl.DataFrame) -> pl.DataFrame | None:
+    """Estimates of legs with those of end to end refused that are too short; None where none is."""
+    least = _least(measurements).join(_once(facts), on=_OWN, how="semi")
+    if least.is_empty():
+        return None
+    held = measurements.join(least, on=_OWN, how="left", maintain_order="left")
+    short = (
+        (pl.col("leg") == END_TO_END) & pl.col("refused_reason").is_null() & (pl.col("high_ms") < pl.col("least_ms"))
+    ).fill_null(False)
+    if not held.select(short.any()).item():
+        return None
+    return held.with_columns(
+        pl.when(~short).then(pl.col("low_ms", "high_ms")),
+        refused_reason=pl.when(short).then(pl.lit(TOLD_LATE.reason)).otherwise("refused_reason"),
+    ).drop("least_ms")

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 import analyzer
+from analyzer.reductions import told_late
 from analyzer.reductions.artefacts import CLOCK_SET_BACK, HELD_UP, SIX_SECOND_SLEEP, TOLD_LATE
 from analyzer.reductions.leg_measurements import MINUS
 from analyzer.reductions.leg_names import CLIENT, DATA_CHANNEL, END_TO_END, GATEWAY
@@ -105,6 +106,34 @@ def test_a_span_whose_beginning_was_told_late_is_too_short(case: Any, name: str,
     refused = dataset.leg_measurements.filter(pl.col("refused_reason") == TOLD_LATE.reason).collect()
     assert refused["method"].to_list() == [method]
     assert refused["value_ms"].item() < true - 20
+
+
+@pytest.mark.parametrize(
+    ("estimates", "short"),
+    [
+        # method, value: those that agree are of two exchanges
+        ([("dtls_handshake", 99), ("sctp_association", 98), ("stun_transaction", 20)], [2]),
+        # or of one, which held both up
+        ([("dtls_handshake", 99), ("dtls_flights", 98), ("sctp_association", 20)], []),
+        # two of one exchange were not both begun late
+        ([("sctp_association", 117), ("dtls_handshake", 118), ("dtls_flights", 99), ("dtls_handshake", 99)], []),
+        # each check is one of its own
+        ([("stun_transaction", 99), ("stun_transaction", 98), ("dtls_handshake", 20)], [2]),
+        # longer is what errors make
+        ([("dtls_handshake", 99), ("sctp_association", 98), ("stun_transaction", 200)], []),
+        ([("dtls_handshake", 99), ("stun_transaction", 20)], []),
+    ],
+)
+def test_which_is_too_short(estimates: list[tuple[str, float]], short: list[int]) -> None:
+    rows = [
+        {"conversation_id": "c", "tube_id": "t", "leg": END_TO_END, "method": method, "value_ms": float(value),
+         "low_ms": value - 4.0, "high_ms": value + 4.0, "refused_reason": None, "origin": f"a.log:{at}"}
+        for at, (method, value) in enumerate(estimates)
+    ]  # fmt: skip
+    measured = pl.DataFrame(rows, schema_overrides={"refused_reason": pl.String})
+    once = pl.DataFrame({"conversation_id": ["c"]})
+    assert told_late._short(measured, once).to_list() == short
+    assert told_late._short(measured, once.clear()).is_empty()
 
 
 def test_estimates_of_one_exchange_do_not_confirm_one_another(case: Any) -> None:

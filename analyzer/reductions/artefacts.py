@@ -118,8 +118,8 @@ FIRST_CANDIDATE_CLOCK = Artefact(
 TOLD_LATE = Artefact(
     "told_late",
     "On a busy machine the line that begins a span may be written tens of milliseconds late, and the span is too short.",
-    "Refused: end to end estimates that are shorter than others can be which agree, of another exchange each (DTLS, SCTP,"
-    " a check); their bounds do not stand.",
+    "Refused: an end to end estimate that agrees with no other, and is shorter than two can be that do, of two exchanges"
+    " (DTLS, SCTP, a check); its bounds do not stand.",
     ("cases/told_late", "cases/trace"),
     refuses="others that agree are longer",
 )

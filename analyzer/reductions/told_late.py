@@ -2,7 +2,8 @@
 
 Everything else makes an estimate too long, and the lowest is the best; but where a DTLS handshake, an SCTP association or
 a check agrees with another of them, one that is shorter than both can be is none of the network's. Estimates of one
-exchange share what held it up, and prove nothing to one another.
+exchange share what held it up, and prove nothing of that to one another; but two that begin with different lines, and
+agree, were not begun late.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import polars as pl
 from analyzer.reductions.artefacts import TOLD_LATE
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.leg_names import END_TO_END
-from analyzer.reductions.query import collected
 
 #: of many checks so many of each tube, the lowest ones, are looked at
 MOST_CHECKS = 20
@@ -32,39 +32,42 @@ def _once(facts: Facts) -> pl.DataFrame:
     return ends.group_by(_OWN).agg(again=pl.struct("side").is_duplicated().any()).filter(~pl.col("again"))
 
 
-def _least(measurements: pl.DataFrame) -> pl.DataFrame:
-    """The least that end to end can be, by estimates that others of another exchange confirm, of each conversation."""
+def _short(measurements: pl.DataFrame, once: pl.DataFrame) -> pl.Series:
+    """Which rows are shorter than end to end can be, as places among `measurements`.
+
+    Such a one agrees with no other, not even with one of its exchange that begins with another line, and is shorter than
+    some that agree and are of two exchanges.
+    """
     sound = (
-        measurements.filter(
-            pl.col("leg") == END_TO_END, pl.col("refused_reason").is_null(), pl.col("low_ms").is_not_null()
-        )
+        measurements.with_row_index("row")
+        .filter(pl.col("leg") == END_TO_END, pl.col("refused_reason").is_null(), pl.col("low_ms").is_not_null())
+        .join(once, on=_OWN, how="semi")
         .with_columns(exchange=_exchange())
         .filter(pl.int_range(pl.len()).over("tube_id", "method", order_by="value_ms") < MOST_CHECKS)
-        .select(_OWN, "exchange", "low_ms", "high_ms")
+        .select(_OWN, "row", "exchange", "low_ms", "high_ms")
     )
     # most agree all with each other
     apart = pl.col("high_ms").min() < pl.col("low_ms").max()
-    told = sound.filter(apart.over(_OWN)).lazy()
-    pairs = told.join(told, on=_OWN, suffix="_other").filter(
-        pl.col("exchange") != pl.col("exchange_other"),
+    told = sound.filter(apart.over(_OWN))
+    agree = told.join(told, on=_OWN, suffix="_other").filter(
+        pl.col("row") != pl.col("row_other"),
         pl.col("low_ms") <= pl.col("high_ms_other"),
         pl.col("low_ms_other") <= pl.col("high_ms"),
     )
-    return collected(pairs.group_by(_OWN).agg(least_ms=pl.col("low_ms").min()))
+    least = (
+        agree.filter(pl.col("exchange") != pl.col("exchange_other")).group_by(_OWN).agg(least_ms=pl.col("low_ms").min())
+    )
+    lonely = told.join(agree, on="row", how="anti").join(least, on=_OWN)
+    return lonely.filter(pl.col("high_ms") < pl.col("least_ms"))["row"]
 
 
 def refused(facts: Facts, measurements: pl.DataFrame, legs: pl.DataFrame) -> pl.DataFrame | None:
     """Estimates of legs with those of end to end refused that are too short; None where none is."""
-    least = _least(measurements).join(_once(facts), on=_OWN, how="semi")
-    if least.is_empty():
+    found = _short(measurements, _once(facts))
+    if found.is_empty():
         return None
-    held = measurements.join(least, on=_OWN, how="left", maintain_order="left")
-    short = (
-        (pl.col("leg") == END_TO_END) & pl.col("refused_reason").is_null() & (pl.col("high_ms") < pl.col("least_ms"))
-    ).fill_null(False)
-    if not held.select(short.any()).item():
-        return None
-    return held.with_columns(
+    short = pl.int_range(pl.len()).is_in(found.cast(pl.Int64).implode())
+    return measurements.with_columns(
         pl.when(~short).then(pl.col("low_ms", "high_ms")),
         refused_reason=pl.when(short).then(pl.lit(TOLD_LATE.reason)).otherwise("refused_reason"),
-    ).drop("least_ms")
+    )

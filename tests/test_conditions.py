@@ -51,14 +51,6 @@ def test_a_path_that_is_lost_in_a_log_that_begins_late_was_connected() -> None:
     assert only(tables(client=log[begins:])["conversations"])["connected"] is True
 
 
-def test_a_peer_that_says_goodbye_is_not_lost(case: Any) -> None:
-    dataset = case("gateway_closed_first")
-    row = only(dataset.conversations.collect())
-    assert (row["outcome"], row["close_reason"]) == ("connected_closed", "Normal")
-    reasons = dict(dataset.links.select("side", "close_reason").collect().rows())
-    assert reasons == {"client": "ConnectionLost", "gateway": "Normal"}
-
-
 def test_a_side_was_connected_if_a_round_of_it_was(case: Any) -> None:
     dataset = case("failed_then_connected")
     connected = dataset.links.select("side", "connected").collect()

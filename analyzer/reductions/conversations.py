@@ -16,6 +16,7 @@ from analyzer.tables.declare import ID, Column, Metric, Table
 #: what the library gives where nobody gave a reason
 DEFAULT_REASON = "Normal"
 _connected, _closed, _never = pl.col("any_connected"), pl.col("any_closed"), pl.col("any_never")
+_lost = pl.col("any_lost") | pl.col("close_reason").is_in(LOST_REASONS).fill_null(False)
 
 
 def _passed(what: str, way: str, other: str) -> pl.Expr:
@@ -42,7 +43,7 @@ CONVERSATIONS = Table(
                source=("peer_state_changed", "channel_opened", "bytes_received_counted", "tube_closing")),
         Metric("outcome", pl.String(),
                "connected_lost: a path was down at the end of a tube, or its process gone, before anybody closed it; connected_closed; connected_open: not closed where the logs end; failed; never_connected: closed before; unknown.",
-               pl.when(_connected & pl.col("any_lost")).then(pl.lit("connected_lost"))
+               pl.when(_connected & _lost).then(pl.lit("connected_lost"))
                .when(_connected & _closed).then(pl.lit("connected_closed"))
                .when(_connected).then(pl.lit("connected_open"))
                .when(_never & pl.col("any_failed")).then(pl.lit("failed"))
@@ -93,7 +94,7 @@ def _traffic(channels: pl.DataFrame) -> pl.DataFrame:
 def _first_reason() -> pl.Expr:
     """Reason of the first close; of logs without times the one that is no default, where they name one such."""
     reason = pl.col("close_reason")
-    in_order = reason.sort_by("late", "foreign", "reason_at", nulls_last=True).drop_nulls().first()
+    in_order = reason.sort_by("foreign", "reason_at", nulls_last=True).drop_nulls().first()
     given = reason.filter(reason != DEFAULT_REASON).drop_nulls().unique()
     timeless = pl.when(given.len() == 1).then(given.first()).when(given.len() == 0).then(reason.drop_nulls().first())
     return pl.when(pl.col("reason_at").is_not_null().any()).then(in_order).otherwise(timeless)
@@ -125,10 +126,6 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame, reasons:
         .join(facts.tubes, on="tube_id")
         .join(named.select("conversation_id", "scopes"), on="conversation_id", how="left")
         .with_columns(foreign=~pl.col("scope").is_in(pl.col("scopes")))
-        .with_columns(
-            # where the states of the path prove no loss, what was closed as lost was closed behind a close
-            late=pl.col("close_reason").is_in(LOST_REASONS).fill_null(False) & pl.col("states_told") & ~pl.col("lost"),
-        )
         .sort("begins_at", "tube_id", nulls_last=True)
     )
     told = linked.group_by("conversation_id", maintain_order=True).agg(
@@ -141,11 +138,7 @@ def reduce(facts: Facts, channels: pl.DataFrame, offsets: pl.DataFrame, reasons:
         any_closed=(
             pl.col("was_closed") | pl.col("close_reason").is_not_null() | pl.col("own_seq").is_not_null()
         ).any(),
-        any_lost=(
-            (pl.col("lost") & pl.col("own_seq").is_null())
-            # nothing but the reason tells it
-            | (pl.col("close_reason").is_in(LOST_REASONS).fill_null(False) & ~pl.col("states_told"))
-        ).any(),
+        any_lost=(pl.col("lost") & pl.col("own_seq").is_null()).any(),
         any_never=pl.col("never").any(),
         close_reason=_first_reason(),
     )

@@ -33,9 +33,11 @@ def _of_tubes(facts: Facts) -> pl.DataFrame:
     given = facts.servers.group_by("tube_id").agg(
         stun_hosts=host.filter(~turn).unique(), turn_hosts=host.filter(turn).unique()
     )
-    address, local = pl.col("address").drop_nulls(), pl.col("direction") == "local"
-    seen = facts.candidates.filter(pl.col("candidate_type") == "relay").group_by("tube_id")
-    relays = seen.agg(relays=address.filter(local).unique(), told_relays=address.filter(~local).unique())
+    address, local = pl.col("address"), pl.col("direction") == "local"
+    seen = facts.candidates.filter(pl.col("candidate_type") == "relay", address.is_not_null())
+    relays = seen.group_by("tube_id").agg(
+        relays=address.filter(local).unique(), told_relays=address.filter(~local).unique()
+    )
     tubes = facts.tubes.select("tube_id", "side").drop_nulls("side")
     return tubes.join(given, on="tube_id", how="left").join(relays, on="tube_id", how="left")
 

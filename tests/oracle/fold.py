@@ -63,6 +63,8 @@ class Tube:
     fetch_failures: int = 0
     turn_given: bool = False
     connected: bool = False
+    #: its peer connection was told to connect: then a loss is no proof that it had been connected
+    connecting: bool = False
     failed: bool = False
     #: its log saw its beginning, and its states
     begun: bool = False
@@ -155,7 +157,10 @@ def _in_state(tube: Tube, at: int, state: str, *, by_peer: bool) -> Tube:
         tube,
         begun=tube.begun or (not tube.states_told and state in ("checking", "connecting")),
         states_told=True,
-        connected=tube.connected or (by_peer and state == "connected") or state == "disconnected",
+        connected=tube.connected
+        or (by_peer and state == "connected")
+        or (state == "disconnected" and not tube.connecting),
+        connecting=tube.connecting or (by_peer and state == "connecting"),
         failed=tube.failed or state == "failed",
         closed_at=closed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,20 @@ def test_a_path_that_is_lost_in_a_log_that_begins_late_was_connected() -> None:
     log = lines_of("../cases/dtls_blocked", "client")
     begins = next(at for at, line in enumerate(log) if "state: Disconnected" in line)
     assert only(tables(client=log[begins:])["conversations"])["connected"] is True
+
+
+@pytest.mark.parametrize("state", ["failed", "disconnected"])
+def test_a_peer_connection_that_makes_its_tube_close_failed(state: str) -> None:
+    # as releases tell it that have no line of the state
+    log = lines_of("../cases/dtls_blocked", "client")
+    told = next(line for line in log if "state: Connecting" in line)
+    at, tube = log.index(told), re.search(r"tube_id: ([0-9a-f-]{36})", told)
+    assert tube
+    closing = f"WebRTC peer connection {state}. Initiating Tube close. (tube_id: {tube[1]}, old_status: Connecting)"
+    closed = f"Tube {tube[1]} closed successfully"
+    over = [f"{told[:23]} - DEBUG - keeper_pam_webrtc_rs.tube - {text}\n" for text in (closing, closed)]
+    row = only(tables(client=[*log[: at + 1], *over])["conversations"])
+    assert (row["connected"], row["outcome"]) == (False, "failed")
 
 
 def test_a_side_was_connected_if_a_round_of_it_was(case: Any) -> None:

@@ -15,6 +15,7 @@ import polars as pl
 from analyzer.reductions.artefacts import HELD_UP, REQUEST_REPEATED
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.leg_names import CLIENT, END_TO_END, GATEWAY
+from analyzer.reductions.peers import set_up_once
 from analyzer.reductions.query import collected
 
 #: of both sides' allocations that were granted
@@ -30,12 +31,8 @@ def relays(facts: Facts, measurements: pl.DataFrame) -> pl.DataFrame:
 
     With the upper bound of each leg by its allocations (`<leg>_asked`): a reflexive candidate may be another server's.
     """
-    ends = facts.streams.links.select("conversation_id", "tube_id").join(
-        facts.tubes.select("tube_id", "side"), on="tube_id"
-    )
-    again = pl.struct("conversation_id", "side").is_duplicated().any().over("conversation_id")
     own = facts.candidates.filter(pl.col("direction") == "local", pl.col("candidate_type") == "relay")
-    met = ends.filter(~again).join(own.select("tube_id", "address"), on="tube_id")
+    met = set_up_once(facts.streams.links, facts.tubes).join(own.select("tube_id", "address"), on="tube_id")
     found = met.group_by("conversation_id").agg(pl.col("address").n_unique(), both=pl.col("side").n_unique() == 2)
     allocated = pl.col("method").is_in(_ALLOCATIONS) & pl.col("refused_reason").is_null()
     bounds = measurements.filter(allocated).group_by("conversation_id").agg(

@@ -77,7 +77,7 @@ def _tubes(facts: Facts) -> pl.DataFrame:
         ahead_ms=epoch_ms.filter(pl.col("timestamp_ms").is_between(*_EPOCH_MS)).min().round(3),
     )  # fmt: skip
     known = facts.tubes.filter(pl.col("side").is_not_null(), pl.col("resolution_ms").is_not_null())
-    return known.select("tube_id", "side", "scope", "resolution_ms").join(collected(told), on="tube_id")
+    return known.select("tube_id", "side", "scope", "resolution_ms", "again_from").join(collected(told), on="tube_id")
 
 
 def _exchanged(facts: Facts) -> pl.DataFrame:
@@ -186,12 +186,10 @@ def reduce(facts: Facts) -> pl.DataFrame:
                  **{f"{way}_origin": f"{bound}_{way}_origin" for way in ("sent", "received")}}  # fmt: skip
         told = told.join(best.select(*PAIR, *names).rename(names), on=PAIR, how="left")
     # two clocks have one distance only while neither is set
-    back = facts.tubes.filter(pl.col("again_from").is_not_null())["tube_id"].cast(pl.String).implode()
-    set_back = pl.any_horizontal(
-        pl.col(f"{side}_tube_id").cast(pl.String).is_in(back) for side in ("client", "gateway")
-    )
+    set_back = pl.any_horizontal(pl.col("client_again_from", "gateway_again_from").is_not_null())
     contradict = (pl.col("low_ms") > pl.col("high_ms")).fill_null(False)
-    rows = pairs.select(*PAIR, "client_ahead_ms", "gateway_ahead_ms").join(told, on=PAIR, how="left")
+    ends = pl.col("^(client|gateway)_(ahead_ms|again_from)$")
+    rows = pairs.select(*PAIR, ends).join(told, on=PAIR, how="left")
     return CLOCK_OFFSETS.conform(
         rows.with_columns(
             evidence=pl.col("evidence").fill_null(0),
@@ -201,5 +199,5 @@ def reduce(facts: Facts) -> pl.DataFrame:
             .then(pl.lit("the bounds contradict each other")),
             low_ms=pl.when(~contradict & ~set_back).then("low_ms"),
             high_ms=pl.when(~contradict & ~set_back).then("high_ms"),
-        )
+        ).drop("client_again_from", "gateway_again_from")
     )

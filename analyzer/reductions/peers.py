@@ -7,6 +7,15 @@ import polars as pl
 OTHER_SIDE = {"client": "gateway", "gateway": "client"}
 
 
+def set_up_once(links: pl.DataFrame, tubes: pl.DataFrame) -> pl.DataFrame:
+    """Conversations with one tube of each side at most, and these: `conversation_id`, `tube_id`, `side`.
+
+    Each further round may have gone another way. `links` and `tubes` as in `Facts`.
+    """
+    ends = links.select("conversation_id", "tube_id").join(tubes.select("tube_id", "side"), on="tube_id")
+    return ends.filter(~pl.struct("conversation_id", "side").is_duplicated().any().over("conversation_id"))
+
+
 def met(links: pl.DataFrame, tubes: pl.DataFrame) -> pl.LazyFrame:
     """Tubes with the one they met, `tube_id` and `peer`, none that met several; `links` and `tubes` as in `Facts`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.events.links import CONTROL, canonical
-from analyzer.reductions.facts import CLOCK, LONGEST_MS, OPENED, Facts
+from analyzer.reductions.facts import CLOCK, COMPLETED, LONGEST_MS, OPENED, Facts
 
 PHASES: tuple[tuple[str, str], ...] = (
     ("preparation", "first line of the tube → credentials requested, else peer connection requested"),
@@ -42,7 +42,7 @@ def _tube_marks(events: pl.LazyFrame) -> pl.LazyFrame:
         "requested": _KIND == "credentials_requested",
         "peer_requested": _KIND == "peer_connection_requested",
         "gathering_started": _KIND == "gathering_started",
-        "gathered": (_KIND == "gathering_completed") | ((_KIND == "gathering_state_changed") & (_STATE == "complete")),
+        "gathered": COMPLETED,
         "stable": described,
         "checking": (_KIND == "ice_state_changed") & (_STATE == "checking"),
         "remote": (remote & ((_KIND != "remote_candidate_added") | pl.col("candidate").is_not_null())) | incoming,

@@ -13,6 +13,7 @@ import polars as pl
 from analyzer.reductions.artefacts import TOLD_LATE
 from analyzer.reductions.facts import Facts
 from analyzer.reductions.leg_names import END_TO_END
+from analyzer.reductions.peers import set_up_once
 
 #: of many checks so many of each tube, the lowest ones, are looked at
 MOST_CHECKS = 20
@@ -24,12 +25,6 @@ def _exchange() -> pl.Expr:
     method = pl.col("method")
     check = pl.when(method == "stun_transaction").then(pl.col("origin").cast(pl.String))
     return pl.coalesce(check, method.str.slice(0, 4))
-
-
-def _once(facts: Facts) -> pl.DataFrame:
-    """Conversations that were set up once: each round may have gone another way."""
-    ends = facts.streams.links.select(_OWN, "tube_id").join(facts.tubes.select("tube_id", "side"), on="tube_id")
-    return ends.group_by(_OWN).agg(again=pl.struct("side").is_duplicated().any()).filter(~pl.col("again"))
 
 
 def _short(measurements: pl.DataFrame, once: pl.DataFrame) -> pl.Series:
@@ -63,7 +58,7 @@ def _short(measurements: pl.DataFrame, once: pl.DataFrame) -> pl.Series:
 
 def refused(facts: Facts, measurements: pl.DataFrame, legs: pl.DataFrame) -> pl.DataFrame | None:
     """Estimates of legs with those of end to end refused that are too short; None where none is."""
-    found = _short(measurements, _once(facts))
+    found = _short(measurements, set_up_once(facts.streams.links, facts.tubes))
     if found.is_empty():
         return None
     short = pl.int_range(pl.len()).is_in(found.cast(pl.Int64).implode())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from analyzer.views.conversation import Conversation, Row
 from analyzer.views.text import Cell, Paint, grid, shown, side_of, span
-from analyzer.views.timeline import SETUP
+from analyzer.views.timeline import SETUP, Milestone
 
 #: so many failures of one tube are named
 NAMED = 4
@@ -35,17 +35,17 @@ def _said(row: Row) -> list[Cell | str]:
     return [shown(asked), [(shown(f"{answer}{after}"), "red")]]
 
 
+def _came(milestones: Sequence[Milestone]) -> str:
+    """How far a set-up came, where that is one of `STOPPED`."""
+    reached = [step.name for step in milestones if step.name in SETUP]
+    return STOPPED.get(reached[-1], "") if reached else ""
+
+
 def _stopped(one: Conversation) -> list[str]:
-    """How far its set-ups came, where that is one of `STOPPED`: by side, unless they all came as far."""
-    came: dict[str, list[str]] = {}
-    for tube in one.tubes:
-        reached = [step.name for step in one.milestones[tube["tube_id"]] if step.name in SETUP]
-        came.setdefault(side_of(tube), []).append(STOPPED.get(reached[-1], "") if reached else "")
-    words = {word for told in came.values() for word in told}
-    if len(words) == 1:
-        return [*words - {""}]
-    told = {side: [word for word in dict.fromkeys(words) if word] for side, words in came.items()}
-    return [f"{side}: {', '.join(words)}" for side, words in told.items() if words]
+    """How far its set-ups came: by side, unless they all came as far."""
+    told = list(dict.fromkeys((side_of(tube), _came(one.milestones[tube["tube_id"]])) for tube in one.tubes))
+    words = {word for _, word in told}
+    return [*words - {""}] if len(words) == 1 else [f"{side}: {word}" for side, word in told if word]
 
 
 def in_vain(one: Conversation) -> list[str]:
